@@ -1,0 +1,1 @@
+"""Variable Shared Meta Learning: networks of LSTM synapses that learn by running forward."""
