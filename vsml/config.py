@@ -1,0 +1,525 @@
+"""The schema of the configuration: every setting with its type, range, default, meaning and unit.
+
+Frozen pydantic models, one per section. `vsml.config_files` reads them from YAML and the command line.
+Nothing here imports jax, so a configuration is checked before any device is touched.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, Tag, model_validator
+
+from vsml.config_types import (
+    Bool,
+    Choice,
+    Classes,
+    Float,
+    Int,
+    Name,
+    Overrides,
+    Positive,
+    Problem,
+    Section,
+    Shape,
+    Size,
+    Split,
+    Splittable,
+    Text,
+    refuse,
+)
+
+
+class PadMixture(Section):
+    """Padding with zeros, each value of which may be split."""
+
+    input: Splittable[Shape | None] = Field(
+        default=None,
+        description="[height, width, channels] to pad inputs to, at the bottom and right (pixels)",
+    )
+    output: Splittable[Positive | None] = Field(
+        default=None, description="number of classes to pad to; the added ones are never the label"
+    )
+
+
+class PreprocessMixture(Section):
+    """How examples become inputs, in this order; each value may be split."""
+
+    normalize: Splittable[Bool] = Field(
+        default=True, description="standardise by the data set's mean and deviation"
+    )
+    resize: Splittable[Size | None] = Field(
+        default=None, description="[height, width] to resize images to, bilinear and antialiased (pixels)"
+    )
+    rand_proj: Splittable[Bool] = Field(
+        default=False, description="multiply inputs by a Gaussian matrix, drawn per episode"
+    )
+    shuffle: Splittable[Bool] = Field(
+        default=False, description="permute all inputs, drawn per episode; not together with rand_proj"
+    )
+    permute_labels: Splittable[Bool] = Field(
+        default=False, description="permute the classes, drawn per episode"
+    )
+    pad: Splittable[PadMixture] = Field(
+        default=PadMixture(), description="padding with zeros, after standardising"
+    )
+
+
+def _plain(mixture: type[Section], name: str) -> Any:
+    """Return the default and description that a splittable field declares, for its plain twin."""
+    field = mixture.model_fields[name]
+    return Field(default=field.default, description=field.description)
+
+
+class Pad(Overrides):
+    """Padding of one task: `PadMixture` with every split resolved."""
+
+    input: Shape | None = _plain(PadMixture, "input")
+    output: Positive | None = _plain(PadMixture, "output")
+
+
+class Preprocess(Overrides):
+    """Preprocessing of one task: `PreprocessMixture` with every split resolved."""
+
+    normalize: Bool = _plain(PreprocessMixture, "normalize")
+    resize: Size | None = _plain(PreprocessMixture, "resize")
+    rand_proj: Bool = _plain(PreprocessMixture, "rand_proj")
+    shuffle: Bool = _plain(PreprocessMixture, "shuffle")
+    permute_labels: Bool = _plain(PreprocessMixture, "permute_labels")
+    pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
+
+
+class TrainingConfig(Section):
+    """Meta-training: how many meta steps, of how many episodes, of what."""
+
+    iterations: Annotated[Int, Field(ge=0)] = Field(default=10_001, description="meta steps")
+    dataset: Splittable[Text] = Field(
+        default="mnist", description="data set by name, or the path of an .npz file"
+    )
+    batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
+    episode_length: Positive = Field(default=500, description="steps per episode")
+    population_size: Positive = Field(
+        default=1024, description="per meta step: antithetic pairs for es, episodes for gradient"
+    )
+    chunk_size: Positive | None = Field(
+        default=None,
+        description="pairs or episodes evaluated at once; null chooses it from the memory there is",
+    )
+    loss_type: Literal["mean", "last"] = Field(
+        default="mean", description="loss of an episode (nats): mean over its steps, or the last step only"
+    )
+    time_limit_s: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stop in good order after this time (seconds), to be resumed; null never stops",
+    )
+
+
+class EvaluationTask(Overrides):
+    """One data set to evaluate on; what is not given is as in `data`, a split by its first option."""
+
+    dataset: Text = Field(description="data set by name, or the path of an .npz file")
+    name: Name | None = Field(
+        default=None,
+        description="name in metrics, tables and figures; null makes one from what is given here",
+    )
+    optional: Bool = Field(
+        default=False,
+        description="leave it out, with a notice, where its files are missing; never download them",
+    )
+    filter_classes: Classes | None = Field(
+        default=None, description="classes to keep (null: all); where absent, as in data.filter_classes"
+    )
+    preprocess: Preprocess = Field(
+        default=Preprocess(), description="keys of data.preprocess that differ here, without splits"
+    )
+
+
+class EvaluationConfig(Section):
+    """Meta-testing: on what, how often, how many episodes."""
+
+    datasets: tuple[
+        Annotated[
+            Annotated[Text, Tag("<value>")] | Annotated[EvaluationTask, Tag("<mapping>")],
+            Choice,
+        ],
+        ...,
+    ] = Field(default=("mnist", "fashion_mnist"), description="data sets, each a name or the mapping below")
+    episode_length: Positive = Field(default=2000, description="steps per episode")
+    count: Positive = Field(default=32, description="episodes per data set")
+    batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
+    frequency: Annotated[Int, Field(ge=0)] = Field(
+        default=100, description="meta steps between evaluations; 0 evaluates at the end only"
+    )
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of the evaluation episodes, the same at every evaluation"
+    )
+    subset: Literal["train", "test"] = Field(default="test", description="examples to draw from")
+    untrained: Bool = Field(
+        default=True, description="at the end evaluate the untrained meta-parameters too, to compare with"
+    )
+
+
+class DataConfig(Section):
+    """Where the data are and how they become tasks."""
+
+    root: Text | None = Field(
+        default=None, description="folder of the data sets; null: VSML_DATA_DIR, else the user's cache"
+    )
+    verify: Bool = Field(default=True, description="refuse files whose checksum is not the published one")
+    filter_classes: Splittable[Classes | None] = Field(
+        default=None, description="classes to keep; null keeps all"
+    )
+    num_tasks: Positive | None = Field(
+        default=None,
+        description="different draws of projections and permutations in meta-training; null: no limit",
+    )
+    preprocess: PreprocessMixture = Field(
+        default=PreprocessMixture(), description="how examples become inputs"
+    )
+
+
+class Schedule(Section):
+    """A value that changes over meta steps."""
+
+    type: Literal["constant", "linear", "cosine", "exponential"] = Field(description="shape of the schedule")
+    init: Annotated[Float, Field(gt=0)] = Field(description="value at the start (after the warm-up)")
+    end: Annotated[Float, Field(ge=0)] | None = Field(
+        default=None, description="value at the end; needed unless constant"
+    )
+    steps: Positive | None = Field(
+        default=None, description="meta steps from init to end, warm-up included; null: training.iterations"
+    )
+    warmup_steps: Annotated[Int, Field(ge=0)] = Field(
+        default=0, description="meta steps of linear rise from 0 to init"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_schedule_problems(self))
+        return self
+
+
+def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
+    if schedule.type == "constant" and schedule.end is not None:
+        yield Problem("end", schedule.end, "no end, as the type is constant", ("type",))
+    if schedule.type != "constant" and schedule.end is None:
+        yield Problem("end", None, f"a number, as the type is {schedule.type}", ("type",))
+    if schedule.type == "exponential" and schedule.end == 0:
+        yield Problem("end", 0, "greater than 0, as the type is exponential", ("type",))
+    if schedule.steps is not None and schedule.warmup_steps > schedule.steps:
+        yield Problem("warmup_steps", schedule.warmup_steps, f"at most steps, {schedule.steps}", ("steps",))
+
+
+ScheduledPositive = Annotated[
+    Annotated[Float, Field(gt=0), Tag("<value>")] | Annotated[Schedule, Tag("<mapping>")],
+    Choice,
+]
+
+
+class OptimizerConfig(Section):
+    """The outer loop: how meta-parameters are improved."""
+
+    type: Literal["es", "gradient"] = Field(
+        default="es", description="evolution strategies, or back-propagation through the episode"
+    )
+    learning_rate: ScheduledPositive = Field(
+        default=0.025, description="step size of Adam; a number or a schedule"
+    )
+    noise_std: ScheduledPositive = Field(
+        default=0.05, description="es: deviation of the perturbations; a number or a schedule without warm-up"
+    )
+    clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None, description="largest global norm of the gradient; null does not clip"
+    )
+    algorithm: Text = Field(
+        default="Open_ES", description="es: a distribution-based algorithm of evosax by name"
+    )
+    algorithm_options: Mapping[str, Any] = Field(
+        default={}, description="es: options of that algorithm by their evosax names"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_noise_problems(self.noise_std))
+        return self
+
+
+def _noise_problems(noise_std: float | Schedule) -> Iterator[Problem]:
+    if isinstance(noise_std, Schedule):  # the gradient estimate divides by it
+        if noise_std.warmup_steps > 0:
+            yield Problem("noise_std.warmup_steps", noise_std.warmup_steps, "0, as noise cannot start at 0")
+        if noise_std.end == 0:
+            yield Problem("noise_std.end", 0, "greater than 0, as noise cannot end at 0")
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run."""
+
+    frequency: Positive = Field(default=100, description="meta steps between checkpoints")
+    keep: Positive = Field(default=3, description="newest checkpoints that stay")
+    restore: Text | None = Field(
+        default=None, description="file of meta-parameters to start from or to evaluate; null starts afresh"
+    )
+
+
+class SummaryConfig(Section):
+    """What is written while training."""
+
+    frequency: Positive = Field(default=10, description="meta steps between lines of metrics")
+
+
+class WandbConfig(Section):
+    """Weights & Biases, which no run needs."""
+
+    mode: Literal["online", "offline", "disabled"] | None = Field(
+        default=None, description="null: online if an API key is there, else offline"
+    )
+    project: Text = Field(default="vsml", description="project to log to")
+    entity: Text | None = Field(default=None, description="user or team; null: the account's default")
+    group: Text | None = Field(default=None, description="group that the run belongs to")
+    job_type: Text | None = Field(default=None, description="kind of run within its group")
+    tags: tuple[Text, ...] = Field(default=(), description="tags of the run; --tags adds to them")
+
+
+class TrackingConfig(Section):
+    """Where metrics go besides the run directory."""
+
+    wandb: WandbConfig = Field(default=WandbConfig(), description="Weights & Biases")
+
+
+class LayerConfig(Section):
+    """One layer of synapses."""
+
+    type: Literal["dense"] = Field(default="dense", description="kind of layer")
+    out_size: Positive | None = Field(
+        default=None,
+        description="units that the layer feeds; null, for the last layer only: the number of classes",
+    )
+
+
+class SynapseConfig(Section):
+    """The LSTM cell in place of a weight."""
+
+    state_size: Positive = Field(default=16, description="size N of its hidden and of its cell state")
+    message_size: Positive = Field(default=8, description="channels M of each message")
+    random_fraction: Annotated[Float, Field(ge=0, le=1)] = Field(
+        default=0.5,
+        description="share of the cell state that starts random, to break symmetry; the rest starts 0",
+    )
+    layer_norm: Bool = Field(default=False, description="normalise each synapse's outgoing message")
+
+
+class VsmlConfig(Section):
+    """Variable Shared Meta Learning: a network of LSTM synapses."""
+
+    layers: tuple[LayerConfig, ...] = Field(
+        default=(LayerConfig(),), min_length=1, description="layers, input side first"
+    )
+    micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
+    logit_bound: Annotated[Float, Field(ge=0)] = Field(
+        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    )
+    output_channel: Annotated[Int, Field(ge=0)] = Field(
+        default=1,
+        description="channel of the last forward message that is the logit, from 0; below message_size",
+    )
+    backward_pass: Bool = Field(
+        default=False,
+        description="second sweep, last layer to first, right after each answer, with the feedback",
+    )
+    separate_backward: Bool = Field(
+        default=False, description="another synapse for the backward sweep; needs backward_pass"
+    )
+    feed_label: Bool = Field(
+        default=False, description="feed the label besides the error; needs message_size >= 2"
+    )
+    layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
+    synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_vsml_problems(self))
+        return self
+
+
+def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    *hidden, last = vsml.layers
+    size = vsml.synapse.message_size
+    for index, layer in enumerate(hidden):
+        if layer.out_size is None:
+            expected = "a number of units, as only the last layer feeds the classes"
+            yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
+    if last.out_size is not None:
+        expected = "null, as the last layer feeds the classes"
+        yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
+    if vsml.output_channel >= size:
+        expected = f"less than synapse.message_size, {size}"
+        yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
+    if vsml.separate_backward and not vsml.backward_pass:
+        yield Problem("separate_backward", True, "false unless backward_pass is true", ("backward_pass",))
+    if vsml.feed_label and size < 2:
+        expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
+        yield Problem("feed_label", True, expected, ("synapse.message_size",))
+
+
+class ModelConfig(Section):
+    """The learning algorithm: its type, and a section of settings for each type."""
+
+    type: Literal["vsml"] = Field(default="vsml", description="kind of learning algorithm")
+    vsml: VsmlConfig = Field(default=VsmlConfig(), description="settings of vsml")
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of all that is random in training"
+    )
+    name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
+    call: Literal["train", "evaluate"] = Field(default="train", description="what to do")
+    training: TrainingConfig = Field(default=TrainingConfig(), description="meta-training")
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="meta-testing")
+    data: DataConfig = Field(default=DataConfig(), description="data sets and tasks")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="the outer loop")
+    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="what is kept")
+    summary: SummaryConfig = Field(default=SummaryConfig(), description="what is written")
+    tracking: TrackingConfig = Field(default=TrackingConfig(), description="trackers")
+    model: ModelConfig = Field(default=ModelConfig(), description="the learning algorithm")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_config_problems(self))
+        return self
+
+
+def _config_problems(config: Config) -> Iterator[Problem]:
+    for key in ("learning_rate", "noise_std"):
+        schedule = getattr(config.optimizer, key)
+        if isinstance(schedule, Schedule) and schedule.steps is None:
+            path, most = f"optimizer.{key}.warmup_steps", config.training.iterations
+            if schedule.warmup_steps > most:
+                involved = ("training.iterations",)
+                yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
+    mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
+    either = "not true together with rand_proj: a task has one or the other"
+    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in training_specs(config)):
+        yield Problem("data.preprocess.shuffle", config.data.preprocess.shuffle, either, mixed)
+    first_with: dict[str, int] = {}
+    for index, evaluation in enumerate(evaluation_specs(config)):
+        path, preprocess = f"evaluation.datasets.{index}", evaluation.task.preprocess
+        if preprocess.rand_proj and preprocess.shuffle:
+            yield Problem(f"{path}.preprocess.shuffle", True, either, ("evaluation.datasets", *mixed))
+        first = first_with.setdefault(evaluation.name, index)
+        if first != index:
+            expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
+            yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
+
+
+# From the configuration to the tasks.
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One kind of task, without splits; equal specs are the same kind of task.
+
+    Attributes:
+        dataset: name, or path of an .npz file.
+        filter_classes: classes to keep; None keeps all.
+        preprocess: every value set.
+    """
+
+    dataset: str
+    filter_classes: tuple[int, ...] | None
+    preprocess: Preprocess
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """One data set to evaluate on.
+
+    Attributes:
+        name: unique in a configuration.
+        optional: leave it out where its files are missing.
+        task: the kind of task.
+    """
+
+    name: str
+    optional: bool
+    task: TaskSpec
+
+
+def training_specs(config: Config) -> tuple[TaskSpec, ...]:
+    """Return the training mixture of which unit i (pair or episode) takes `specs[i % len(specs)]`.
+
+    Its length is the least common period of all splits, cut to `training.population_size`.
+    """
+    parts = (config.training.dataset, config.data.filter_classes, config.data.preprocess)
+    period = math.lcm(*_periods(parts))
+    return tuple(_resolved_spec(parts, unit) for unit in range(min(period, config.training.population_size)))
+
+
+def evaluation_specs(config: Config) -> tuple[EvaluationSpec, ...]:
+    """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
+    inherited = _resolved_spec(("", config.data.filter_classes, config.data.preprocess), unit=0)
+    entries = (
+        EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
+        for entry in config.evaluation.datasets
+    )
+    return tuple(_evaluation_spec(entry, inherited) for entry in entries)
+
+
+def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSpec:
+    own_classes = "filter_classes" in entry.model_fields_set
+    values = inherited.preprocess.model_dump()
+    changes = entry.preprocess.model_dump()  # only the keys that were given
+    pad = {**values["pad"], **changes.get("pad", {})}
+    task = TaskSpec(
+        entry.dataset,
+        entry.filter_classes if own_classes else inherited.filter_classes,
+        Preprocess.model_validate({**values, **changes, "pad": pad}),
+    )
+    return EvaluationSpec(entry.name or _automatic_name(entry, changes), entry.optional, task)
+
+
+def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
+    """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14."""
+    name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
+    if "resize" in changes:
+        size = changes["resize"]
+        name += "@" + ("x".join(map(str, size)) if size else "unresized")
+    if "filter_classes" in entry.model_fields_set:
+        name += "+classes_" + ("_".join(map(str, entry.filter_classes)) if entry.filter_classes else "all")
+    flags = ((key, changes[key]) for key in sorted(changes.keys() - {"resize", "pad"}))
+    name += "".join(f"{'+' if on else '-'}{key}" for key, on in flags)
+    return name + ("+pad" if "pad" in changes else "")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Split):
+        return value.split
+    if isinstance(value, Section):
+        return (getattr(value, key) for key in type(value).model_fields)
+    return value if isinstance(value, tuple) else ()
+
+
+def _periods(value: Any) -> Iterator[int]:
+    if isinstance(value, Split):
+        yield value.repeat * len(value.split)
+    for child in _children(value):
+        yield from _periods(child)
+
+
+def _resolve(value: Any, unit: int) -> Any:
+    """Return `value` as plain mappings, tuples and scalars, with the options that `unit` takes."""
+    if isinstance(value, Split):
+        return _resolve(value.split[unit // value.repeat % len(value.split)], unit)
+    if isinstance(value, Section):
+        return {key: _resolve(getattr(value, key), unit) for key in type(value).model_fields}
+    return value
+
+
+def _resolved_spec(parts: tuple[Any, Any, PreprocessMixture], unit: int) -> TaskSpec:
+    dataset, filter_classes, preprocess = (_resolve(part, unit) for part in parts)
+    return TaskSpec(dataset, filter_classes, Preprocess.model_validate(preprocess))

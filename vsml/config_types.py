@@ -1,0 +1,135 @@
+"""What the schema is built from: checked scalars, the base sections, splits, and problems between values."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    model_serializer,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A value that its neighbours do not allow.
+
+    Attributes:
+        path: dotted, relative to the section that found it.
+        got: the offending value.
+        expected: what would be right.
+        involves: other dotted paths that the judgement rests on.
+    """
+
+    path: str
+    got: Any
+    expected: str
+    involves: tuple[str, ...] = ()
+
+
+class SectionError(ValueError):
+    """The problems that a section found between its own values."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{p.path}: got {p.got!r}, expected {p.expected}" for p in problems))
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise SectionError if there are problems."""
+    found = tuple(problems)
+    if found:
+        raise SectionError(found)
+
+
+# Scalars. YAML has booleans, and a quoted number is a mistake; 4 and 4.0 are both the whole number 4.
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a whole number")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a number")
+    return value  # text like "1e-3", which other YAML readers give, is left to be parsed as the number
+
+
+def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(classes)) < len(classes):
+        raise PydanticCustomError("distinct", "Input should be distinct classes")
+    return classes
+
+
+Bool = StrictBool
+Int = Annotated[int, BeforeValidator(_whole_number)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Int, Field(ge=1)]
+Size = tuple[Positive, Positive]
+Shape = tuple[Positive, Positive, Positive]
+Classes = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes part of folder names and metric names
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and no key but the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
+
+
+class Overrides(Section):
+    """Base of sections in which only the keys that are given count; only those are written out."""
+
+    @model_serializer(mode="wrap")
+    def _write_what_is_set(self, handler: Any) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
+
+
+# Split values and other choices between two forms. A tag in <> marks the form; it is no part of a path.
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid", revalidate_instances="always"))
+class Split(Generic[T]):
+    """Different values for different units (antithetic pairs for es, episodes for gradient).
+
+    Unit i takes option number `(i // repeat) % len(split)`.
+
+    Attributes:
+        split: the options, in turn.
+        repeat: how many neighbouring units take the same option.
+    """
+
+    split: Annotated[tuple[T, ...], Field(min_length=1)]
+    repeat: Positive = 1
+
+
+def _value_or_split(value: Any) -> str:
+    is_split = isinstance(value, Split) or (isinstance(value, Mapping) and "split" in value)
+    return "<split>" if is_split else "<value>"
+
+
+def _value_or_mapping(value: Any) -> str:
+    return "<mapping>" if isinstance(value, Mapping | BaseModel) else "<value>"
+
+
+Splittable = Annotated[
+    Annotated[T, Tag("<value>")] | Annotated[Split[T], Tag("<split>")], Discriminator(_value_or_split)
+]
+
+
+Choice = Discriminator(_value_or_mapping)
+"""Tells a plain value (tag <value>) from a mapping (tag <mapping>)."""
