@@ -1,0 +1,211 @@
+"""Task distributions: what draws episodes, on the device, from a source and its transforms."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from vsml.tasks import transforms
+from vsml.tasks.sources import Dataset, Generator
+from vsml.types import Array, Episode
+
+# Purposes: what a key is folded with. A draw never shifts another one.
+_EXAMPLES, _IMAGES, _TASK, _PROJECTION, _SHUFFLE, _LABELS = range(6)
+
+
+@struct.dataclass
+class TaskDistribution:
+    """A distribution of episodes; make one with `build_task`.
+
+    A pytree whose leaves are the data, so pass it to jit-ed functions as an argument.
+
+    Attributes:
+        source: the data set or generator.
+        index: positions in the source that may be drawn, int32 [n].
+        class_map: new label of each class of the source, -1 for those left out, int32 [classes].
+        task_key: what the `num_tasks` draws of projections and permutations come from.
+    """
+
+    source: Dataset | Generator
+    index: Array
+    class_map: Array
+    task_key: Array
+    name: str = struct.field(pytree_node=False)
+    episode_length: int = struct.field(pytree_node=False)
+    batch_size: int = struct.field(pytree_node=False)
+    real_classes: int = struct.field(pytree_node=False)
+    input_shape: tuple[int, ...] = struct.field(pytree_node=False)
+    num_classes: int = struct.field(pytree_node=False)
+    normalize: bool = struct.field(pytree_node=False)
+    resize: tuple[int, ...] | None = struct.field(pytree_node=False)
+    rand_proj: bool = struct.field(pytree_node=False)
+    shuffle: bool = struct.field(pytree_node=False)
+    permute_labels: bool = struct.field(pytree_node=False)
+    num_tasks: int | None = struct.field(pytree_node=False)
+    replacement: bool = struct.field(pytree_node=False)
+
+    def sample(self, key: Array) -> Episode:
+        """Draw one episode; pure, to be batched with `vmap` or `lax.map`.
+
+        Draws depend on the key and their purpose alone: a transform that is turned on changes neither which
+        examples are drawn nor the other transforms' draws.
+
+        Returns:
+            x float32 [T, B, *input_shape], labels int32 [T, B], weight 1 everywhere [T, B].
+        """
+        count = self.episode_length * self.batch_size
+        if isinstance(self.source, Dataset):
+            images, labels = self.source.images, self.source.labels
+        else:
+            draw_key = jax.random.fold_in(key, _IMAGES)
+            images, labels = self.source.draw(draw_key, self.index.size, self.real_classes)
+        order = _draw_order(jax.random.fold_in(key, _EXAMPLES), self.index.size, count, self.replacement)
+        chosen = self.index[order]
+        x, labels = self._transform(self._task_key(key), images[chosen], self.class_map[labels[chosen]])
+        shape = (self.episode_length, self.batch_size)
+        return Episode(
+            x=x.reshape(*shape, *self.input_shape), labels=labels.reshape(shape), weight=jnp.ones(shape)
+        )
+
+    def _task_key(self, key: Array) -> Array:
+        """Return the key of the episode's projection and permutations."""
+        if self.num_tasks is None:
+            return key
+        task = jax.random.randint(jax.random.fold_in(key, _TASK), (), 0, self.num_tasks)
+        return jax.random.fold_in(self.task_key, task)
+
+    def _transform(self, key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        x = images.astype(jnp.float32) / self.source.scale
+        if self.resize is not None:
+            x = transforms.resize(x, self.resize)
+        if self.normalize:
+            x = transforms.standardise(x, self.source.mean, self.source.std)
+        x = transforms.pad(x, self.input_shape)
+        if self.shuffle:
+            x = transforms.shuffle(jax.random.fold_in(key, _SHUFFLE), x)
+        if self.rand_proj:
+            x = transforms.project(jax.random.fold_in(key, _PROJECTION), x)
+        if self.permute_labels:
+            labels = transforms.permute_labels(jax.random.fold_in(key, _LABELS), labels, self.real_classes)
+        return x, labels
+
+
+def build_task(
+    dataset: Dataset | Generator,
+    episode_length: int,
+    batch_size: int = 1,
+    *,
+    filter_classes: Sequence[int] | None = None,
+    normalize: bool = True,
+    resize: Sequence[int] | None = None,
+    rand_proj: bool = False,
+    shuffle: bool = False,
+    permute_labels: bool = False,
+    pad_input: Sequence[int] | None = None,
+    pad_output: int | None = None,
+    num_tasks: int | None = None,
+    task_seed: int = 0,
+    replacement: bool = True,
+    name: str | None = None,
+) -> TaskDistribution:
+    """Build the distribution of episodes of one task.
+
+    Transforms are applied in this order: choose classes, scale to [0, 1], resize, standardise, pad, then
+    shuffle or project, and permute the labels. Padded classes are never a label.
+
+    Args:
+        dataset: what `sources.load` returns.
+        episode_length: T, examples in a row.
+        batch_size: B, examples at once.
+        filter_classes: the classes that are used, in the order of their new labels 0, 1, ...; None uses all.
+        normalize: standardise with the data set's mean and std.
+        resize: new height and width.
+        rand_proj: project the inputs by a random matrix, redrawn per episode.
+        shuffle: permute the inputs, redrawn per episode.
+        permute_labels: permute the labels, redrawn per episode.
+        pad_input: height, width and channels to pad inputs to with zeros.
+        pad_output: number of classes, the real ones first.
+        num_tasks: draw projection and permutations from a fixed set of so many; None has no limit.
+        task_seed: what that fixed set is drawn from.
+        replacement: draw examples with replacement; else shuffle all of them, and again once all were seen.
+        name: what the task is called; the data set's name by default.
+
+    Raises:
+        ValueError: an argument is out of range or does not fit the data set.
+    """
+    if rand_proj and shuffle:
+        raise ValueError("preprocess: got both shuffle and rand_proj, expected at most one of them")
+    for what, value in (
+        ("episode_length", episode_length),
+        ("batch_size", batch_size),
+        ("num_tasks", num_tasks),
+    ):
+        if value is not None and value < 1:
+            raise ValueError(f"{what}: got {value}, expected at least 1")
+    index, class_map, real_classes = _choose_classes(dataset, filter_classes, episode_length * batch_size)
+    if pad_output is not None and pad_output < real_classes:
+        raise ValueError(
+            f"preprocess.pad.output: got {pad_output}, expected at least the {real_classes} classes of "
+            f"{dataset.name}"
+        )
+    always_new = isinstance(dataset, Generator) and dataset.pool_size is None
+    return TaskDistribution(
+        source=dataset,
+        index=jnp.asarray(index, jnp.int32),
+        class_map=jnp.asarray(class_map, jnp.int32),
+        task_key=jax.random.key(task_seed),
+        name=dataset.name if name is None else name,
+        episode_length=episode_length,
+        batch_size=batch_size,
+        real_classes=real_classes,
+        input_shape=transforms.output_shape(dataset.image_shape, resize, pad_input),
+        num_classes=real_classes if pad_output is None else pad_output,
+        normalize=normalize,
+        resize=None if resize is None else tuple(resize),
+        rand_proj=rand_proj,
+        shuffle=shuffle,
+        permute_labels=permute_labels,
+        num_tasks=num_tasks,
+        replacement=replacement and not always_new,
+    )
+
+
+def _choose_classes(
+    source: Dataset | Generator, classes: Sequence[int] | None, count: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the positions that may be drawn, the new label of each old one, and the number of new labels."""
+    if classes is not None:
+        wrong = [c for c in classes if not 0 <= c < source.num_classes]
+        if wrong or not classes or len(set(classes)) < len(classes):
+            raise ValueError(
+                f"filter_classes: got {list(classes)}, expected different classes out of "
+                f"0..{source.num_classes - 1} of {source.name}"
+            )
+    chosen = np.arange(source.num_classes) if classes is None else np.asarray(classes)
+    if isinstance(source, Generator):
+        if len(chosen) < source.num_classes and not source.classes_alike:
+            raise ValueError(
+                f"filter_classes: got {chosen.tolist()}, expected null: {source.name} draws all classes"
+            )
+        return np.arange(source.pool_size or count), np.argsort(chosen), len(chosen)
+    labels = np.asarray(source.labels)
+    class_map = np.full(source.num_classes, -1)
+    class_map[chosen] = np.arange(len(chosen))
+    empty = sorted(set(classes or ()) - set(labels.tolist()))
+    if empty:
+        raise ValueError(
+            f"filter_classes: got {chosen.tolist()}, but {source.name} has no examples of {empty}"
+        )
+    return np.flatnonzero(class_map[labels] >= 0), class_map, len(chosen)
+
+
+def _draw_order(key: Array, n: int, count: int, replacement: bool) -> Array:
+    """Draw `count` positions out of n: independently, or as one shuffle of all n after the other."""
+    if replacement:
+        return jax.random.randint(key, (count,), 0, n)
+    shuffles = jnp.arange(math.ceil(count / n))
+    orders = jax.vmap(lambda i: jax.random.permutation(jax.random.fold_in(key, i), n))(shuffles)
+    return orders.reshape(-1)[:count]
