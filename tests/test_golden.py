@@ -1,0 +1,99 @@
+"""Numbers of the 2021 research code: logits, loss and gradients of recorded episodes.
+
+The cases in tests/golden/, and those in the folder that VSML_GOLDEN_DIR names, in the same format: cases.yaml
+has settings and shapes, <case>.npz the arrays. A mismatch means that this library computes another learning
+algorithm than the paper's.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+
+from vsml.config_files import ConfigError, load_config
+from vsml.learners import LEARNERS, Learner, Vsml, continue_episode, make_learner
+from vsml.losses import cross_entropy
+from vsml.types import Episode
+
+FOLDERS = [Path(__file__).parent / "golden"]
+if os.environ.get("VSML_GOLDEN_DIR"):
+    FOLDERS.append(Path(os.environ["VSML_GOLDEN_DIR"]))
+
+CASES = [
+    pytest.param(folder, name, case, id=f"{name}" if folder is FOLDERS[0] else f"{folder.name}/{name}")
+    for folder in FOLDERS
+    for name, case in yaml.safe_load((folder / "cases.yaml").read_text()).items()
+]
+
+# This library's names of the modules and parameters that the recordings call otherwise.
+VSML_NAMES = {"lstm": {"w": "kernel", "b": "bias"}, "forward_norm": {"scale": "scale", "offset": "bias"}}
+VSML_NAMES |= {"forward_message": VSML_NAMES["lstm"], "backward_message": VSML_NAMES["lstm"]}
+VSML_NAMES |= {"backward_norm": VSML_NAMES["forward_norm"]}
+
+
+def build(case: dict) -> Learner:
+    """Build the case's learner, or skip if its type of model or of layer does not exist here."""
+    settings = case["settings"]
+    if settings["model.type"] not in LEARNERS:
+        pytest.skip(f"no learner {settings['model.type']}")
+    layers = settings.get("model.vsml.layers", [])
+    overrides = [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in settings.items()]
+    try:
+        config = load_config(overrides=overrides, default=None)
+    except ConfigError:
+        kinds = {layer["type"] for layer in layers} - {"dense"}
+        if kinds:
+            pytest.skip(f"no layers {sorted(kinds)}")
+        raise
+    return make_learner(config.model, tuple(case["input_shape"]), case["num_classes"])
+
+
+def nested(arrays: dict[str, np.ndarray], group: str) -> dict:
+    """Return the arrays named group/synapse/<i>/<module>/<name> as this library's tree of meta-parameters."""
+    tree: dict = {}
+    for path, array in arrays.items():
+        head, *rest = path.split("/")
+        if head == group:
+            _, index, module, name = rest
+            tree.setdefault(int(index), {}).setdefault(module, {})[VSML_NAMES[module][name]] = array
+    return tree
+
+
+def initial_state(learner: Learner, arrays: dict[str, np.ndarray], batch_size: int):
+    assert isinstance(learner, Vsml)
+    layers = learner.network.layers
+    states = tuple(
+        layer.with_cells(jnp.asarray(arrays[f"initial_cell/{k}"])) for k, layer in enumerate(layers)
+    )
+    return learner.with_network(learner.network.with_layers(states), batch_size)
+
+
+@pytest.mark.parametrize(("folder", "name", "case"), CASES)
+def test_the_2021_code_gives_the_same_numbers(folder, name, case):
+    learner = build(case)
+    arrays = dict(np.load(folder / f"{name}.npz"))
+    params = nested(arrays, "param")
+    x, labels = jnp.asarray(arrays["x"]), jnp.asarray(arrays["labels"])
+    episode = Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+    assert jax.tree.structure({"synapse": params}) == 0 or jax.tree.structure(params) == jax.tree.structure(
+        learner.init_params(jax.random.key(0))
+    )
+
+    def loss(params):
+        state = initial_state(learner, arrays, case["batch_size"])
+        logits = continue_episode(learner, params, state, episode)[1]
+        return cross_entropy(logits, labels).mean(), logits
+
+    (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(value, arrays["loss"], rtol=0, atol=1e-5)
+    expected = nested(arrays, "grad")
+    largest = max(np.abs(array).max() for array in jax.tree.leaves(expected))
+    assert jax.tree.structure(grads) == jax.tree.structure(expected)
+    for (path, got), want in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(expected), strict=True):
+        tolerance = 1e-4 * np.abs(want).max() + 1e-5 * largest
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance, err_msg=jax.tree_util.keystr(path))

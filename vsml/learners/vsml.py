@@ -1,0 +1,189 @@
+"""VSML: a network whose weights are LSTM synapses, which learns by running forward."""
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+
+from vsml.config import VsmlConfig
+from vsml.layers import DenseLayer, Kernel
+from vsml.losses import bound_logits, error_signal
+from vsml.network import Network, NetworkState
+from vsml.types import Array, Params
+
+
+@struct.dataclass
+class VsmlState:
+    """Inner state of VSML within an episode.
+
+    Attributes:
+        network: state of the network, one for each element of the inner batch (leading axis B).
+        feedback: what enters channels 0 and 1 behind the last layer at the next forward sweep: the error
+            and the label of the step before, float32 [B, C, 2]; 0 if there is none pending.
+    """
+
+    network: NetworkState
+    feedback: Array
+
+
+@dataclass(frozen=True)
+class Vsml:
+    """Variable Shared Meta Learning (Kirsch & Schmidhuber, 2021), as a learner.
+
+    A step answers x by a forward sweep over the layers: x enters channel 0 of the forward message to the
+    first layer, and the logit of class b is channel `output_channel` of the message that output b sends,
+    bounded smoothly. The error `e = d loss / d logits` (channel 0) and, with `feed_label`, the label as
+    one-hot (channel 1) enter behind the last layer: together with the input of the next step or, with
+    `backward_pass`, at once, by a second sweep from the last layer to the first. All the rest, among it what
+    the error means, is left to the meta-parameters. They do not depend on input_shape or num_classes.
+
+    Attributes:
+        input_shape: shape of one input.
+        num_classes: C, the output units.
+        hidden_sizes: output units of the layers before the last.
+        state_size: N, size of a synapse's h and c.
+        message_size: M, channels of a message.
+        random_fraction: share of a fresh synapse's cell entries that are random.
+        micro_ticks: ticks of a layer per visit.
+        logit_bound: logits stay within (-logit_bound, logit_bound); 0: unbounded.
+        output_channel: the message channel that is the logit, from 0.
+        backward_pass: feed the error back by a sweep of its own.
+        separate_backward: that sweep has meta-parameters of its own.
+        feed_label: feed the label, too.
+        layerwise: each layer has meta-parameters of its own.
+        layer_norm: normalise the messages of single synapses.
+        kernel: "tiled", or "reference" for the plain formulation.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    hidden_sizes: tuple[int, ...] = ()
+    state_size: int = 16
+    message_size: int = 8
+    random_fraction: float = 0.5
+    micro_ticks: int = 2
+    logit_bound: float = 100.0
+    output_channel: int = 1
+    backward_pass: bool = False
+    separate_backward: bool = False
+    feed_label: bool = False
+    layerwise: bool = False
+    layer_norm: bool = False
+    kernel: Kernel = "tiled"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.output_channel < self.message_size:
+            raise ValueError(
+                f"output_channel: got {self.output_channel}, expected one of {self.message_size} channels"
+            )
+        if self.separate_backward and not self.backward_pass:
+            raise ValueError("separate_backward: got True, expected False without backward_pass")
+        if self.feed_label and self.message_size < 2:
+            raise ValueError(
+                f"feed_label: got True, expected False with message_size {self.message_size} < 2"
+            )
+
+    @classmethod
+    def from_config(cls, config: VsmlConfig, input_shape: tuple[int, ...], num_classes: int) -> "Vsml":
+        """Build the learner that a configuration describes."""
+        return cls(
+            input_shape=tuple(input_shape),
+            num_classes=num_classes,
+            hidden_sizes=tuple(layer.out_size for layer in config.layers if layer.out_size is not None),
+            micro_ticks=config.micro_ticks,
+            logit_bound=config.logit_bound,
+            output_channel=config.output_channel,
+            backward_pass=config.backward_pass,
+            separate_backward=config.separate_backward,
+            feed_label=config.feed_label,
+            layerwise=config.layerwise,
+            **config.synapse.model_dump(),
+        )
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The network that the synapses form."""
+        sizes = (math.prod(self.input_shape), *self.hidden_sizes, self.num_classes)
+        return Network(
+            layers=tuple(
+                DenseLayer(fan_in, fan_out, self.kernel) for fan_in, fan_out in itertools.pairwise(sizes)
+            ),
+            state_size=self.state_size,
+            message_size=self.message_size,
+            random_fraction=self.random_fraction,
+            micro_ticks=self.micro_ticks,
+            layerwise=self.layerwise,
+            separate_backward=self.separate_backward,
+            layer_norm=self.layer_norm,
+        )
+
+    @functools.cached_property
+    def _graphdef(self) -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: self.network.init_synapses(nnx.Rngs(0))))[0]
+
+    def init_params(self, key: Array) -> Params:
+        """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
+        return nnx.to_pure_dict(nnx.split(self.network.init_synapses(nnx.Rngs(key)))[1])
+
+    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
+        """Draw a fresh state, the same for each element of the inner batch."""
+        return self.with_network(self.network.init_state(key), batch_size)
+
+    def with_network(self, network: NetworkState, batch_size: int = 1) -> VsmlState:
+        """Return the state of an episode that starts with the given network state, nothing pending."""
+        batched = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), network)
+        return VsmlState(network=batched, feedback=jnp.zeros((batch_size, self.num_classes, 2)))
+
+    def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
+        synapses = nnx.merge(self._graphdef, params)
+        network, forward, logits = self._answer(synapses, self._merge_batch(state.network), state.feedback, x)
+        feedback = error_signal(logits, y)[..., None]
+        label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.feed_label
+        feedback = jnp.concatenate([feedback, label], axis=-1)
+        if self.backward_pass:
+            sweep = functools.partial(self.network.backward_sweep, synapses)
+            network = jax.vmap(sweep)(network, forward, self._message(feedback))
+            feedback = jnp.zeros_like(feedback)
+        return VsmlState(network=network, feedback=feedback), logits
+
+    def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
+        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
+        synapses = nnx.merge(self._graphdef, params)
+        batch_size, count = len(state.feedback), len(x)
+        network = self._merge_batch(state.network)
+        element = jnp.arange(count) % batch_size
+        network, feedback = jax.tree.map(lambda a: a[element], (network, state.feedback))
+        return self._answer(synapses, network, feedback, x)[2]
+
+    def _answer(
+        self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
+    ) -> tuple[NetworkState, tuple[Array, ...], Array]:
+        """Sweep forward: the new network state, the forward messages and the bounded logits."""
+        inputs = self._message(x.reshape(len(x), -1, 1))
+        sweep = functools.partial(self.network.forward_sweep, synapses)
+        network, forward = jax.vmap(sweep)(network, inputs, self._message(feedback))
+        return network, forward, bound_logits(forward[-1][..., self.output_channel], self.logit_bound)
+
+    def _message(self, channels: Array) -> Array:
+        """Make channels [..., k] a message [..., M]: filled up with zeros, or cut."""
+        missing = self.message_size - channels.shape[-1]
+        if missing < 0:
+            return channels[..., : self.message_size]
+        return jnp.pad(channels, [(0, 0)] * (channels.ndim - 1) + [(0, missing)])
+
+    def _merge_batch(self, network: NetworkState) -> NetworkState:
+        """Replace the first half of the N channels of h and c by its mean over the inner batch."""
+        half = self.state_size // 2
+
+        def merge(state_BxGNRI: Array) -> Array:
+            if len(state_BxGNRI) == 1:
+                return state_BxGNRI
+            mean = state_BxGNRI[:, :, :half].mean(0, keepdims=True)
+            return state_BxGNRI.at[:, :, :half].set(mean)
+
+        return NetworkState(layers=jax.tree.map(merge, network.layers), backward=network.backward)
