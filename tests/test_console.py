@@ -1,0 +1,75 @@
+"""Progress lines and the results table."""
+
+import io
+
+from rich.console import Console
+
+from vsml.console import Progress, print_results
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def lines_of(updates, **options):
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream=stream, clock=clock, **options) as progress:
+        for now, step in updates:
+            clock.now = now
+            progress.update(step, loss=2.0, accuracy=0.125)
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_come_at_intervals_and_at_the_end():
+    lines = lines_of([(1, 1), (2, 2), (12, 12), (13, 13)], total=100, interval_s=10.0)
+    assert [line.split(" | ")[0] for line in lines] == ["step 1/100", "step 12/100", "step 13/100"]
+
+
+def test_a_line_has_loss_accuracy_rate_and_time_left():
+    (line,) = lines_of([(10, 20)], total=3620)
+    assert line == "step 20/3620 | loss 2 | accuracy 0.125 | 2 steps/s | 0:30:00 left"
+
+
+def test_the_rate_of_a_resumed_run_leaves_out_what_was_done_before():
+    (line,) = lines_of([(10, 1010)], total=1020, start=1000)
+    assert "1 steps/s | 0:00:10 left" in line
+
+
+def test_a_first_update_at_the_start_has_no_rate():
+    assert lines_of([(0, 0)], total=10) == ["step 0/10 | loss 2 | accuracy 0.125"]
+
+
+def test_other_ranks_are_silent():
+    assert lines_of([(1, 1), (20, 2)], total=2, rank=1) == []
+    assert lines_of([(1, 1), (20, 2)], total=2, rank=1, terminal=True) == []
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_same_text():
+    stream, clock = io.StringIO(), Clock()
+    with Progress(4, stream=stream, clock=clock, terminal=True) as progress:
+        clock.now = 2.0
+        progress.update(4, loss=1.5)
+        progress.note("saved")
+    assert "saved" in stream.getvalue() and "━" in stream.getvalue()
+    assert "step 4/4 | loss 1.5 | 2 steps/s" in stream.getvalue()
+
+
+def test_the_results_table_shows_what_there_is():
+    stream = io.StringIO()
+    row = {
+        "learner": "evolved",
+        "dataset": "data/[red].npz",
+        "accuracy_at_10": 0.25,
+        "accuracy_at_1000": None,
+        "accuracy_last": 0.8124,
+    }
+    print_results([row], stream)
+    text = stream.getvalue()
+    assert "evolved" in text and "data/[red].npz" in text
+    assert "0.250" in text and "0.812" in text
+    assert text.count(" - ") == 2
+    assert max(map(len, text.splitlines())) <= Console(file=stream).width

@@ -1,0 +1,70 @@
+"""Learning curves: the numbers behind them, and files that image readers accept."""
+
+import os
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from vsml.plots import Curve, learning_curves, trailing_accuracy
+
+
+def test_the_window_ends_with_the_current_example_and_grows_from_one():
+    correct = np.array([1, 0, 0, 0, 1, 1, 1, 1, 0], float)
+    accuracy = trailing_accuracy(correct, window=2)
+    np.testing.assert_allclose(accuracy, [1, 0, 0, 0, 0.5, 1, 1, 1, 0.5])
+
+
+def test_a_full_window_is_the_mean_of_the_latest_examples():
+    correct = np.random.default_rng(0).random((3, 500))
+    accuracy = trailing_accuracy(correct, window=50)
+    np.testing.assert_allclose(accuracy[:, -1], correct[:, -50:].mean(axis=1))
+    np.testing.assert_allclose(accuracy[:, 199], correct[:, 150:200].mean(axis=1))
+    np.testing.assert_allclose(accuracy[:, 99], correct[:, 75:100].mean(axis=1))
+
+
+def test_later_answers_do_not_change_earlier_accuracy():
+    correct = np.zeros((1, 100))
+    changed = correct.copy()
+    changed[:, 60:] = 1
+    assert (trailing_accuracy(correct)[:, :60] == trailing_accuracy(changed)[:, :60]).all()
+    assert trailing_accuracy(changed)[0, 60] > 0
+
+
+@pytest.mark.parametrize("panels", [1, 2, 4, 5])
+def test_a_figure_is_written_whole(tmp_path, panels):
+    rng = np.random.default_rng(0)
+    curves = [
+        Curve(name, f"data set {panel}", rng.random((3, 30)) < 0.5, chance=0.1)
+        for panel in range(panels)
+        for name in ("evolved", "untrained")
+    ]
+    learning_curves(tmp_path / "curves.png", curves, title="probe")
+    assert os.listdir(tmp_path) == ["curves.png"]
+    pixels = image.imread(tmp_path / "curves.png")
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 500
+    assert pixels[..., :3].std() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1)])
+@pytest.mark.parametrize("log_x", [True, False])
+def test_a_single_episode_or_example_can_be_drawn(tmp_path, shape, log_x):
+    learning_curves(tmp_path / "a.svg", [Curve("evolved", "digits", np.ones(shape))], log_x=log_x)
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 5), (5, 0), (2, 2, 2)])
+def test_answers_of_the_wrong_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"evolved on digits: got shape .* expected \[episodes, T\]"):
+        Curve("evolved", "digits", np.ones(shape))
+
+
+def test_no_curves_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="got no curves"):
+        learning_curves(tmp_path / "a.png", [])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_window_below_one_is_refused():
+    with pytest.raises(ValueError, match="got 0, expected at least 1"):
+        trailing_accuracy(np.ones(3), window=0)

@@ -1,0 +1,164 @@
+"""What a user sees of a run: progress with rate and time left, and a table of results at the end."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_RATE_WINDOW = 50  # updates that the rate is taken over: steady, and soon free of the first compilation
+_COLUMNS = {
+    "accuracy_at_10": "at 10",
+    "accuracy_at_100": "at 100",
+    "accuracy_at_1000": "at 1,000",
+    "accuracy_last": "last",
+}
+
+
+class Progress:
+    """Context manager that shows how far a loop is; silent on ranks other than 0.
+
+    A bar on a terminal, else a plain line every `interval_s` seconds and at the end. Under an MPI launcher
+    every stdout looks like a terminal even when it goes into a file, so pass `terminal=False` there.
+
+        with Progress(total=100) as progress:
+            progress.update(1, loss=2.3, accuracy=0.1)
+
+    Args:
+        total: steps when done.
+        start: steps done before, when resuming.
+        rank: number of this process.
+        terminal: whether to draw a bar; None asks the stream.
+        interval_s: least time between two plain lines, in seconds.
+        stream: where to write, by default stdout.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        terminal: bool | None = None,
+        interval_s: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total
+        self._silent = rank != 0
+        self._interval_s = interval_s
+        self._clock = clock
+        self._stream = stream
+        self._times = deque([(clock(), start)], maxlen=_RATE_WINDOW + 1)
+        self._printed_at: float | None = None
+        self._last_line: str | None = None
+        self._bar: rich.progress.Progress | None = None
+        console = Console(file=stream)
+        drawn = console.is_terminal and not console.is_dumb_terminal if terminal is None else terminal
+        if drawn and not self._silent:
+            self._bar = rich.progress.Progress(
+                rich.progress.BarColumn(bar_width=20),
+                rich.progress.TextColumn("{task.description}", markup=False),
+                console=console,
+            )
+            self._task = self._bar.add_task(f"step {start}/{total}", total=total, completed=start)
+
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._last_line is not None:
+            self._print(self._last_line)
+
+    def update(self, step: int, **values: float) -> None:
+        """Show a step.
+
+        Args:
+            step: steps done.
+            values: what to show with it, such as loss and accuracy.
+        """
+        if self._silent:
+            return
+        now = self._clock()
+        self._times.append((now, step))
+        line = self._line(step, values)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=line)
+        elif self._printed_at is None or now - self._printed_at >= self._interval_s:
+            self._printed_at = now
+            self._last_line = None
+            self._print(line)
+        else:
+            self._last_line = line  # printed on exit, if it stays the last
+
+    def note(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.console.print(Text(text))
+        elif not self._silent:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream or sys.stdout, flush=True)
+
+    def _line(self, step: int, values: Mapping[str, float]) -> str:
+        (first_time, first_step), (last_time, last_step) = self._times[0], self._times[-1]
+        parts = [f"step {step}/{self._total}", *(f"{name} {value:.4g}" for name, value in values.items())]
+        if last_time > first_time and last_step > first_step:
+            rate = (last_step - first_step) / (last_time - first_time)
+            parts += [f"{rate:.3g} steps/s", f"{_duration((self._total - step) / rate)} left"]
+        return " | ".join(parts)
+
+
+def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a table of evaluation results.
+
+    Args:
+        rows: each with `learner`, `dataset`, and of `accuracy_at_10`, `accuracy_at_100`, `accuracy_at_1000`
+            and `accuracy_last` (shares of 1) what there is; one that is missing or None is shown as a dash.
+    """
+    table = Table(title="accuracy")
+    for heading in ("learner", "data set"):
+        table.add_column(heading)
+    for heading in _COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for row in rows:
+        accuracies = (row.get(name) for name in _COLUMNS)
+        table.add_row(
+            Text(str(row["learner"])),  # Text, since a path may look like markup
+            Text(str(row["dataset"])),
+            *("-" if value is None else f"{value:.3f}" for value in accuracies),
+        )
+    return table
+
+
+def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
+    """Print `results_table(rows)`.
+
+    Args:
+        rows: as there.
+        stream: where to, by default stdout.
+    """
+    Console(file=stream).print(results_table(rows))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
