@@ -1,0 +1,266 @@
+"""The outer loop by evolution strategies: evosax's distribution-based algorithms."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import psutil
+from evosax.algorithms import distribution_based_algorithms
+from evosax.core import fitness_shaping
+from flax import struct
+
+from vsml.learners import Learner
+from vsml.meta.objective import (
+    Chunk,
+    LossType,
+    Results,
+    map_units,
+    measurements,
+    sample_unit,
+    summarise,
+    unit_result,
+)
+from vsml.tasks import TaskDistribution
+from vsml.types import Array, EpisodeResult, Params
+
+PAIRED = frozenset({"Open_ES", "PGPE", "ARS", "GuidedES", "ASEBO"})
+"""Algorithms that compare the two members of an antithetic pair: members i and i + n of 2n."""
+
+UNSUPPORTED = {
+    "PersistentES": "needs episodes in truncated parts, with states carried over",
+    "NoiseReuseES": "needs episodes in truncated parts, with states carried over",
+    "SV_CMA_ES": "keeps several means",
+    "SV_Open_ES": "keeps several means",
+}
+
+SHAPING = {
+    "identity": fitness_shaping.identity_fitness_shaping_fn,
+    "centered_rank": fitness_shaping.centered_rank_fitness_shaping_fn,
+    "standardize": fitness_shaping.standardize_fitness_shaping_fn,
+    "normalize": fitness_shaping.normalize_fitness_shaping_fn,
+}
+"""What the option `fitness_shaping_fn` may name."""
+
+
+@struct.dataclass
+class EvolutionState:
+    """State of the outer loop.
+
+    Attributes:
+        key: from which each generation's noise is drawn.
+        algorithm: state of the evosax algorithm.
+    """
+
+    key: Array
+    algorithm: Any
+
+
+class Evolution:
+    """An evolution strategy; a unit is a pair of members that share an episode and its initial state.
+
+    The default, Open_ES without fitness shaping, estimates the gradient of the loss smoothed by Gaussian
+    noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber, 2021, section 4),
+
+        g = mean over pairs of eps (L(theta + sigma eps) - L(theta - sigma eps)) / (2 sigma),
+
+    and hands it to an optax optimizer. Where a loss is not finite, both members of its pair get the mean of
+    the finite losses (so the pair says nothing) if the algorithm compares pairs; else it ranks last.
+
+    Args:
+        population_size: number of pairs n.
+        params: meta-parameters, as a template.
+        optimizer: the optax optimizer, for the algorithms that take one.
+        noise_std: deviation sigma, a number or a schedule over generations; the initial deviation of
+            algorithms that adapt it.
+        algorithm: an evosax distribution-based algorithm by name.
+        options: its own options by their evosax names: arguments of its constructor or of its parameters.
+        loss_type: what of an episode is minimised.
+
+    Raises:
+        ValueError: for an unknown or unsuitable algorithm or option.
+        MemoryError: if a generation would need more memory than there is.
+    """
+
+    unit_members = 2
+
+    def __init__(
+        self,
+        population_size: int,
+        params: Params,
+        optimizer: optax.GradientTransformation,
+        noise_std: float | Callable[[Any], Any] = 0.05,
+        algorithm: str = "Open_ES",
+        options: Mapping[str, Any] | None = None,
+        loss_type: LossType = "mean",
+    ):
+        self.loss_type = loss_type
+        self.population_size = population_size
+        self.paired = algorithm in PAIRED
+        self._noise_std = noise_std if callable(noise_std) else optax.constant_schedule(noise_std)
+        self._build(algorithm, dict(options or {}), params, optimizer)
+        self._check_memory(algorithm, params)
+
+    def _build(
+        self, name: str, options: dict[str, Any], params: Params, optimizer: optax.GradientTransformation
+    ) -> None:
+        if name not in distribution_based_algorithms or name in UNSUPPORTED:
+            reason = UNSUPPORTED.get(name, "evosax has no distribution-based algorithm of that name")
+            usable = sorted(set(distribution_based_algorithms) - set(UNSUPPORTED))
+            close = difflib.get_close_matches(name, usable, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"optimizer.algorithm: {name}: {reason}{hint} (usable: {', '.join(usable)})")
+        kind = distribution_based_algorithms[name]
+        arguments = set(inspect.signature(kind).parameters) - {"population_size", "solution", "metrics_fn"}
+        given: dict[str, Any] = {"population_size": 2 * self.population_size, "solution": params}
+        self._scheduled = "std_schedule" in arguments
+        if self._scheduled:
+            given["std_schedule"] = self._noise_std
+        if "optimizer" in arguments:
+            given["optimizer"] = optimizer
+        if name == "Open_ES":
+            options = {"fitness_shaping_fn": "identity", **options}
+        if "fitness_shaping_fn" in options:
+            shaping = options["fitness_shaping_fn"]
+            if shaping not in SHAPING:
+                raise ValueError(
+                    f"optimizer.algorithm_options.fitness_shaping_fn: got {shaping!r}, "
+                    f"expected one of {', '.join(SHAPING)}"
+                )
+            options["fitness_shaping_fn"] = SHAPING[shaping]
+        own = {
+            key: options.pop(key) for key in list(options) if key in arguments - {"std_schedule", "optimizer"}
+        }
+        self._algorithm = kind(**given, **own, metrics_fn=_no_metrics)
+        defaults = self._algorithm.default_params
+        fields = {field.name for field in dataclasses.fields(defaults)}
+        unknown = sorted(set(options) - fields)
+        if unknown:
+            expected = sorted((arguments - {"std_schedule", "optimizer"}) | fields)
+            raise ValueError(
+                f"optimizer.algorithm_options: {name} has no option {', '.join(unknown)}; "
+                f"expected any of {', '.join(expected)}"
+            )
+        if "std_init" in fields and "std_init" not in options:
+            options["std_init"] = float(self._noise_std(0))
+        self._parameters = defaults.replace(**options)
+
+    def _check_memory(self, name: str, params: Params) -> None:
+        """Refuse what needs more memory than there is: algorithms of covariance matrices, mostly."""
+        state = jax.eval_shape(self.init, jax.random.key(0), params)
+        state, members = jax.eval_shape(self.ask, state)
+        losses = jax.ShapeDtypeStruct((2 * self.population_size,), jnp.float32)
+        steps = (self._ask.lower(self, state), self._tell.lower(self, state, members, losses))
+        analyses = [step.compile().memory_analysis() for step in steps]
+        needed = sum(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
+        available = psutil.virtual_memory().available
+        if needed > available:
+            size = sum(leaf.size for leaf in jax.tree.leaves(params))
+            raise MemoryError(
+                f"optimizer.algorithm: {name} needs {needed / 2**30:.1f} GiB for {size} meta-parameters "
+                f"and {2 * self.population_size} members, and {available / 2**30:.1f} GiB are available; "
+                "take a smaller population, or an algorithm without a covariance matrix, such as Open_ES"
+            )
+
+    def init(self, key: Array, params: Params) -> EvolutionState:
+        """Start from the given meta-parameters."""
+        state = self._algorithm.init(key, params, self._parameters)
+        return EvolutionState(key=key, algorithm=self._with_noise(state))
+
+    def params(self, state: EvolutionState) -> Params:
+        """Return the meta-parameters found so far: the mean of the search distribution."""
+        return self._algorithm.get_mean(state.algorithm)
+
+    def ask(self, state: EvolutionState) -> tuple[EvolutionState, Params]:
+        """Draw the 2n members of a generation, the two of pair i at i and i + n; leaves [2n, ...]."""
+        return self._ask(state)
+
+    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
+        """Return loss and accuracy [chunk_size, 2], and no gradient."""
+        group = chunk.group
+        return _evaluate(group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, key)
+
+    def tell(
+        self, state: EvolutionState, members: Params, results: Results
+    ) -> tuple[EvolutionState, dict[str, float]]:
+        """Move the search distribution towards the members with the lower loss."""
+        losses = finite_losses(results.loss, self.paired)
+        state, measured = self._tell(state, members, losses.T.reshape(-1))
+        return state, summarise(results) | {name: float(value) for name, value in measured.items()}
+
+    @partial(jax.jit, static_argnames=("self",))
+    def _ask(self, state: EvolutionState) -> tuple[EvolutionState, Params]:
+        members, algorithm = self._algorithm.ask(self._key(state, 0), state.algorithm, self._parameters)
+        return EvolutionState(key=state.key, algorithm=algorithm), members
+
+    @partial(jax.jit, static_argnames=("self",))
+    def _tell(
+        self, state: EvolutionState, members: Params, losses: Array
+    ) -> tuple[EvolutionState, dict[str, Array]]:
+        algorithm, _ = self._algorithm.tell(
+            self._key(state, 1), members, losses, state.algorithm, self._parameters
+        )
+        algorithm = self._with_noise(algorithm)
+        return EvolutionState(key=state.key, algorithm=algorithm), measurements(algorithm)
+
+    def _key(self, state: EvolutionState, purpose: int) -> Array:
+        generation_key = jax.random.fold_in(state.key, state.algorithm.generation_counter)
+        return jax.random.fold_in(generation_key, purpose)
+
+    def _with_noise(self, algorithm: Any) -> Any:
+        """Set the deviation of the generation to come: evosax evaluates schedules one generation late."""
+        if not self._scheduled:
+            return algorithm
+        std = jnp.asarray(self._noise_std(algorithm.generation_counter), jnp.float32)
+        return algorithm.replace(std=jnp.broadcast_to(std, jnp.shape(algorithm.std)))
+
+
+def finite_losses(loss: np.ndarray, paired: bool) -> np.ndarray:
+    """Replace losses that are not finite by finite ones; see `Evolution`.
+
+    Args:
+        loss: [n, 2].
+        paired: the algorithm compares the members of a pair; else it ranks all.
+    """
+    finite = np.isfinite(loss)
+    if finite.all():
+        return loss
+    if not finite.any():
+        return np.zeros_like(loss)
+    if paired:
+        return np.where(finite.all(axis=1, keepdims=True), loss, loss[finite].mean())
+    return np.where(finite, loss, np.nextafter(loss[finite].max(), np.float32(np.inf)))
+
+
+def _no_metrics(key: Any, population: Any, fitness: Any, state: Any, params: Any) -> dict[str, Any]:
+    """Stand in for evosax's metrics, which are as large as the meta-parameters."""
+    return {}
+
+
+@partial(jax.jit, static_argnames=("learner", "loss_type"))
+def _evaluate(
+    learner: Learner,
+    loss_type: LossType,
+    members: Params,
+    tasks: tuple[TaskDistribution, ...],
+    units: Array,
+    options: Array,
+    key: Array,
+) -> tuple[Array, Array, Array]:
+    half = jax.tree.leaves(members)[0].shape[0] // 2
+    pairs = jax.tree.map(lambda a: jnp.stack([a[units], a[half + units]], axis=1), members)
+
+    def evaluate_pair(unit: tuple[Array, Array, Params], shared: Any) -> EpisodeResult:
+        number, option, pair = unit
+        tasks, key = shared
+        episode, state_key = sample_unit(tasks, option, key, number)
+        return jax.vmap(lambda params: unit_result(learner, loss_type, params, episode, state_key))(pair)
+
+    result = map_units(evaluate_pair, (units, options, pairs), (tasks, key))
+    return result.loss, result.accuracy, jnp.zeros(0)

@@ -1,0 +1,123 @@
+"""The outer loop by back-propagation through the episode."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.flatten_util import ravel_pytree
+
+from vsml.learners import Learner
+from vsml.meta.objective import (
+    Chunk,
+    LossType,
+    Results,
+    map_units,
+    measurements,
+    sample_unit,
+    segments_of,
+    summarise,
+    unit_result,
+)
+from vsml.tasks import TaskDistribution
+from vsml.types import Array, EpisodeResult, Params
+
+
+@struct.dataclass
+class GradientState:
+    """State of the outer loop.
+
+    Attributes:
+        params: meta-parameters.
+        optimizer: state of the optax optimizer.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+
+
+@dataclass(frozen=True)
+class BackPropagation:
+    """Descend the mean gradient of the episodes' losses; a unit is one episode.
+
+    An episode whose loss or gradient is not finite is left out of the mean.
+
+    Attributes:
+        optimizer: an optax optimizer.
+        loss_type: what of an episode is minimised.
+    """
+
+    optimizer: optax.GradientTransformation
+    loss_type: LossType = "mean"
+
+    unit_members = 1
+
+    def init(self, key: Array, params: Params) -> GradientState:
+        """Start from the given meta-parameters; nothing is drawn."""
+        return GradientState(params=params, optimizer=self.optimizer.init(params))
+
+    def params(self, state: GradientState) -> Params:
+        """Return the meta-parameters found so far."""
+        return state.params
+
+    def ask(self, state: GradientState) -> tuple[GradientState, Params]:
+        """Return the meta-parameters: all episodes are run with the same."""
+        return state, state.params
+
+    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
+        """Return loss and accuracy [chunk_size, 1] and the sum of the finite gradients, flat."""
+        group = chunk.group
+        real = jnp.arange(len(chunk.units)) < chunk.count
+        return _evaluate(
+            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, real, key
+        )
+
+    def tell(
+        self, state: GradientState, members: Params, results: Results
+    ) -> tuple[GradientState, dict[str, float]]:
+        """Take one step of the optimizer along the mean gradient."""
+        summary = summarise(results)
+        finite = len(results.loss) - summary["nonfinite"]
+        state, measured = self._step(state, results.gradient / max(finite, 1))
+        return state, summary | {name: float(value) for name, value in measured.items()}
+
+    @partial(jax.jit, static_argnames=("self",))
+    def _step(self, state: GradientState, gradient: Array) -> tuple[GradientState, dict[str, Array]]:
+        unravel = ravel_pytree(state.params)[1]
+        updates, optimizer = self.optimizer.update(unravel(gradient), state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return GradientState(params=params, optimizer=optimizer), measurements(optimizer)
+
+
+@partial(jax.jit, static_argnames=("learner", "loss_type"))
+def _evaluate(
+    learner: Learner,
+    loss_type: LossType,
+    params: Params,
+    tasks: tuple[TaskDistribution, ...],
+    units: Array,
+    options: Array,
+    real: Array,
+    key: Array,
+) -> tuple[Array, Array, Array]:
+    def evaluate_unit(unit: tuple[Array, Array, Array], shared: Any) -> tuple[Array, Array, Array]:
+        number, option, is_real = unit
+        params, tasks, key = shared
+        episode, state_key = sample_unit(tasks, option, key, number)
+        segments = segments_of(learner, *episode.labels.shape)
+
+        def loss(params: Params) -> tuple[Array, EpisodeResult]:
+            result = unit_result(learner, loss_type, params, episode, state_key, segments)
+            return result.loss, result
+
+        gradient, result = jax.grad(loss, has_aux=True)(params)
+        flat = ravel_pytree(gradient)[0]
+        finite = jnp.isfinite(result.loss) & jnp.isfinite(flat).all()
+        reported = jnp.where(finite, result.loss, jnp.nan)
+        return reported[None], result.accuracy[None], jnp.where(finite & is_real, flat, 0.0)
+
+    loss, accuracy, gradients = map_units(evaluate_unit, (units, options, real), (params, tasks, key))
+    return loss, accuracy, gradients.sum(0)

@@ -1,0 +1,240 @@
+"""What the outer loop minimises: the loss of a learner over an episode, for many units at once.
+
+A unit is what shares one episode: an antithetic pair of members in evolution, one episode in
+back-propagation. All that is random in a unit follows from a key and the unit's number, so it does not matter
+who evaluates it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from vsml.learners import Learner, run_episode
+from vsml.losses import cross_entropy
+from vsml.tasks import TaskDistribution
+from vsml.types import Array, Episode, EpisodeResult, Params
+
+LossType = Literal["mean", "last"]
+T = TypeVar("T")
+
+BACKPROPAGATION_BYTES = 256 * 2**20
+"""States of one episode that may be kept for back-propagation; longer episodes are recomputed in segments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units whose episodes have the same shapes, so that one compiled function serves them.
+
+    Attributes:
+        learner: built for these shapes.
+        tasks: the task distributions that occur.
+        units: numbers of the units, int32 [n].
+        options: which of `tasks` each unit takes, int32 [n].
+    """
+
+    learner: Learner
+    tasks: tuple[TaskDistribution, ...]
+    units: np.ndarray
+    options: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Units that are evaluated in one call: a part of a group, filled up to a fixed size.
+
+    Attributes:
+        group: where the units are from.
+        units: their numbers, int32 [chunk_size]; the last may be fillers, which are ignored.
+        options: which of the group's tasks each takes, int32 [chunk_size].
+        count: how many are real.
+    """
+
+    group: Group
+    units: np.ndarray
+    options: np.ndarray
+    count: int
+
+
+def chunks_of(groups: Sequence[Group], chunk_size: int) -> list[Chunk]:
+    """Cut each group into chunks of `chunk_size` units, the last of a group filled with ignored ones."""
+    chunks = []
+    for group in groups:
+        for start in range(0, len(group.units), chunk_size):
+            units = group.units[start : start + chunk_size]
+            fill = (0, chunk_size - len(units))
+            options = group.options[start : start + chunk_size]
+            chunks.append(
+                Chunk(group, np.pad(units, fill, mode="edge"), np.pad(options, fill, mode="edge"), len(units))
+            )
+    return chunks
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the units of one meta step came to, in the order of their numbers, the same on every rank.
+
+    Attributes:
+        loss: in nats, float32 [units, members of a unit].
+        accuracy: likewise.
+        gradient: sum of the units' gradients, flat [D]; empty where the optimizer needs none.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    gradient: np.ndarray
+
+
+class MetaOptimizer(Protocol):
+    """Finds meta-parameters from what members score. Its state is a pytree, the same on every rank."""
+
+    unit_members: int
+    """Members in a unit."""
+
+    def init(self, key: Array, params: Params) -> Any:
+        """Start from the given meta-parameters."""
+
+    def params(self, state: Any) -> Params:
+        """Return the meta-parameters found so far."""
+
+    def ask(self, state: Any) -> tuple[Any, Params]:
+        """Return the state to tell the results to, and the members to evaluate."""
+
+    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
+        """Evaluate the units of a chunk.
+
+        Returns:
+            Loss and accuracy [chunk_size, unit_members], and the sum of the gradients, flat (or empty).
+        """
+
+    def tell(self, state: Any, members: Params, results: Results) -> tuple[Any, dict[str, float]]:
+        """Improve the meta-parameters.
+
+        Args:
+            state: from `ask`.
+            members: from `ask`.
+            results: of all units.
+
+        Returns:
+            The new state, and metrics.
+        """
+
+
+def summarise(results: Results) -> dict[str, float]:
+    """Return the mean of the finite losses and of their accuracies, and how many losses are not finite."""
+    finite = np.isfinite(results.loss)
+    return {
+        "meta_loss": float(results.loss[finite].mean()) if finite.any() else math.nan,
+        "accuracy": float(results.accuracy[finite].mean()) if finite.any() else math.nan,
+        "nonfinite": int((~finite).sum()),
+    }
+
+
+def meta_adam(
+    learning_rate: optax.ScalarOrSchedule, clip_gradnorm: float | None = None
+) -> optax.GradientTransformation:
+    """Adam as the outer loop uses it: the norm of the gradient is noted, then clipped to `clip_gradnorm`."""
+    clip = optax.identity() if clip_gradnorm is None else optax.clip_by_global_norm(clip_gradnorm)
+    return optax.chain(
+        optax.snapshot("grad_norm", optax.global_norm),
+        clip,
+        optax.adam(learning_rate),
+    )
+
+
+def measurements(state: Any) -> dict[str, Array]:
+    """Return what `meta_adam` noted, given a pytree with its state; nothing for another optimizer."""
+    norm = optax.tree_utils.tree_get(state, "grad_norm", default=None)
+    return {} if norm is None else {"grad_norm": norm}
+
+
+def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> EpisodeResult:
+    """Judge the answers to an episode.
+
+    Args:
+        logits: [T, B, C].
+        episode: with labels and weights [T, B].
+        loss_type: "mean" of the loss over all steps, or that of the "last" step.
+    """
+    weight = episode.weight
+    if loss_type == "last":
+        weight = weight.at[:-1].set(0.0)
+    weight = weight / weight.sum()
+    correct = logits.argmax(-1) == episode.labels
+    return EpisodeResult(
+        loss=(cross_entropy(logits, episode.labels) * weight).sum(), accuracy=(correct * weight).sum()
+    )
+
+
+def sample_unit(
+    tasks: tuple[TaskDistribution, ...], option: Array, key: Array, unit: Array
+) -> tuple[Episode, Array]:
+    """Return the episode of a unit and the key of its initial state.
+
+    Args:
+        tasks: task distributions with the same shapes.
+        option: which of them, int [].
+        key: of the meta step.
+        unit: number of the unit, int [].
+    """
+    episode_key, state_key = jax.random.split(jax.random.fold_in(key, unit))
+    if len(tasks) == 1:
+        return tasks[0].sample(episode_key), state_key
+    return jax.lax.switch(option, [task.sample for task in tasks], episode_key), state_key
+
+
+def unit_result(
+    learner: Learner, loss_type: LossType, params: Params, episode: Episode, key: Array, segments: int = 1
+) -> EpisodeResult:
+    """Run one member over an episode and judge it."""
+    return episode_result(run_episode(learner, params, key, episode, segments), episode, loss_type)
+
+
+def segments_of(learner: Learner, episode_length: int, batch_size: int) -> int:
+    """Return into how many segments an episode has to be cut for back-propagation (see `run_episode`)."""
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda: learner.init_state(learner.init_params(key), key, batch_size))
+    kept = episode_length * sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
+    )
+    return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(episode_length))
+
+
+def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
+    """Apply a function to each unit, spread over the devices of this process.
+
+    On a CPU, a device takes its units one after the other: the states of one unit stay in its cache. On an
+    accelerator it takes them side by side.
+
+    Args:
+        function: `(unit, shared) -> result`.
+        units: pytree of arrays with a leading axis of units.
+        shared: pytree of arrays that all units share.
+
+    Returns:
+        The results, with a leading axis of units.
+    """
+    devices = jax.local_devices()
+    count = len(jax.tree.leaves(units)[0])
+    fill = -count % len(devices)
+    filled = jax.tree.map(lambda a: jnp.concatenate([a, a[:1].repeat(fill, 0)]) if fill else a, units)
+
+    def on_one_device(units: Any, shared: Any) -> T:
+        if devices[0].platform == "cpu":
+            return jax.lax.map(lambda unit: function(unit, shared), units)
+        return jax.vmap(lambda unit: function(unit, shared))(units)
+
+    on_all = jax.shard_map(
+        on_one_device,
+        mesh=Mesh(np.array(devices), ("units",)),
+        in_specs=(PartitionSpec("units"), PartitionSpec()),
+        out_specs=PartitionSpec("units"),
+        check_vma=False,  # function need not know that it runs on several devices
+    )
+    return jax.tree.map(lambda a: a[:count], on_all(filled, shared))
