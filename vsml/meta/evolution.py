@@ -66,7 +66,8 @@ class Evolution:
     """An evolution strategy; a unit is a pair of members that share an episode and its initial state.
 
     The default, Open_ES without fitness shaping, estimates the gradient of the loss smoothed by Gaussian
-    noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber, 2021, section 4),
+    noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber, 2021,
+    section 4),
 
         g = mean over pairs of eps (L(theta + sigma eps) - L(theta - sigma eps)) / (2 sigma),
 

@@ -45,6 +45,61 @@ class Group:
     options: np.ndarray
 
 
+def group_units(
+    tasks: Sequence[TaskDistribution], units: int, make_learner: Callable[[tuple[int, ...], int], Learner]
+) -> list[Group]:
+    """Group the units of a meta step by the shapes of their episodes.
+
+    Args:
+        tasks: the mixture: unit i takes `tasks[i % len(tasks)]`.
+        units: how many units there are.
+        make_learner: from input shape and number of classes to a learner.
+
+    Raises:
+        ValueError: the learners of two shapes do not share meta-parameters.
+    """
+    by_shape: dict[tuple, list[int]] = {}
+    for number in range(min(units, len(tasks))):
+        task = tasks[number]
+        by_shape.setdefault((task.input_shape, task.num_classes), []).append(number)
+    groups = []
+    for (input_shape, num_classes), members in by_shape.items():
+        distinct = list({id(tasks[number]): tasks[number] for number in members}.values())
+        option = {id(task): index for index, task in enumerate(distinct)}
+        numbers = [i for i in range(units) if i % len(tasks) in members]
+        groups.append(
+            Group(
+                learner=make_learner(input_shape, num_classes),
+                tasks=tuple(distinct),
+                units=np.array(numbers, np.int32),
+                options=np.array([option[id(tasks[i % len(tasks)])] for i in numbers], np.int32),
+            )
+        )
+    shapes = [params_shapes(group.learner) for group in groups]
+    for group, shape in zip(groups, shapes, strict=True):
+        if shape != shapes[0]:
+            one, other = groups[0].learner, group.learner
+            raise ValueError(
+                "the meta-parameters of this learner depend on the task: inputs "
+                f"{one.input_shape} with {one.num_classes} classes need others than inputs "
+                f"{other.input_shape} with {other.num_classes}; pad both to one shape "
+                "(data.preprocess.pad, configs/pad.yaml)"
+            )
+    return groups
+
+
+def params_shapes(learner: Learner) -> Any:
+    """Return the meta-parameters' tree with shapes and dtypes in place of arrays."""
+    return jax.eval_shape(learner.init_params, jax.random.key(0))
+
+
+def state_bytes(learner: Learner, batch_size: int) -> int:
+    """Return the size of a learner's inner state, in bytes."""
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda: learner.init_state(learner.init_params(key), key, batch_size))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """Units that are evaluated in one call: a part of a group, filled up to a fixed size.
@@ -173,7 +228,7 @@ def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> Epis
 
 
 def sample_unit(
-    tasks: tuple[TaskDistribution, ...], option: Array, key: Array, unit: Array
+    tasks: tuple[TaskDistribution, ...], option: Array | int, key: Array, unit: Array
 ) -> tuple[Episode, Array]:
     """Return the episode of a unit and the key of its initial state.
 
@@ -198,11 +253,7 @@ def unit_result(
 
 def segments_of(learner: Learner, episode_length: int, batch_size: int) -> int:
     """Return into how many segments an episode has to be cut for back-propagation (see `run_episode`)."""
-    key = jax.random.key(0)
-    state = jax.eval_shape(lambda: learner.init_state(learner.init_params(key), key, batch_size))
-    kept = episode_length * sum(
-        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
-    )
+    kept = episode_length * state_bytes(learner, batch_size)
     return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(episode_length))
 
 

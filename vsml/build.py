@@ -1,0 +1,215 @@
+"""From a configuration to its parts: data, tasks, learners, meta optimizer, and how the work is cut."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+import psutil
+
+from vsml.comm import Communicator, local_rank
+from vsml.config import Config, EvaluationSpec, Schedule, TaskSpec, evaluation_specs, training_specs
+from vsml.learners import Learner, make_learner
+from vsml.meta.evolution import Evolution
+from vsml.meta.gradient import BackPropagation
+from vsml.meta.objective import Group, MetaOptimizer, group_units, meta_adam, state_bytes
+from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
+from vsml.types import Array, Params
+
+Source = Dataset | Generator
+
+MEMORY_SHARE = 0.5
+"""Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
+
+WORKING_COPIES = 8
+"""Estimated memory of one tick, in states: the four gates, the new state and the messages."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationTask:
+    """What a learner is evaluated on.
+
+    Attributes:
+        name: unique.
+        task: draws its episodes.
+    """
+
+    name: str
+    task: TaskDistribution
+
+
+def _load_locally_first(load_all: Callable[[], Any], comm: Communicator) -> Any:
+    """Let one rank of each machine load, and perhaps download, before the others do."""
+    first = local_rank() == 0
+    loaded = load_all() if first else None
+    comm.barrier()
+    return loaded if first else load_all()
+
+
+def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:
+    """Load the data sets that meta-training draws from, by name; each is loaded once."""
+    names = {spec.dataset for spec in training_specs(config)}
+    data = config.data
+
+    def load_all() -> dict[str, Source]:
+        return {name: load(name, "train", data.root, data.verify) for name in sorted(names)}
+
+    return _load_locally_first(load_all, comm)
+
+
+def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, Source], list[str]]:
+    """Load the data sets to evaluate on.
+
+    Returns:
+        The data sets by name, and why optional ones are left out.
+    """
+    data, subset = config.data, config.evaluation.subset
+    needed: dict[str, bool] = {}
+    for spec in evaluation_specs(config):
+        needed[spec.task.dataset] = needed.get(spec.task.dataset, False) or not spec.optional
+
+    def load_all() -> tuple[dict[str, Source], list[str]]:
+        sources, missing = {}, []
+        for name, required in needed.items():
+            try:
+                sources[name] = load(name, subset, data.root, data.verify, download=required)
+            except MissingDataError as error:
+                if required:
+                    raise
+                missing.append(str(error))
+        return sources, missing
+
+    return _load_locally_first(load_all, comm)
+
+
+def _task(spec: TaskSpec, source: Source, config: Config, **settings: Any) -> TaskDistribution:
+    preprocess = spec.preprocess
+    return build_task(
+        source,
+        filter_classes=spec.filter_classes,
+        normalize=preprocess.normalize,
+        resize=preprocess.resize,
+        rand_proj=preprocess.rand_proj,
+        shuffle=preprocess.shuffle,
+        permute_labels=preprocess.permute_labels,
+        pad_input=preprocess.pad.input,
+        pad_output=preprocess.pad.output,
+        **settings,
+    )
+
+
+def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
+    """Build the mixture of training tasks, grouped by shape."""
+    training = config.training
+    specs = training_specs(config)
+    built = {
+        spec: _task(
+            spec,
+            sources[spec.dataset],
+            config,
+            episode_length=training.episode_length,
+            batch_size=training.batch_size,
+            num_tasks=config.data.num_tasks,
+            task_seed=config.seed,
+        )
+        for spec in dict.fromkeys(specs)
+    }
+    return group_units([built[spec] for spec in specs], training.population_size, learner_maker(config))
+
+
+def evaluation_tasks(config: Config, sources: dict[str, Source]) -> list[EvaluationTask]:
+    """Build the tasks to evaluate on, as far as their data are there."""
+    settings = {
+        "episode_length": config.evaluation.episode_length,
+        "batch_size": config.evaluation.batch_size,
+        "replacement": False,
+    }
+
+    def build(spec: EvaluationSpec) -> EvaluationTask:
+        return EvaluationTask(spec.name, _task(spec.task, sources[spec.task.dataset], config, **settings))
+
+    return [build(spec) for spec in evaluation_specs(config) if spec.task.dataset in sources]
+
+
+def learner_maker(config: Config) -> Callable[[tuple[int, ...], int], Learner]:
+    """Return what makes the configured learner for an input shape and a number of classes."""
+    return lambda input_shape, num_classes: make_learner(config.model, input_shape, num_classes)
+
+
+def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:
+    """Return a number as it is, and a configured schedule as an optax schedule over meta steps."""
+    if not isinstance(value, Schedule):
+        return value
+    steps = value.steps if value.steps is not None else iterations
+    rest = max(1, steps - value.warmup_steps)
+    if value.end is None:
+        main = optax.constant_schedule(value.init)
+    elif value.type == "linear":
+        main = optax.linear_schedule(value.init, value.end, rest)
+    elif value.type == "cosine":
+        main = optax.cosine_decay_schedule(value.init, rest, alpha=value.end / value.init)
+    else:
+        rate = value.end / value.init
+        main = optax.exponential_decay(value.init, rest, rate, end_value=value.end)
+    if value.warmup_steps == 0:
+        return main
+    rise = optax.linear_schedule(0.0, value.init, value.warmup_steps)
+    return optax.join_schedules([rise, main], [value.warmup_steps])
+
+
+def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
+    """Build the configured meta optimizer for meta-parameters like the given ones."""
+    optimizer, training = config.optimizer, config.training
+    adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
+    if optimizer.type == "gradient":
+        return BackPropagation(adam, training.loss_type)
+    return Evolution(
+        training.population_size,
+        params,
+        adam,
+        schedule(optimizer.noise_std, training.iterations),
+        optimizer.algorithm,
+        optimizer.algorithm_options,
+        training.loss_type,
+    )
+
+
+def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
+    """Return the units of a chunk: as configured, else what gives each rank work and fits into memory.
+
+    On a CPU units are run one after the other, so only an accelerator's memory bounds a chunk.
+
+    Raises:
+        ValueError: there would be more ranks than chunks.
+    """
+    groups = list(groups)
+    training = config.training
+    size = training.chunk_size
+    if size is None:
+        size = max(1, math.ceil(training.population_size / ranks))
+        size = min(size, max(len(group.units) for group in groups))
+        if jax.default_backend() != "cpu":
+            size = min(size, *(_units_in_memory(config, group) for group in groups))
+    chunks = sum(math.ceil(len(group.units) / size) for group in groups)
+    if chunks < ranks:
+        raise ValueError(
+            f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
+            f"{len(groups)} groups into {chunks} chunks, fewer than the {ranks} ranks; expected a smaller "
+            "chunk_size (null chooses it), a larger training.population_size or fewer ranks"
+        )
+    return size
+
+
+def _units_in_memory(config: Config, group: Group) -> int:
+    training = config.training
+    state = state_bytes(group.learner, training.batch_size)
+    episode = 4 * training.episode_length * training.batch_size * math.prod(group.learner.input_shape)
+    if config.optimizer.type == "gradient":
+        unit = state * (WORKING_COPIES + 2 * math.ceil(math.sqrt(training.episode_length))) + 2 * episode
+    else:
+        unit = 2 * state * WORKING_COPIES + 2 * episode
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
+    return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))

@@ -1,0 +1,116 @@
+"""What a configuration is going to do and cost, told without loading data or training."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vsml.build import learner_maker
+from vsml.config import Config, TaskSpec, evaluation_specs, training_specs
+from vsml.learners import Learner
+from vsml.meta.objective import params_shapes, state_bytes
+from vsml.tasks import load, transforms
+from vsml.tasks.sources import GENERATORS, REGISTRY
+
+GRADIENT_COST = 4
+"""Back-propagation in forward passes: forward, again per tile, and twice for the derivatives."""
+
+
+def describe(config: Config, ranks: int) -> str:
+    """Return the plan of a run as text: tasks, groups, members per rank, bytes of state, FLOPs.
+
+    Args:
+        config: the run.
+        ranks: number of MPI ranks.
+    """
+    return "\n".join([*_training_plan(config, ranks), *_evaluation_plan(config)])
+
+
+def _training_plan(config: Config, ranks: int) -> list[str]:
+    training = config.training
+    if config.call != "train":
+        return []
+    evolves = config.optimizer.type == "es"
+    specs = training_specs(config)
+    groups: dict[tuple[tuple[int, ...], int], list[TaskSpec]] = {}
+    for unit in range(training.population_size):
+        spec = specs[unit % len(specs)]
+        groups.setdefault(_shapes(spec, config), []).append(spec)
+    lines = [
+        f"train: {training.iterations} meta steps of {training.population_size} "
+        + ("antithetic pairs" if evolves else "episodes")
+        + f", {training.episode_length} steps of {training.batch_size} example(s) each, on {ranks} rank(s)"
+    ]
+    flops = 0.0
+    examples = training.population_size * training.episode_length * training.batch_size * (1 + evolves)
+    for number, ((input_shape, num_classes), units) in enumerate(groups.items()):
+        learner = learner_maker(config)(input_shape, num_classes)
+        per_step = step_flops(learner, training.batch_size) * (1 if evolves else GRADIENT_COST)
+        flops += per_step * training.episode_length * len(units) * (1 + evolves)
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
+        lines.append(
+            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {len(units)} units, "
+            f"about {math.ceil(len(units) / ranks) * (1 + evolves)} members a rank, {size} meta-parameters, "
+            f"state {state_bytes(learner, training.batch_size):,} bytes a member"
+        )
+        lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
+    lines.append(
+        f"a meta step: {examples:,} examples, {flops:.3g} FLOP; "
+        f"the run: {examples * training.iterations:,} examples, {flops * training.iterations:.3g} FLOP"
+    )
+    return lines
+
+
+def _evaluation_plan(config: Config) -> list[str]:
+    settings = config.evaluation
+    when = f"every {settings.frequency} meta steps and " if settings.frequency else ""
+    when = f"{when}at the end" if config.call == "train" else "once"
+    lines = [f"evaluate: {settings.count} episodes of {settings.episode_length} steps, {when}"]
+    for spec in evaluation_specs(config):
+        optional = ", if it is there" if spec.optional else ""
+        lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{optional}")
+    return lines
+
+
+def step_flops(learner: Learner, batch_size: int) -> float:
+    """Return the floating-point operations of one step of a learner, as XLA counts them."""
+    params = params_shapes(learner)
+    state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), batch_size), params)
+    x = jax.ShapeDtypeStruct((batch_size, *learner.input_shape), jnp.float32)
+    y = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    analysis: Any = jax.jit(learner.step).lower(params, state, x, y).cost_analysis()
+    return float(analysis["flops"])
+
+
+def _shapes(spec: TaskSpec, config: Config) -> tuple[tuple[int, ...], int]:
+    """Return the input shape and the number of classes of a task, without its data where possible."""
+    known: Any = REGISTRY.get(spec.dataset) or GENERATORS.get(spec.dataset)
+    source = known or load(spec.dataset, "train", config.data.root, config.data.verify)
+    shape = transforms.output_shape(source.image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
+    classes = source.num_classes if spec.filter_classes is None else len(spec.filter_classes)
+    return shape, spec.preprocess.pad.output or classes
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _told(spec: TaskSpec) -> str:
+    preprocess = spec.preprocess
+    parts = [spec.dataset]
+    if spec.filter_classes is not None:
+        parts.append(f"classes {list(spec.filter_classes)}")
+    if preprocess.resize:
+        parts.append(f"resized to {_by(preprocess.resize)}")
+    parts += [
+        words
+        for on, words in (
+            (preprocess.rand_proj, "randomly projected"),
+            (preprocess.shuffle, "shuffled"),
+            (preprocess.permute_labels, "labels permuted"),
+            (preprocess.pad.input is not None or preprocess.pad.output is not None, "padded"),
+        )
+        if on
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,302 @@
+"""Meta-training: the loop that asks, deals chunks to ranks, evaluates, exchanges results and tells."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from vsml import build, checkpoint
+from vsml.checkpoint import CheckpointStore
+from vsml.comm import Communicator, SerialCommunicator, launcher_size
+from vsml.config import Config
+from vsml.config_files import dump
+from vsml.console import Progress
+from vsml.evaluate import Evaluation, evaluate_all, initial_key, restore_params, write_results
+from vsml.files import atomic_write
+from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
+from vsml.signals import StopSignals
+from vsml.tracking import RunDirectory, WandbTracker
+from vsml.types import Array, Params
+
+EXPORT_NAME = "learner.safetensors"
+"""The meta-parameters alone, written when a run is complete."""
+
+
+def meta_train(
+    optimizer: MetaOptimizer,
+    params: Params,
+    groups: Sequence[Group],
+    iterations: int,
+    key: Array,
+    chunk_size: int | None = None,
+    comm: Communicator | None = None,
+) -> Iterator[tuple[int, Params, dict[str, float]]]:
+    """Improve meta-parameters, one meta step at a time, without files.
+
+    Args:
+        optimizer: the outer loop.
+        params: meta-parameters to start from.
+        groups: the units of a meta step, from `group_units`.
+        iterations: meta steps.
+        key: what all randomness comes from.
+        chunk_size: units evaluated in one call; by default all of a group.
+        comm: the ranks among which chunks are dealt; by default this process alone.
+
+    Yields:
+        Meta steps done, the meta-parameters and metrics (meta_loss in nats, accuracy, ...).
+    """
+    comm = comm or SerialCommunicator()
+    chunks = chunks_of(groups, chunk_size or max(len(group.units) for group in groups))
+    noise_key, episode_key = jax.random.split(key)
+    state = optimizer.init(noise_key, params)
+    for step in range(iterations):
+        state, metrics = meta_step(optimizer, state, chunks, jax.random.fold_in(episode_key, step), comm)
+        yield step + 1, optimizer.params(state), metrics
+
+
+def meta_step(
+    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
+) -> tuple[Any, dict[str, float]]:
+    """Ask, evaluate this rank's chunks, exchange the results, tell.
+
+    Chunks are dealt in turn, and their results are put together in chunk order on every rank, so the outcome
+    does not depend on the number of ranks.
+
+    Args:
+        optimizer: the outer loop.
+        state: its state, the same on every rank.
+        chunks: all chunks, of one size.
+        key: of this meta step.
+        comm: the ranks.
+
+    Returns:
+        The new state and metrics.
+    """
+    state, members = optimizer.ask(state)
+    pending = [optimizer.evaluate(members, chunk, key) for chunk in chunks[comm.rank :: comm.size]]
+    rows = [np.concatenate([np.ravel(part) for part in parts]) for parts in jax.device_get(pending)]
+    rounds = math.ceil(len(chunks) / comm.size)
+    rows += [np.zeros_like(rows[0])] * (rounds - len(rows))
+    gathered = comm.allgather(np.stack(rows).astype(np.float32))  # [ranks, rounds, row]
+    in_chunk_order = gathered.swapaxes(0, 1).reshape(rounds * comm.size, -1)[: len(chunks)]
+    return optimizer.tell(state, members, _results(in_chunk_order, chunks, optimizer.unit_members))
+
+
+def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Results:
+    units = sum(chunk.count for chunk in chunks)
+    loss, accuracy = np.empty((2, units, unit_members), np.float32)
+    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
+    for row, chunk in zip(rows, chunks, strict=True):
+        size = len(chunk.units) * unit_members
+        real = chunk.units[: chunk.count]
+        loss[real] = row[:size].reshape(-1, unit_members)[: chunk.count]
+        accuracy[real] = row[size : 2 * size].reshape(-1, unit_members)[: chunk.count]
+        gradient += row[2 * size :]
+    return Results(loss=loss, accuracy=accuracy, gradient=gradient)
+
+
+@dataclass
+class _Progressed:
+    """How far a run is; kept in its checkpoints beside the state of the outer loop."""
+
+    step: int = 0
+    wall_s: float = 0.0
+    best_accuracy: float | None = None
+    wandb_id: str | None = None
+
+
+def run_training(config: Config, run: RunDirectory | None, comm: Communicator, resume: bool = False) -> bool:
+    """Meta-train as configured, from the start or from the latest checkpoint, and evaluate at the end.
+
+    Args:
+        config: with `call: train`.
+        run: where to write, on rank 0; None on the other ranks.
+        comm: the ranks.
+        resume: go on with the run in `run`.
+
+    Returns:
+        Whether the run is complete; False if a signal or the time limit ended it, to be resumed.
+
+    Raises:
+        FloatingPointError: the meta-parameters are not finite; the checkpoints before stay.
+        ValueError: data, settings or the number of ranks do not fit.
+    """
+    with StopSignals() as stop:
+        return _Run(config, run, comm, resume).train(stop)
+
+
+class _Run:
+    """A training run: the parts that the configuration describes, and what is written where."""
+
+    def __init__(self, config: Config, run: RunDirectory | None, comm: Communicator, resume: bool):
+        started = time.monotonic()
+        self.comm, self.run = comm, run
+        groups = build.training_groups(config, build.load_training_data(config, comm))
+        sources, self.left_out = build.load_evaluation_data(config, comm)
+        self.tasks = build.evaluation_tasks(config, sources)
+        size = build.chunk_size(config, groups, comm.size)
+        self.config = config.model_copy(
+            update={"training": config.training.model_copy(update={"chunk_size": size})}
+        )
+        self.chunks = chunks_of(groups, size)
+        self.untrained = groups[0].learner.init_params(initial_key(config))
+        start = self.untrained
+        if config.checkpoint.restore is not None:
+            start = restore_params(config.checkpoint.restore, start, comm)
+        self.optimizer = build.meta_optimizer(config, start)
+        key = jax.random.key(config.seed)
+        self.state = self.optimizer.init(jax.random.fold_in(key, 1), start)
+        self.episode_key = jax.random.fold_in(key, 2)
+        self.done = _Progressed()
+        self.store = CheckpointStore(run.checkpoints, config.checkpoint.keep) if run else None
+        if resume:
+            self._load()
+        self.started = started - self.done.wall_s
+        self.session_started = started
+        if run is not None:
+            atomic_write(run.config, dump(self.config))
+        wandb = config.tracking.wandb
+        self.tracker = WandbTracker(
+            run.path if run else "",
+            wandb.mode,
+            rank=comm.rank,
+            config=self.config.model_dump(mode="json"),
+            run_id=self.done.wandb_id,
+            name=config.name,
+            **wandb.model_dump(exclude={"mode"}),
+        )
+        self.done.wandb_id = self.tracker.run_id
+
+    def train(self, stop: StopSignals) -> bool:
+        """Run the meta steps that are left; return whether the run is complete."""
+        iterations = self.config.training.iterations
+        with Progress(
+            iterations,
+            start=self.done.step,
+            rank=self.comm.rank,
+            terminal=False if launcher_size() is not None else None,
+        ) as progress:
+            for reason in self.left_out:
+                progress.note(f"left out: {reason}")
+            while self.done.step < iterations:
+                why = self._reason_to_stop(stop)
+                if self.comm.any(why is not None):
+                    self._save()
+                    progress.note(f"stopped after step {self.done.step} ({why or 'as another rank did'})")
+                    self.tracker.finish()
+                    return False
+                self._step(progress)
+        if self.done.step % self.config.checkpoint.frequency:
+            self._save()
+        self._finish()
+        return True
+
+    def _reason_to_stop(self, stop: StopSignals) -> str | None:
+        limit = self.config.training.time_limit_s
+        if stop:
+            return stop.received
+        if limit is not None and time.monotonic() - self.session_started > limit:
+            return f"training.time_limit_s of {limit:g} s"
+        return None
+
+    def _step(self, progress: Progress) -> None:
+        """Take one meta step, and write what is due after it."""
+        key = jax.random.fold_in(self.episode_key, self.done.step)
+        self.state, metrics = meta_step(self.optimizer, self.state, self.chunks, key, self.comm)
+        self.done.step += 1
+        step = self.done.step
+        params = self.optimizer.params(self.state)
+        metrics["param_norm"] = float(optax.global_norm(params))
+        if not math.isfinite(metrics["param_norm"]):
+            raise FloatingPointError(
+                f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "
+                "A smaller optimizer.learning_rate or optimizer.clip_gradnorm may help"
+            )
+        progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
+        settings = self.config
+        due = (
+            metrics if step % settings.summary.frequency == 0 or step == settings.training.iterations else {}
+        )
+        frequency = settings.evaluation.frequency
+        if frequency and step % frequency == 0 and self.tasks:
+            due = due | self._evaluate(params, progress)
+        if due:
+            self._log(due)
+        if step % settings.checkpoint.frequency == 0:
+            self._save()
+
+    def _evaluate(self, params: Params, progress: Progress) -> dict[str, float]:
+        """Evaluate, keep the best, and return metrics."""
+        evaluations = evaluate_all(self.config, {"evolved": params}, self.tasks, self.comm)
+        accuracy = float(np.mean([each.correct.mean() for each in evaluations]))
+        summaries = [each.summary() for each in evaluations]
+        shown = ", ".join(f"{each['dataset']} {each['accuracy_last']:.3f}" for each in summaries)
+        progress.note(f"step {self.done.step}: accuracy on the last examples: {shown}")
+        if self.done.best_accuracy is None or accuracy > self.done.best_accuracy:
+            self.done.best_accuracy = accuracy
+            if self.store is not None:
+                self.store.save_best(self.done.step, {"params": params}, self._metadata())
+        return {
+            f"eval/{each['dataset']}/{name}": value
+            for each in summaries
+            for name, value in each.items()
+            if name == "loss" or name.startswith("accuracy")
+        }
+
+    def _finish(self) -> None:
+        """Evaluate what was found beside what it started from, and export it."""
+        params = self.optimizer.params(self.state)
+        if self.run is not None:
+            checkpoint.export_params(self.run.path / EXPORT_NAME, params, self._metadata())
+        learners = {"evolved": params}
+        if self.config.evaluation.untrained:
+            learners["untrained"] = self.untrained
+        if self.tasks:
+            evaluations: list[Evaluation] = evaluate_all(self.config, learners, self.tasks, self.comm)
+            if self.run is not None:
+                write_results(self.run, evaluations, self.config.name)
+                image = self.run.path / "learning_curves.png"
+                self.tracker.log_image("learning_curves", image, self.done.step)
+        self.tracker.finish()
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        training = self.config.training
+        members = training.population_size * self.optimizer.unit_members
+        per_step = members * training.episode_length * training.batch_size
+        line = {
+            "wall_s": round(time.monotonic() - self.started, 3),
+            "examples": self.done.step * per_step,
+            **metrics,
+        }
+        if self.run is not None:
+            self.run.append_metrics(self.done.step, line)
+        self.tracker.log(line, self.done.step)
+
+    def _metadata(self) -> dict[str, Any]:
+        self.done.wall_s = time.monotonic() - self.started
+        return {"config": self.config.model_dump(mode="json"), **dataclasses.asdict(self.done)}
+
+    def _tree(self) -> dict[str, Any]:
+        return {"params": self.optimizer.params(self.state), "optimizer": self.state}
+
+    def _save(self) -> None:
+        if self.store is not None:
+            self.store.save(self.done.step, self._tree(), self._metadata())
+
+    def _load(self) -> None:
+        """Go on from the newest undamaged checkpoint, or from the start where there is none."""
+        path = self.store.newest() if self.store is not None else None
+        data = self.comm.bcast(path.read_bytes() if path is not None else b"")
+        if data:
+            tree, metadata = checkpoint.from_bytes(data, str(path), self._tree())
+            self.state = tree["optimizer"]
+            fields = {field.name for field in dataclasses.fields(_Progressed)}
+            self.done = _Progressed(**{name: metadata[name] for name in fields})
+        if self.run is not None:
+            self.run.truncate_metrics(self.done.step)
