@@ -309,6 +309,10 @@ class SynapseConfig(Section):
         description="share of the cell state that starts random, to break symmetry; the rest starts 0",
     )
     layer_norm: Bool = Field(default=False, description="normalise each synapse's outgoing message")
+    init_scale: Annotated[Float, Field(gt=0)] = Field(
+        default=1.0,
+        description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
+    )
 
 
 class VsmlConfig(Section):

@@ -37,6 +37,7 @@ class Network:
         layerwise: each layer has meta-parameters of its own; else all share one synapse.
         separate_backward: backward sweeps have meta-parameters of their own.
         layer_norm: messages are normalised.
+        init_scale: factor on the initial kernels of the meta-parameters.
     """
 
     layers: tuple[DenseLayer, ...]
@@ -47,6 +48,7 @@ class Network:
     layerwise: bool = False
     separate_backward: bool = False
     layer_norm: bool = False
+    init_scale: float = 1.0
 
     def init_synapses(self, rngs: nnx.Rngs) -> nnx.List:
         """Make the meta-parameters: forward ones in layer order, then separate backward ones in layer order.
@@ -54,9 +56,8 @@ class Network:
         Each distinct synapse is stored once; `synapse_of` says who uses which.
         """
         count = (len(self.layers) if self.layerwise else 1) * (2 if self.separate_backward else 1)
-        return nnx.List(
-            [Synapse(self.state_size, self.message_size, self.layer_norm, rngs) for _ in range(count)]
-        )
+        sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
+        return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
 
     def synapse_of(self, synapses: nnx.List, layer: int, backward_sweep: bool = False) -> Synapse:
         """Return the synapse that a layer uses in a sweep."""

@@ -33,10 +33,12 @@ class Synapse(nnx.Module):
         forward_norm, backward_norm: layer norm over the M channels of one message, or None.
     """
 
-    def __init__(self, state_size: int, message_size: int, layer_norm: bool, rngs: nnx.Rngs):
+    def __init__(
+        self, state_size: int, message_size: int, layer_norm: bool, init_scale: float, rngs: nnx.Rngs
+    ):
         def linear(fan_in: int, fan_out: int) -> nnx.Linear:
-            # Standard normal cut at +-2, times 1 / sqrt(fan-in), the variance not corrected for the cut.
-            init = jax.nn.initializers.truncated_normal(fan_in**-0.5)
+            # Standard normal cut at +-2, times init_scale / sqrt(fan-in), variance not corrected for the cut.
+            init = jax.nn.initializers.truncated_normal(init_scale * fan_in**-0.5)
             return nnx.Linear(fan_in, fan_out, kernel_init=init, rngs=rngs)
 
         def norm() -> nnx.LayerNorm | None:

@@ -56,6 +56,8 @@ class Vsml:
         feed_label: feed the label, too.
         layerwise: each layer has meta-parameters of its own.
         layer_norm: normalise the messages of single synapses.
+        init_scale: factor on the initial kernels, 1 in the paper. Above 1, the products of weights that
+            learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
         kernel: "tiled", or "reference" for the plain formulation.
     """
 
@@ -73,6 +75,7 @@ class Vsml:
     feed_label: bool = False
     layerwise: bool = False
     layer_norm: bool = False
+    init_scale: float = 1.0
     kernel: Kernel = "tiled"
 
     def __post_init__(self) -> None:
@@ -119,6 +122,7 @@ class Vsml:
             layerwise=self.layerwise,
             separate_backward=self.separate_backward,
             layer_norm=self.layer_norm,
+            init_scale=self.init_scale,
         )
 
     @functools.cached_property
