@@ -6,7 +6,6 @@ python launch.py --config_files configs/quickstart.yaml --config training.iterat
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vsml.devices import prepare
 
@@ -15,7 +14,7 @@ prepare()  # before anything imports jax
 from vsml.comm import Communicator, abort_on_error, connect  # noqa: E402
 from vsml.config import Config  # noqa: E402
 from vsml.config_array import array_index, load_array, load_array_configs  # noqa: E402
-from vsml.config_files import dump, load_config  # noqa: E402
+from vsml.config_files import ConfigError, dump, load_config  # noqa: E402
 from vsml.tracking import RunDirectory, create_run, describe_environment, open_run  # noqa: E402
 
 
@@ -87,16 +86,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if comm.rank == 0:
                 print(dump(config) + "\n" + describe(config, comm.size))
             return 0
+        from vsml.checkpoint import CheckpointError
         from vsml.evaluate import run_evaluation
+        from vsml.tasks import DataError
         from vsml.train import run_training
 
-        run = open_directory(options, config, comm)
+        try:
+            run = open_directory(options, config, comm)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
         if run is not None:
             print(f"run directory: {run.path}", flush=True)
-        if config.call == "evaluate":
-            run_evaluation(config, run, comm)
-        elif not run_training(config, run, comm, resume=bool(options.resume)) and run is not None:
-            print(f"to go on: python launch.py --resume {Path(run.path)}", flush=True)
+        try:
+            if config.call == "evaluate":
+                run_evaluation(config, run, comm)
+            elif not run_training(config, run, comm, resume=bool(options.resume)) and run is not None:
+                print(f"to go on: python launch.py --resume {run.path}", flush=True)
+        except (ConfigError, DataError, CheckpointError, MemoryError, FloatingPointError) as error:
+            sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
     return 0
 
 

@@ -1,7 +1,8 @@
 """From a configuration to its parts: data, tasks, learners, meta optimizer, and how the work is cut."""
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import psutil
 
 from vsml.comm import Communicator, local_rank
 from vsml.config import Config, EvaluationSpec, Schedule, TaskSpec, evaluation_specs, training_specs
+from vsml.config_files import ConfigError
 from vsml.learners import Learner, make_learner
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
@@ -38,6 +40,17 @@ class EvaluationTask:
 
     name: str
     task: TaskDistribution
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Report as a mistake of the configuration what a part that is built from it refuses."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _load_locally_first(load_all: Callable[[], Any], comm: Communicator) -> Any:
@@ -84,20 +97,21 @@ def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, 
     return _load_locally_first(load_all, comm)
 
 
-def _task(spec: TaskSpec, source: Source, config: Config, **settings: Any) -> TaskDistribution:
+def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
     preprocess = spec.preprocess
-    return build_task(
-        source,
-        filter_classes=spec.filter_classes,
-        normalize=preprocess.normalize,
-        resize=preprocess.resize,
-        rand_proj=preprocess.rand_proj,
-        shuffle=preprocess.shuffle,
-        permute_labels=preprocess.permute_labels,
-        pad_input=preprocess.pad.input,
-        pad_output=preprocess.pad.output,
-        **settings,
-    )
+    with _settings():
+        return build_task(
+            source,
+            filter_classes=spec.filter_classes,
+            normalize=preprocess.normalize,
+            resize=preprocess.resize,
+            rand_proj=preprocess.rand_proj,
+            shuffle=preprocess.shuffle,
+            permute_labels=preprocess.permute_labels,
+            pad_input=preprocess.pad.input,
+            pad_output=preprocess.pad.output,
+            **settings,
+        )
 
 
 def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
@@ -108,7 +122,6 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
         spec: _task(
             spec,
             sources[spec.dataset],
-            config,
             episode_length=training.episode_length,
             batch_size=training.batch_size,
             num_tasks=config.data.num_tasks,
@@ -116,7 +129,9 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
         )
         for spec in dict.fromkeys(specs)
     }
-    return group_units([built[spec] for spec in specs], training.population_size, learner_maker(config))
+    mixture = [built[spec] for spec in specs]
+    with _settings():
+        return group_units(mixture, training.population_size, learner_maker(config))
 
 
 def evaluation_tasks(config: Config, sources: dict[str, Source]) -> list[EvaluationTask]:
@@ -128,7 +143,7 @@ def evaluation_tasks(config: Config, sources: dict[str, Source]) -> list[Evaluat
     }
 
     def build(spec: EvaluationSpec) -> EvaluationTask:
-        return EvaluationTask(spec.name, _task(spec.task, sources[spec.task.dataset], config, **settings))
+        return EvaluationTask(spec.name, _task(spec.task, sources[spec.task.dataset], **settings))
 
     return [build(spec) for spec in evaluation_specs(config) if spec.task.dataset in sources]
 
@@ -165,15 +180,16 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":
         return BackPropagation(adam, training.loss_type)
-    return Evolution(
-        training.population_size,
-        params,
-        adam,
-        schedule(optimizer.noise_std, training.iterations),
-        optimizer.algorithm,
-        optimizer.algorithm_options,
-        training.loss_type,
-    )
+    with _settings():
+        return Evolution(
+            training.population_size,
+            params,
+            adam,
+            schedule(optimizer.noise_std, training.iterations),
+            optimizer.algorithm,
+            optimizer.algorithm_options,
+            training.loss_type,
+        )
 
 
 def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
@@ -182,23 +198,29 @@ def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
     On a CPU units are run one after the other, so only an accelerator's memory bounds a chunk.
 
     Raises:
-        ValueError: there would be more ranks than chunks.
+        ConfigError: there would be more ranks than chunks.
     """
     groups = list(groups)
     training = config.training
+    sizes = [len(group.units) for group in groups]
+
+    def chunks(size: int) -> int:
+        return sum(math.ceil(units / size) for units in sizes)
+
     size = training.chunk_size
     if size is None:
-        size = max(1, math.ceil(training.population_size / ranks))
-        size = min(size, max(len(group.units) for group in groups))
+        size = min(math.ceil(training.population_size / ranks), max(sizes))
         if jax.default_backend() != "cpu":
             size = min(size, *(_units_in_memory(config, group) for group in groups))
-    chunks = sum(math.ceil(len(group.units) / size) for group in groups)
-    if chunks < ranks:
-        raise ValueError(
+        while size > 1 and chunks(size) < ranks:
+            size -= 1
+    if chunks(size) < ranks:
+        mistake = (
             f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
-            f"{len(groups)} groups into {chunks} chunks, fewer than the {ranks} ranks; expected a smaller "
+            f"{len(groups)} group(s) into {chunks(size)} chunks, fewer than the {ranks} ranks; expected a smaller "
             "chunk_size (null chooses it), a larger training.population_size or fewer ranks"
         )
+        raise ConfigError([mistake])
     return size
 
 

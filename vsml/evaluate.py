@@ -15,6 +15,7 @@ from vsml import checkpoint, plots
 from vsml.build import EvaluationTask, evaluation_tasks, learner_maker, load_evaluation_data
 from vsml.comm import Communicator
 from vsml.config import Config
+from vsml.config_files import ConfigError
 from vsml.console import print_results
 from vsml.files import atomic_write
 from vsml.learners import Learner, run_episode
@@ -183,7 +184,7 @@ def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator)
     sources, missing = load_evaluation_data(config, comm)
     tasks = evaluation_tasks(config, sources)
     if not tasks:
-        raise ValueError("evaluation.datasets: nothing to evaluate on:\n" + "\n".join(missing))
+        raise ConfigError(["evaluation.datasets: nothing to evaluate on", *missing])
     first = tasks[0].task
     learner = learner_maker(config)(first.input_shape, first.num_classes)
     untrained = learner.init_params(initial_key(config))

@@ -175,6 +175,13 @@ class _Run:
 
     def train(self, stop: StopSignals) -> bool:
         """Run the meta steps that are left; return whether the run is complete."""
+        try:
+            return self._train(stop)
+        except BaseException:  # whatever ends the run: wandb shall not show it as a success
+            self.tracker.finish(exit_code=1)
+            raise
+
+    def _train(self, stop: StopSignals) -> bool:
         iterations = self.config.training.iterations
         with Progress(
             iterations,
@@ -212,7 +219,7 @@ class _Run:
         self.done.step += 1
         step = self.done.step
         params = self.optimizer.params(self.state)
-        metrics["param_norm"] = float(optax.global_norm(params))
+        metrics["param_norm"] = float(optax.tree.norm(params))
         if not math.isfinite(metrics["param_norm"]):
             raise FloatingPointError(
                 f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "

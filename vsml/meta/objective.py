@@ -197,7 +197,7 @@ def meta_adam(
     """Adam as the outer loop uses it: the norm of the gradient is noted, then clipped to `clip_gradnorm`."""
     clip = optax.identity() if clip_gradnorm is None else optax.clip_by_global_norm(clip_gradnorm)
     return optax.chain(
-        optax.snapshot("grad_norm", optax.global_norm),
+        optax.snapshot("grad_norm", optax.tree.norm),
         clip,
         optax.adam(learning_rate),
     )

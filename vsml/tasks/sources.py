@@ -155,7 +155,7 @@ def load(
         close = difflib.get_close_matches(name, available(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         expected = f"one of {', '.join(available())}, or a path that ends in .npz"
-        raise ValueError(f"dataset: got {name!r}, expected {expected}{hint}")
+        raise DataError(f"dataset: got {name!r}, expected {expected}{hint}")
     entry = REGISTRY[name]
     folder = Path(root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")).expanduser()
     paths = tuple(_locate(file, folder, verify, download) for file in entry.files[subset])

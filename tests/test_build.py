@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from vsml import build
+from vsml.comm import SerialCommunicator
+from vsml.config import Schedule
+from vsml.config_files import ConfigError, load_config
+from vsml.meta.evolution import Evolution
+from vsml.meta.gradient import BackPropagation
+
+DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
+DIGITS += ["evaluation.datasets=[digits]", "evaluation.episode_length=4", "evaluation.count=2"]
+
+
+def config_of(*overrides):
+    return load_config(overrides=[*DIGITS, *overrides])
+
+
+def groups_of(config):
+    return build.training_groups(config, build.load_training_data(config, SerialCommunicator()))
+
+
+def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
+    config = config_of(
+        "data.preprocess.resize={split: [null, [4, 4]]}",
+        "data.preprocess.rand_proj={split: [false, true], repeat: 2}",
+    )
+    large, small = groups_of(config)
+    assert large.learner.input_shape == (8, 8, 1) and small.learner.input_shape == (4, 4, 1)
+    assert large.units.tolist() == [0, 2, 4] and small.units.tolist() == [1, 3, 5]
+    assert [large.tasks[option].rand_proj for option in large.options] == [False, True, False]
+    assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
+
+
+def test_one_data_set_in_several_tasks_is_one_array():
+    config = config_of("data.preprocess.rand_proj={split: [false, true]}")
+    (group,) = groups_of(config)
+    plain, projected = group.tasks
+    assert plain.source.images is projected.source.images
+
+
+def test_a_schedule_rises_and_falls_where_it_says():
+    value = Schedule(type="cosine", init=0.4, end=0.1, warmup_steps=10)
+    curve = [float(build.schedule(value, 110)(step)) for step in range(112)]
+    assert curve[0] == 0 and curve[5] == pytest.approx(0.2)
+    assert curve[10] == pytest.approx(0.4) and curve[60] == pytest.approx(0.25)
+    assert curve[110] == pytest.approx(0.1) and curve[111] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kind", ["linear", "exponential"])
+def test_a_schedule_ends_at_its_end_and_stays_there(kind):
+    curve = build.schedule(Schedule(type=kind, init=1.0, end=0.25, steps=4), 100)
+    assert [float(curve(step)) for step in (0, 4, 50)] == pytest.approx([1.0, 0.25, 0.25])
+    middle = 0.625 if kind == "linear" else 0.5
+    assert float(curve(2)) == pytest.approx(middle)
+
+
+def test_a_number_is_no_schedule():
+    assert build.schedule(0.3, 10) == 0.3
+
+
+def test_the_optimizer_is_the_configured_one():
+    params = {"w": np.zeros(3, np.float32)}
+    assert isinstance(build.meta_optimizer(config_of(), params), Evolution)
+    assert isinstance(build.meta_optimizer(config_of("optimizer.type=gradient"), params), BackPropagation)
+
+
+def test_a_chunk_is_chosen_so_that_each_rank_has_work():
+    config = config_of()
+    groups = groups_of(config)
+    assert [build.chunk_size(config, groups, ranks) for ranks in (1, 2, 4, 6)] == [6, 3, 2, 1]
+
+
+def test_more_ranks_than_chunks_are_refused():
+    config = config_of("training.chunk_size=4")
+    with pytest.raises(ConfigError, match=r"training.chunk_size: got 4.* 2 chunks, fewer than the 3 ranks"):
+        build.chunk_size(config, groups_of(config), 3)
+
+
+def test_a_setting_that_does_not_fit_the_data_is_a_mistake_of_the_configuration():
+    with pytest.raises(ConfigError, match="filter_classes"):
+        groups_of(config_of("data.filter_classes=[3, 12]"))
+    with pytest.raises(ConfigError, match=r"pad"):
+        groups_of(config_of("data.preprocess.pad.input=[6, 8, 1]"))
+
+
+def test_an_optional_data_set_that_is_missing_is_left_out(tmp_path):
+    config = config_of(
+        f"data.root={tmp_path}", "evaluation.datasets=[digits, {dataset: mnist, optional: true}]"
+    )
+    sources, missing = build.load_evaluation_data(config, SerialCommunicator())
+    assert list(sources) == ["digits"]
+    assert len(missing) == 1 and "t10k-images" in missing[0]
+    assert [each.name for each in build.evaluation_tasks(config, sources)] == ["digits"]
