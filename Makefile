@@ -1,0 +1,72 @@
+# Needs python3 >= 3.11 with its venv module, git and make; everything else goes into .venv.
+# PYTHON=python3.12 chooses the interpreter, ARGS="..." adds arguments to quickstart, bench and the tests.
+
+PYTHON ?= python3
+ARGS ?=
+
+# First on the PATH: the tools that requirements.txt pins, mpirun among them.
+in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install quickstart test test-slow test-mpi check lint types format bench docs lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
+
+install: .venv/.installed  ## set up .venv (every target below does it, where it is missing or out of date)
+
+quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and test it (12 minutes on 2 cores)
+	$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
+
+test: .venv/.installed  ## the tests, less whole runs and those that start ranks (10 minutes on 2 cores)
+	$(in_venv) pytest -m "not slow and not mpi" $(ARGS)
+
+test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
+	$(in_venv) pytest -m "slow and not mpi" $(ARGS)
+
+test-mpi: .venv/.installed  ## runs of several ranks under mpirun
+	$(in_venv) pytest -m mpi $(ARGS)
+
+check: lint types  ## what continuous integration runs: lint, types and all tests
+	$(in_venv) pytest $(ARGS)
+
+lint: .venv/.installed  ## formatting and style (ruff)
+	$(in_venv) ruff format --check .
+	$(in_venv) ruff check .
+
+types: .venv/.installed  ## type annotations (mypy)
+	$(in_venv) mypy
+
+format: .venv/.installed  ## format the code, and mend what ruff can mend
+	$(in_venv) ruff format .
+	$(in_venv) ruff check --fix .
+
+bench: .venv/.installed  ## speed and memory of this implementation and of the plain one, in one run
+	$(in_venv) python benchmarks/synapses.py $(ARGS)
+
+docs: .venv/.installed  ## write docs/configuration.md from the schema
+	$(in_venv) python -m vsml.config_reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(in_venv) uv pip compile pyproject.toml --universal --extra dev --extra mpi -o requirements.txt --quiet $(ARGS)
+
+clean:  ## remove .venv and caches; runs stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+.venv/.installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) > /dev/null || \
+	    { echo "make: no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "make: Python 3.11 or newer is needed and $(PYTHON) is" \
+	      "$$($(PYTHON) --version); name a newer one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+	    { echo "make: $(PYTHON) lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv" \
+	      "(python3.12-venv for a python3.12 beside the system's)"; exit 1; }
+	@echo "installing what requirements.txt lists into .venv: a minute or two"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
