@@ -47,12 +47,13 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
+def mpirun(ranks: int) -> list[str]:
+    return [str(MPIRUN), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "-n", str(ranks)]
+
+
 def launch(place: Path, *arguments: str, ranks: int | None = None, code: int = 0):
-    prefix = []
-    if ranks is not None:
-        prefix = [str(MPIRUN), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "-n", str(ranks)]
     done = subprocess.run(
-        [*prefix, *LAUNCH, *arguments],
+        [*(mpirun(ranks) if ranks else []), *LAUNCH, *arguments],
         cwd=place,
         env=environment(place),
         capture_output=True,
@@ -228,9 +229,16 @@ def test_more_ranks_than_chunks_is_an_error_that_ends_all(place):
 
 @pytest.mark.mpi
 def test_a_rank_that_is_killed_ends_the_others(place):
+    arguments = [
+        "--config_files",
+        "tiny.yaml",
+        "--run_dir",
+        "killed",
+        "--config",
+        "training.iterations=100000",
+    ]
     process = subprocess.Popen(
-        [str(MPIRUN), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "-n", "2", *LAUNCH]
-        + ["--config_files", "tiny.yaml", "--run_dir", "killed", "--config", "training.iterations=100000"],
+        [*mpirun(2), *LAUNCH, *arguments],
         cwd=place,
         env=environment(place),
         stdout=subprocess.PIPE,

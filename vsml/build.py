@@ -217,8 +217,8 @@ def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
     if chunks(size) < ranks:
         mistake = (
             f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
-            f"{len(groups)} group(s) into {chunks(size)} chunks, fewer than the {ranks} ranks; expected a smaller "
-            "chunk_size (null chooses it), a larger training.population_size or fewer ranks"
+            f"{len(groups)} group(s) into {chunks(size)} chunks, fewer than the {ranks} ranks; expected a "
+            "smaller chunk_size (null chooses it), a larger training.population_size or fewer ranks"
         )
         raise ConfigError([mistake])
     return size

@@ -1,10 +1,12 @@
 """Learning algorithms, one a file. A new one is a file here and a line in `LEARNERS`."""
 
+from typing import Any
+
 from vsml.config import ModelConfig
 from vsml.learners.base import Learner, continue_episode, run_episode
 from vsml.learners.vsml import Vsml, VsmlState
 
-LEARNERS = {"vsml": Vsml}
+LEARNERS: dict[str, Any] = {"vsml": Vsml}
 
 __all__ = ["LEARNERS", "Learner", "Vsml", "VsmlState", "continue_episode", "make_learner", "run_episode"]
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.learners import Learner, run_episode
 from vsml.losses import cross_entropy
@@ -281,11 +281,14 @@ def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
             return jax.lax.map(lambda unit: function(unit, shared), units)
         return jax.vmap(lambda unit: function(unit, shared))(units)
 
+    mesh = Mesh(np.array(devices), ("units",))
     on_all = jax.shard_map(
         on_one_device,
-        mesh=Mesh(np.array(devices), ("units",)),
+        mesh=mesh,
         in_specs=(PartitionSpec("units"), PartitionSpec()),
         out_specs=PartitionSpec("units"),
         check_vma=False,  # function need not know that it runs on several devices
     )
-    return jax.tree.map(lambda a: a[:count], on_all(filled, shared))
+    results = jax.tree.map(lambda a: a[:count], on_all(filled, shared))
+    # On every device, else a sum over units would be one of partial sums and depend on their number.
+    return jax.lax.with_sharding_constraint(results, NamedSharding(mesh, PartitionSpec()))
