@@ -146,17 +146,16 @@ class _Run:
         )
         self.chunks = chunks_of(groups, size)
         self.untrained = groups[0].learner.init_params(initial_key(config))
-        start = self.untrained
-        if config.checkpoint.restore is not None:
-            start = restore_params(config.checkpoint.restore, start, comm)
-        self.optimizer = build.meta_optimizer(config, start)
+        self.optimizer = build.meta_optimizer(config, self.untrained)
         key = jax.random.key(config.seed)
-        self.state = self.optimizer.init(jax.random.fold_in(key, 1), start)
+        self.state = self.optimizer.init(jax.random.fold_in(key, 1), self.untrained)
         self.episode_key = jax.random.fold_in(key, 2)
         self.done = _Progressed()
         self.store = CheckpointStore(run.checkpoints, config.checkpoint.keep) if run else None
-        if resume:
-            self._load()
+        self.last_evaluations: list[Evaluation] | None = None
+        if not (resume and self._load()) and config.checkpoint.restore is not None:
+            start = restore_params(config.checkpoint.restore, self.untrained, comm)
+            self.state = self.optimizer.init(jax.random.fold_in(key, 1), start)
         self.started = started - self.done.wall_s
         self.session_started = started
         if run is not None:
@@ -198,6 +197,7 @@ class _Run:
                     progress.note(f"stopped after step {self.done.step} ({why or 'as another rank did'})")
                     self.tracker.finish()
                     return False
+                self.last_evaluations = None
                 self._step(progress)
         if self.done.step % self.config.checkpoint.frequency:
             self._save()
@@ -241,6 +241,7 @@ class _Run:
     def _evaluate(self, params: Params, progress: Progress) -> dict[str, float]:
         """Evaluate, keep the best, and return metrics."""
         evaluations = evaluate_all(self.config, {"evolved": params}, self.tasks, self.comm)
+        self.last_evaluations = evaluations
         accuracy = float(np.mean([each.correct.mean() for each in evaluations]))
         summaries = [each.summary() for each in evaluations]
         shown = ", ".join(f"{each['dataset']} {each['accuracy_last']:.3f}" for each in summaries)
@@ -261,15 +262,16 @@ class _Run:
         params = self.optimizer.params(self.state)
         if self.run is not None:
             checkpoint.export_params(self.run.path / EXPORT_NAME, params, self._metadata())
-        learners = {"evolved": params}
+        evaluations = self.last_evaluations
+        if evaluations is None:
+            evaluations = evaluate_all(self.config, {"evolved": params}, self.tasks, self.comm)
         if self.config.evaluation.untrained:
-            learners["untrained"] = self.untrained
-        if self.tasks:
-            evaluations: list[Evaluation] = evaluate_all(self.config, learners, self.tasks, self.comm)
-            if self.run is not None:
-                write_results(self.run, evaluations, self.config.name)
-                image = self.run.path / "learning_curves.png"
-                self.tracker.log_image("learning_curves", image, self.done.step)
+            start = {"untrained": self.untrained}
+            evaluations = evaluations + evaluate_all(self.config, start, self.tasks, self.comm)
+        if self.run is not None and evaluations:
+            write_results(self.run, evaluations, self.config.name)
+            image = self.run.path / "learning_curves.png"
+            self.tracker.log_image("learning_curves", image, self.done.step)
         self.tracker.finish()
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -296,8 +298,8 @@ class _Run:
         if self.store is not None:
             self.store.save(self.done.step, self._tree(), self._metadata())
 
-    def _load(self) -> None:
-        """Go on from the newest undamaged checkpoint, or from the start where there is none."""
+    def _load(self) -> bool:
+        """Go on from the newest undamaged checkpoint; return False, to start afresh, where there is none."""
         path = self.store.newest() if self.store is not None else None
         data = self.comm.bcast(path.read_bytes() if path is not None else b"")
         if data:
@@ -307,3 +309,4 @@ class _Run:
             self.done = _Progressed(**{name: metadata[name] for name in fields})
         if self.run is not None:
             self.run.truncate_metrics(self.done.step)
+        return bool(data)
