@@ -1,0 +1,191 @@
+"""The rooms of the library: who may import whom, and what is imported only where it is used."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Rooms from the top to the foundation. A module is in the room that names it or the nearest package around
+# it; it may import its own room and those below.
+ROOMS = [
+    {"launch"},
+    {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures"},
+    {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan"},
+    {"vsml.build"},
+    {
+        "vsml.comm",
+        "vsml.checkpoint",
+        "vsml.tracking",
+        "vsml.plots",
+        "vsml.console",
+        "vsml.files",
+        "vsml.signals",
+        "vsml.devices",
+    },
+    {"vsml.meta"},
+    {"vsml.learners"},
+    {"vsml.network"},
+    {"vsml.layers"},
+    {"vsml.synapse"},
+    {"vsml.kernels"},
+    {"vsml.tasks"},
+    {"vsml.config_reference"},
+    {"vsml.config_array"},
+    {"vsml.config_files"},
+    {"vsml.config"},
+    {"vsml.config_types"},
+    {"vsml.losses"},
+    {"vsml.types"},
+    {"vsml"},
+]
+
+# Downwards, and yet forbidden: how synapses compute is no matter of data or settings, and a learner meets
+# its tasks as episodes only.
+STRANGERS = [
+    ("vsml.learners", "vsml.tasks"),
+    ("vsml.network", "vsml.tasks"),
+    ("vsml.network", "vsml.config"),
+    ("vsml.layers", "vsml.tasks"),
+    ("vsml.layers", "vsml.config"),
+    ("vsml.synapse", "vsml.tasks"),
+    ("vsml.synapse", "vsml.config"),
+    ("vsml.kernels", "vsml.tasks"),
+    ("vsml.kernels", "vsml.config"),
+]
+
+
+def find_modules():
+    modules = {}
+    for path in [ROOT / "launch.py", *sorted((ROOT / "vsml").rglob("*.py"))]:
+        if path.exists():
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+MODULES = find_modules()
+
+
+def imports_of(name, source=None, everywhere=True):
+    """Return the dotted names that a module imports: of modules, and of what is taken from them.
+
+    With everywhere=False only what is imported as soon as the module is.
+    """
+    tree = ast.parse(MODULES[name].read_text() if source is None else source)
+    found = set()
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*parents, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+        if everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def modules_imported(name, source=None):
+    """Return the modules of this library that a module imports."""
+    found = imports_of(name, source)
+    modules = found & set(MODULES)
+    # `from vsml.kernels import tiled` is about vsml.kernels.tiled, not about vsml.kernels as well.
+    return {m for m in modules if not any(other.startswith(m + ".") for other in modules)} - {name}
+
+
+def room(name):
+    for number, members in enumerate(ROOMS):
+        if name in members:
+            return number
+    return room(name.rpartition(".")[0])
+
+
+def uses(name, library, everywhere=True):
+    return any(
+        found == library or found.startswith(library + ".")
+        for found in imports_of(name, everywhere=everywhere)
+    )
+
+
+def is_in(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+def test_every_module_has_a_room():
+    homeless = [name for name in MODULES if name != "vsml" and room(name) == room("vsml")]
+    assert not homeless, f"put {homeless} into a room of ROOMS"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_downwards_only(name):
+    upwards = {other for other in modules_imported(name) if room(other) < room(name)}
+    assert not upwards, f"{name} is below {upwards}"
+
+
+@pytest.mark.parametrize(("upper", "lower"), STRANGERS)
+def test_rooms_that_need_not_know_each_other_do_not(upper, lower):
+    for name in MODULES:
+        if is_in(name, upper):
+            assert not {other for other in modules_imported(name) if other.startswith(lower)}, name
+
+
+def test_no_module_imports_itself_in_a_circle():
+    done = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            for other in modules_imported(name):
+                visit(other, [*path, name])
+        done.add(name)
+
+    for name in MODULES:
+        visit(name, [])
+
+
+def test_configuration_does_not_import_jax():
+    for name in MODULES:
+        if name.startswith("vsml.config"):
+            assert not uses(name, "jax") and not uses(name, "flax"), name
+
+
+def test_mpi_is_known_to_comm_alone_and_not_before_it_is_needed():
+    assert [name for name in MODULES if uses(name, "mpi4py")] == ["vsml.comm"]
+    assert not uses("vsml.comm", "mpi4py", everywhere=False)
+
+
+def test_wandb_is_imported_where_it_is_used():
+    assert [name for name in MODULES if uses(name, "wandb")] == ["vsml.tracking"]
+    assert not uses("vsml.tracking", "wandb", everywhere=False)
+
+
+@pytest.mark.parametrize("library", ["pickle", "cloudpickle", "dill", "joblib", "shelve"])
+def test_nothing_is_ever_pickled(library):
+    assert not [name for name in MODULES if uses(name, library)]
+
+
+def test_numpy_files_are_loaded_without_pickle():
+    for name, path in MODULES.items():
+        assert "allow_pickle=True" not in path.read_text(), name
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import vsml.comm", {"vsml.comm"}),
+        ("from vsml import comm, losses", {"vsml.comm", "vsml.losses"}),
+        ("from vsml.kernels import tiled", {"vsml.kernels.tiled"}),
+        ("from vsml.learners import Vsml", {"vsml.learners"}),
+        ("from . import gradient", {"vsml.meta.gradient"}),
+        ("from ..comm import Communicator", {"vsml.comm"}),
+        ("def f():\n    from vsml.comm import connect", {"vsml.comm"}),
+        ("import numpy", set()),
+    ],
+)
+def test_every_form_of_import_is_seen(source, expected):
+    assert modules_imported("vsml.meta.evolution", source) == expected
