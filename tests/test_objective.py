@@ -1,0 +1,258 @@
+"""What the outer loop minimises: chunks, the loss of an episode, and units that depend on nobody."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vsml.learners import Vsml, run_episode
+from vsml.losses import cross_entropy
+from vsml.meta import objective
+from vsml.meta.gradient import BackPropagation
+from vsml.meta.objective import (
+    Group,
+    Results,
+    chunks_of,
+    episode_result,
+    group_units,
+    map_units,
+    meta_adam,
+    sample_unit,
+    segments_of,
+    summarise,
+)
+from vsml.tasks import Dataset, build_task
+from vsml.types import Episode
+
+KEY = jax.random.key(0)
+
+
+def textured(size=3, classes=3, name="textured", brightest=255):
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.integers(0, brightest + 1, (12, size, size, 1)), jnp.uint8)
+    labels = jnp.arange(12, dtype=jnp.int32) % classes
+    return Dataset(images=images, labels=labels, name=name, num_classes=classes, mean=0.5, std=0.25)
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Stand in for a learner whose meta-parameters fit any input: answer from the mean of the input."""
+
+    num_classes: int = 3
+    input_shape: tuple[int, ...] = (3, 3, 1)
+
+    def init_params(self, key):
+        return {"slope": jax.random.normal(key, (self.num_classes,))}
+
+    def init_state(self, params, key, batch_size=1):
+        return jax.random.normal(key, (batch_size, self.num_classes))
+
+    def step(self, params, state, x, y):
+        logits = x.reshape(len(x), -1).mean(1)[:, None] * params["slope"] + state
+        return state + jax.nn.one_hot(y, self.num_classes), logits
+
+
+def make_group(count, first=0, options=None, learner=None, tasks=()):
+    options = np.zeros(count) if options is None else options
+    units = np.arange(first, first + count)
+    return Group(learner, tasks, units.astype(np.int32), np.asarray(options, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (1, 1, [([0], 1)]),
+        (1, 3, [([0, 0, 0], 1)]),
+        (3, 3, [([0, 1, 2], 3)]),
+        (4, 3, [([0, 1, 2], 3), ([3, 3, 3], 1)]),
+        (5, 2, [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]),
+        (2, 1, [([0], 1), ([1], 1)]),
+    ],
+)
+def test_a_group_is_cut_into_chunks_and_the_last_is_filled(count, size, expected):
+    chunks = chunks_of([make_group(count)], size)
+    assert [(chunk.units.tolist(), chunk.count) for chunk in chunks] == expected
+    assert all(len(chunk.options) == size for chunk in chunks)
+
+
+def test_no_chunk_has_units_of_two_groups():
+    even = Group(None, (), np.array([0, 2, 4], np.int32), np.array([1, 0, 1], np.int32))
+    odd = Group(None, (), np.array([1, 3], np.int32), np.array([0, 2], np.int32))
+    chunks = chunks_of([even, odd], 2)
+    assert [chunk.group for chunk in chunks] == [even, even, odd]
+    assert [chunk.units.tolist() for chunk in chunks] == [[0, 2], [4, 4], [1, 3]]
+    assert [chunk.options.tolist() for chunk in chunks] == [[1, 0], [1, 1], [0, 2]]
+    assert [chunk.count for chunk in chunks] == [2, 1, 2]
+
+
+def make_answers(length=4, batch=2, classes=3):
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(length, batch, classes)).astype(np.float32)
+    labels = random.integers(0, classes, (length, batch)).astype(np.int32)
+    weight = random.integers(1, 4, (length, batch)).astype(np.float32)
+    return jnp.asarray(logits), Episode(x=jnp.zeros((length, batch, 1)), labels=labels, weight=weight)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("loss_type", "counted"), [("mean", slice(None)), ("last", slice(-1, None))])
+def test_the_loss_is_the_weighted_mean_over_all_steps_or_the_last(length, batch, loss_type, counted):
+    logits, episode = make_answers(length, batch)
+    episode = episode.replace(weight=jnp.asarray(episode.weight))
+    result = episode_result(logits, episode, loss_type)
+    weight = np.asarray(episode.weight[counted])
+    losses = np.asarray(cross_entropy(logits, episode.labels))[counted]
+    right = (np.asarray(logits).argmax(-1) == episode.labels)[counted]
+    np.testing.assert_allclose(result.loss, (losses * weight).sum() / weight.sum(), rtol=1e-5)
+    np.testing.assert_allclose(result.accuracy, (right * weight).sum() / weight.sum(), rtol=1e-5)
+
+
+def test_answers_of_weight_zero_do_not_count():
+    logits, episode = make_answers(3, 1)
+    episode = episode.replace(weight=jnp.array([[0.0], [1.0], [0.0]]))
+    result = episode_result(logits, episode, "mean")
+    np.testing.assert_allclose(result.loss, cross_entropy(logits[1], episode.labels[1])[0], rtol=1e-5)
+
+
+def test_what_is_not_finite_is_counted_and_left_out_of_the_summary():
+    loss = np.array([[1.0, np.nan], [3.0, 2.0], [np.inf, 2.0]], np.float32)
+    accuracy = np.array([[0.0, 0.9], [0.5, 1.0], [0.9, 0.5]], np.float32)
+    assert summarise(Results(loss, accuracy, np.zeros(0))) == {
+        "meta_loss": 2.0,
+        "accuracy": 0.5,
+        "nonfinite": 2,
+    }
+    nothing = summarise(Results(np.full((2, 1), np.nan), np.zeros((2, 1)), np.zeros(0)))
+    assert nothing["nonfinite"] == 2
+    assert np.isnan(nothing["meta_loss"])
+
+
+def score(unit, shared):
+    """Stand in for the evaluation of a unit: a sum and a transcendental function, so that order matters."""
+    number, values = unit
+    return {"unit": number, "score": jnp.tanh(values @ shared).sum()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 33])
+def test_units_are_mapped_in_order_whatever_the_number_of_devices(count, monkeypatch):
+    random = np.random.default_rng(2)
+    values = random.normal(size=(count, 3, 4)).astype(np.float32)
+    shared = random.normal(size=(4, 5)).astype(np.float32)
+    units = (np.arange(count, dtype=np.int32), values)
+    assert len(jax.local_devices()) > 1
+
+    def map_and_sum(units):
+        results = map_units(score, units, shared)
+        return results | {"sum": results["score"].sum()}
+
+    spread = jax.jit(map_and_sum)(units)
+    devices = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    alone = jax.jit(lambda units: map_and_sum(units))(units)
+    np.testing.assert_array_equal(spread["unit"], np.arange(count))
+    np.testing.assert_array_equal(alone["unit"], np.arange(count))
+    np.testing.assert_allclose(alone["score"], np.tanh(values @ shared).sum((1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(spread["score"], alone["score"])
+    np.testing.assert_array_equal(spread["sum"], alone["sum"])
+
+
+def evaluate(optimizer, params, group, size):
+    """Evaluate a group in chunks of the given size: losses in the order of the units, and the gradient."""
+    losses, total = {}, 0.0
+    for chunk in chunks_of([group], size):
+        loss, _, gradient = optimizer.evaluate(params, chunk, KEY)
+        losses |= dict(zip(chunk.units[: chunk.count].tolist(), np.asarray(loss)[:, 0], strict=False))
+        total = total + np.asarray(gradient)
+    return losses, total
+
+
+def test_what_a_unit_comes_to_does_not_depend_on_its_chunk():
+    learner = Vsml((3, 3, 1), 3, state_size=4, message_size=2, micro_ticks=1)
+    optimizer = BackPropagation(meta_adam(0.01))
+    params = learner.init_params(KEY)
+    group = make_group(5, learner=learner, tasks=(build_task(textured(), 4),))
+    want, want_gradient = evaluate(optimizer, params, group, 1)
+    assert len(set(want.values())) == 5
+    got, gradient = evaluate(optimizer, params, group, 4)
+    assert got == want  # to the last bit
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_each_unit_takes_its_own_option_of_a_mixture():
+    dark, bright = build_task(textured(brightest=9), 4), build_task(textured(), 4)
+    assert abs(sample_unit((dark, bright), jnp.array(0), KEY, jnp.array(7))[0].x).std() < 0.3
+    assert abs(sample_unit((dark, bright), jnp.array(1), KEY, jnp.array(7))[0].x).std() > 0.3
+    for option, task in enumerate((dark, bright)):
+        episode, state_key = sample_unit((dark, bright), jnp.array(option), KEY, jnp.array(7))
+        alone, key_alone = sample_unit((task,), jnp.array(0), KEY, jnp.array(7))
+        np.testing.assert_allclose(episode.x, alone.x, atol=1e-6)
+        np.testing.assert_array_equal(episode.labels, alone.labels)
+        assert state_key == key_alone
+
+
+def test_units_of_two_shapes_are_evaluated_group_by_group_with_the_same_meta_parameters():
+    learner, optimizer = Brightness(), BackPropagation(meta_adam(0.01))
+    params = learner.init_params(KEY)
+    groups = [
+        Group(learner, (build_task(textured(2), 3),), np.array([0, 2], np.int32), np.zeros(2, np.int32)),
+        Group(learner, (build_task(textured(3), 3),), np.array([1], np.int32), np.zeros(1, np.int32)),
+    ]
+    for chunk in chunks_of(groups, 2):
+        loss = optimizer.evaluate(params, chunk, KEY)[0][:, 0]
+        assert loss.shape == (2,)
+        for k in range(chunk.count):
+            episode, key = sample_unit(chunk.group.tasks, jnp.array(0), KEY, jnp.asarray(chunk.units[k]))
+            logits = run_episode(learner, params, key, episode)
+            np.testing.assert_allclose(loss[k], cross_entropy(logits, episode.labels).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"key": jax.random.key(1)}, {"unit": 4}])
+def test_a_unit_is_determined_by_the_key_and_its_number(other):
+    task = (build_task(textured(), 4, rand_proj=True),)
+
+    def draw(key=KEY, unit=3):
+        return sample_unit(task, jnp.array(0), key, jnp.array(unit))
+
+    jax.tree.map(np.testing.assert_array_equal, draw()[0], draw()[0])
+    assert draw()[1] == draw()[1]
+    assert (draw()[0].x != draw(**other)[0].x).any()
+    assert draw()[1] != draw(**other)[1]
+
+
+def test_long_episodes_are_cut_into_segments_before_their_states_fill_the_memory(monkeypatch):
+    learner = Brightness(num_classes=6)
+    state_bytes = 4 * 6
+    monkeypatch.setattr(objective, "BACKPROPAGATION_BYTES", 10 * state_bytes)
+    assert segments_of(learner, 10, 1) == 1
+    assert segments_of(learner, 11, 1) == 4
+    assert segments_of(learner, 6, 2) == 3
+    assert segments_of(learner, 100, 1) == 10
+
+
+def test_units_take_the_tasks_of_a_mixture_in_turn_and_are_grouped_by_shape():
+    small, large, other = (
+        build_task(textured(size, name=name), 3) for size, name in ((2, "a"), (3, "b"), (2, "c"))
+    )
+    asked = []
+
+    def make_learner(shape, classes):
+        asked.append((shape, classes))
+        return Brightness(classes)
+
+    groups = group_units([small, large, other, small], 6, make_learner)
+    assert asked == [((2, 2, 1), 3), ((3, 3, 1), 3)]
+    assert [group.units.tolist() for group in groups] == [[0, 2, 3, 4], [1, 5]]
+    assert [[task.name for task in group.tasks] for group in groups] == [["a", "c"], ["b"]]
+    assert [group.options.tolist() for group in groups] == [[0, 1, 0, 0], [0, 0]]
+    assert [group.units.tolist() for group in group_units([small, large, other], 1, make_learner)] == [[0]]
+
+
+def test_tasks_that_cannot_share_meta_parameters_are_refused():
+    small = build_task(textured(), 3)
+    more = build_task(textured(classes=4), 3)
+    with pytest.raises(
+        ValueError, match=r"inputs \(3, 3, 1\) with 3 classes need others than .* with 4; pad both"
+    ):
+        group_units([small, more], 2, lambda shape, classes: Brightness(classes))

@@ -1,0 +1,395 @@
+"""VSML as a learner: symmetries, causality, prediction, inner batches, segments and settings."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vsml.config import ModelConfig
+from vsml.learners import Vsml, continue_episode, make_learner, run_episode
+from vsml.losses import cross_entropy
+from vsml.types import Episode
+
+KEY = jax.random.key(0)
+SHAPE, CLASSES = (5,), 3
+run = jax.jit(run_episode, static_argnums=(0, 4))
+go_on = jax.jit(continue_episode, static_argnums=(0, 4))
+step = jax.jit(Vsml.step, static_argnums=0)
+predict = jax.jit(Vsml.predict, static_argnums=0)
+
+
+def make(**settings):
+    """Build a learner that compiles fast: its size is of no matter, the number of its ticks is."""
+    small = {
+        "input_shape": SHAPE,
+        "num_classes": CLASSES,
+        "state_size": 6,
+        "message_size": 4,
+        "micro_ticks": 1,
+    }
+    return Vsml(**(small | settings))
+
+
+def make_params(learner, seed=0):
+    """Draw meta-parameters that do more than fresh ones: larger, and no bias is 0 or scale 1."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(learner.init_params, KEY)
+    return jax.tree.map(lambda leaf: random.normal(0.2, 0.7, leaf.shape).astype(np.float32), shapes)
+
+
+def make_episode(length=6, batch=1, seed=0, shape=SHAPE, classes=CLASSES):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, (length, batch)).astype(np.int32)
+    x = random.normal(size=(length, batch, *shape)).astype(np.float32)
+    return Episode(x=x, labels=labels, weight=np.ones(labels.shape, np.float32))
+
+
+def make_cells(learner, seed=1):
+    """Draw the cells [I, O, N] of each layer."""
+    random = np.random.default_rng(seed)
+    return [
+        random.normal(size=(layer.fan_in, layer.fan_out, learner.state_size)).astype(np.float32)
+        for layer in learner.network.layers
+    ]
+
+
+def start(learner, cells, batch=1):
+    layers = learner.network.layers
+    states = tuple(layer.with_cells(c) for layer, c in zip(layers, cells, strict=True))
+    return learner.with_network(learner.network.with_layers(states), batch)
+
+
+def close(got, want, atol=1e-5):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=atol), got, want)
+
+
+def identical(got, want):
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+OPTIONS = {
+    "default": {"micro_ticks": 2},
+    "label and norm": {"feed_label": True, "layer_norm": True},
+    "deep, backward pass": {"backward_pass": True, "hidden_sizes": (4,)},
+    "deep, separate backward, layerwise": {
+        "backward_pass": True,
+        "separate_backward": True,
+        "layerwise": True,
+        "hidden_sizes": (4,),
+        "feed_label": True,
+    },
+    "one message channel, unbounded": {"message_size": 1, "output_channel": 0, "logit_bound": 0.0},
+}
+
+
+def each_option(*names):
+    return pytest.mark.parametrize("settings", [OPTIONS[name] for name in names], ids=names)
+
+
+@each_option(*OPTIONS)
+def test_the_fast_kernel_gives_the_answers_of_the_plain_one(settings):
+    fast, plain = make(**settings), make(**settings, kernel="reference")
+    params, episode = make_params(fast), make_episode()
+    close(run(fast, params, KEY, episode), run(plain, params, KEY, episode))
+
+
+@each_option("default", "label and norm")
+def test_the_fast_kernel_gives_the_gradient_of_the_plain_one(settings):
+    episode = make_episode()
+
+    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.grad, argnums=1)
+    def gradient(learner, params):
+        return cross_entropy(run_episode(learner, params, KEY, episode), episode.labels).mean()
+
+    fast, plain = make(**settings), make(**settings, kernel="reference")
+    want = gradient(plain, make_params(plain))
+    close(gradient(fast, make_params(fast)), want)
+    assert max(abs(leaf).max() for leaf in jax.tree.leaves(want)) > 1e-3
+
+
+@each_option("default", "label and norm", "deep, separate backward, layerwise")
+def test_permuted_inputs_hidden_units_and_classes_give_permuted_answers(settings):
+    learner = make(**settings)
+    params, episode, cells = make_params(learner), make_episode(), make_cells(learner)
+    sizes = [cells[0].shape[0], *(c.shape[1] for c in cells)]
+    orders = [np.roll(np.arange(size), 1) for size in sizes]
+    orders[0] = np.array([2, 0, 4, 1, 3])
+    moved_cells = [c[orders[k]][:, orders[k + 1]] for k, c in enumerate(cells)]
+    new_label = np.argsort(orders[-1]).astype(np.int32)
+    moved = episode.replace(x=episode.x[:, :, orders[0]], labels=new_label[episode.labels])
+    logits = go_on(learner, params, start(learner, cells), episode)[1]
+    moved_logits = go_on(learner, params, start(learner, moved_cells), moved)[1]
+    close(moved_logits, logits[..., orders[-1]])
+    # It is the state that breaks the symmetry: left as it was, the answers change.
+    assert abs(go_on(learner, params, start(learner, cells), moved)[1] - moved_logits).max() > 1e-3
+
+
+@each_option("default", "deep, separate backward, layerwise")
+def test_an_answer_depends_on_inputs_up_to_its_own_and_on_labels_before(settings, monkeypatch):
+    learner = make(**settings)
+    params, episode = make_params(learner), make_episode(4)
+    one_hot = np.eye(CLASSES, dtype=np.float32)[episode.labels]
+    # With labels that are one-hot already, one can differentiate with respect to them.
+    monkeypatch.setattr(jax.nn, "one_hot", lambda labels, *_, **__: labels)
+
+    @jax.jit
+    @functools.partial(jax.jacrev, argnums=(0, 1))
+    def slopes(x, labels):
+        return run_episode(learner, params, KEY, episode.replace(x=x, labels=labels))
+
+    by_input, by_label = (
+        np.abs(slope).max(axis=(1, 2, 4, 5)) for slope in slopes(episode.x, one_hot)
+    )  # [T, T]
+    earlier = np.tril_indices(4, -1)
+    assert (np.triu(by_input, 1) == 0).all()
+    assert (np.diag(by_input) > 0).all()
+    assert (by_input[earlier] > 0).all()
+    assert (np.triu(by_label) == 0).all()
+    assert (by_label[earlier] > 0).all()
+
+
+def test_a_changed_label_changes_later_answers_only():
+    learner = make()
+    params, episode = make_params(learner), make_episode()
+    labels = episode.labels.copy()
+    labels[2] = (labels[2] + 1) % CLASSES
+    changed = episode.replace(labels=labels)
+    before, after = run(learner, params, KEY, episode), run(learner, params, KEY, changed)
+    identical(after[:3], before[:3])
+    assert (after[3:] != before[3:]).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("settings", [{}, OPTIONS["deep, separate backward, layerwise"]])
+def test_predict_gives_the_answers_of_step(settings):
+    learner = make(**settings)
+    params, episode = make_params(learner), make_episode(3, batch=2)
+    state = go_on(learner, params, learner.init_state(params, KEY, 2), episode)[0]
+    x = make_episode(1, batch=2, seed=1).x[0]
+    close(predict(learner, params, state, x), step(learner, params, state, x, jnp.zeros(2, int))[1], 1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_predict_answers_any_number_of_inputs_from_the_same_state(count):
+    learner = make(feed_label=True)
+    params, episode = make_params(learner), make_episode(3)
+    state = go_on(learner, params, learner.init_state(params, KEY), episode)[0]
+    x = make_episode(1, batch=count, seed=1).x[0]
+    singly = [step(learner, params, state, x[k : k + 1], jnp.zeros(1, int))[1][0] for k in range(count)]
+    close(predict(learner, params, state, x), jnp.stack(singly), 1e-6)
+
+
+def test_predict_deals_inputs_to_the_elements_of_an_inner_batch_in_turn():
+    learner = make()
+    params, episode = make_params(learner), make_episode(3, batch=2)
+    state = go_on(learner, params, learner.init_state(params, KEY, 2), episode)[0]
+    x = np.broadcast_to(make_episode(1).x[0], (5, *SHAPE))
+    logits = predict(learner, params, state, x)
+    identical(logits[::2], jnp.broadcast_to(logits[0], (3, CLASSES)))
+    identical(logits[1::2], jnp.broadcast_to(logits[1], (2, CLASSES)))
+    assert (logits[0] != logits[1]).any()
+
+
+@pytest.mark.parametrize("state_size", [6, 5])
+def test_an_inner_batch_shares_the_first_half_of_its_state(state_size):
+    learner = make(state_size=state_size)
+    params, episode = make_params(learner), make_episode(3, batch=3)
+    state = go_on(learner, params, learner.init_state(params, KEY, 3), episode)[0]
+    half = state_size // 2
+
+    def merge(array_BxGxNxRxI):
+        array = np.array(array_BxGxNxRxI)
+        array[:, :, :half] = array[:, :, :half].mean(0)
+        return jnp.asarray(array)
+
+    merged = dataclasses.replace(state.network, layers=jax.tree.map(merge, state.network.layers))
+    x = make_episode(1, batch=3, seed=1).x[0]
+    logits = predict(learner, params, state, x)
+    for b in range(3):
+        alone = jax.tree.map(lambda a, b=b: a[b : b + 1], state.replace(network=merged))
+        close(predict(learner, params, alone, x[b : b + 1])[0], logits[b])
+
+
+def test_elements_of_an_inner_batch_start_alike_and_do_not_depend_on_their_order():
+    learner = make(feed_label=True)
+    params, episode = make_params(learner), make_episode(4, batch=3)
+    logits = run(learner, params, KEY, episode)
+    close(logits[0, 1:2], run(learner, params, KEY, jax.tree.map(lambda a: a[:, 1:2], episode))[0])
+    turned = jax.tree.map(lambda a: a[:, np.array([2, 0, 1])], episode)
+    close(run(learner, params, KEY, turned), logits[:, np.array([2, 0, 1])])
+
+
+def test_equal_streams_in_an_inner_batch_get_equal_answers():
+    learner = make()
+    params, single = make_params(learner), make_episode(5)
+    copies = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=1), single)
+    logits = run(learner, params, KEY, copies)
+    identical(logits[:, 0], logits[:, 1])
+    # The loss is averaged over the inner batch, so each copy is told half of the error.
+    close(logits[0, 0], run(learner, params, KEY, single)[0, 0])
+
+
+def test_members_run_together_answer_as_each_does_alone():
+    learner = make(feed_label=True)
+    members = [make_params(learner, seed) for seed in range(3)]
+    episodes = [make_episode(seed=seed) for seed in range(3)]
+    keys = jax.random.split(KEY, 3)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+    episode = jax.tree.map(lambda *leaves: np.stack(leaves), *episodes)
+    together = jax.jit(jax.vmap(functools.partial(run_episode, learner)))(stacked, keys, episode)
+    for k in range(3):
+        close(together[k], run(learner, members[k], keys[k], episodes[k]))
+
+
+@pytest.mark.parametrize("segments", [3, 20])
+def test_an_episode_in_segments_has_the_same_answers_and_gradient(segments):
+    learner = make()
+    params, episode = make_params(learner), make_episode(7)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    @functools.partial(jax.grad, has_aux=True)
+    def evaluate(params, segments):
+        logits = run_episode(learner, params, KEY, episode, segments)
+        return cross_entropy(logits, episode.labels).mean(), logits
+
+    gradient, logits = evaluate(params, segments)
+    want_gradient, want = evaluate(params, 1)
+    assert logits.shape == (7, 1, CLASSES)
+    close(logits, want)
+    close(gradient, want_gradient)
+
+
+def test_an_episode_may_be_interrupted():
+    learner = make(backward_pass=True)
+    params, episode = make_params(learner), make_episode(6, batch=2)
+    state, first = go_on(
+        learner, params, learner.init_state(params, KEY, 2), jax.tree.map(lambda a: a[:2], episode)
+    )
+    state, second = go_on(learner, params, state, jax.tree.map(lambda a: a[2:], episode))
+    close(jnp.concatenate([first, second]), run(learner, params, KEY, episode))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"output_channel": 4}, "output_channel: got 4, expected one of 4 channels"),
+        ({"output_channel": -1}, "output_channel: got -1"),
+        ({"separate_backward": True}, "separate_backward: got True, expected False without backward_pass"),
+        ({"feed_label": True, "message_size": 1, "output_channel": 0}, "feed_label: got True"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 2384),
+        ({"layer_norm": True}, 2384 + 4 * 8),
+        ({"hidden_sizes": (32, 7)}, 2384),
+        ({"hidden_sizes": (32, 7), "layerwise": True}, 3 * 2384),
+        ({"hidden_sizes": (32,), "layerwise": True, "backward_pass": True}, 2 * 2384),
+        (
+            {"hidden_sizes": (32,), "layerwise": True, "backward_pass": True, "separate_backward": True},
+            4 * 2384,
+        ),
+    ],
+)
+@pytest.mark.parametrize("shape", [(1,), (28, 28, 1)])
+def test_the_number_of_meta_parameters_depends_on_nothing_but_the_synapse(settings, count, shape):
+    learner = Vsml(shape, 10, **settings)
+    params = jax.eval_shape(learner.init_params, KEY)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+def test_meta_parameters_serve_any_number_of_inputs_and_classes():
+    params = make_params(make())
+    learner = make(input_shape=(2, 3, 1), num_classes=7)
+    logits = run(learner, params, KEY, make_episode(3, shape=(2, 3, 1), classes=7))
+    assert logits.shape == (3, 1, 7)
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("shape", "classes", "length"), [((1,), 1, 1), ((1,), 2, 1), ((2, 1, 1), 1, 2)])
+def test_the_smallest_problems_run(shape, classes, length):
+    learner = make(input_shape=shape, num_classes=classes)
+    episode = make_episode(length, shape=shape, classes=classes)
+    logits = run(learner, make_params(learner), KEY, episode)
+    assert logits.shape == (length, 1, classes)
+    assert np.isfinite(logits).all()
+
+
+def test_logits_stay_within_their_bound():
+    learner, unbounded = make(logit_bound=0.01), make(logit_bound=0.0)
+    params, episode = make_params(learner), make_episode(1)
+    raw = run(unbounded, params, KEY, episode)
+    assert abs(raw).max() > 0.01
+    close(run(learner, params, KEY, episode), 0.01 * np.tanh(raw / 0.01), 1e-6)
+
+
+def test_the_same_key_draws_the_same_and_another_key_another():
+    learner = make()
+    identical(learner.init_params(KEY), learner.init_params(KEY))
+    first, other = (learner.init_params(jax.random.key(seed))[0] for seed in (0, 1))
+    assert (first["lstm"]["kernel"] != other["lstm"]["kernel"]).any()
+    params = learner.init_params(KEY)
+    identical(learner.init_state(params, KEY), learner.init_state(params, KEY))
+    cells = [learner.init_state(params, jax.random.key(seed)).network.layers[0].c for seed in (0, 1)]
+    assert (cells[0] != cells[1]).any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_fresh_meta_parameters_are_cut_normal_with_variance_one_over_fan_in(scale):
+    learner = Vsml(SHAPE, CLASSES, state_size=64, message_size=32, layer_norm=True, init_scale=scale)
+    (synapse,) = learner.init_params(KEY).values()
+    for name, fan_in in (("lstm", 128), ("forward_message", 64), ("backward_message", 64)):
+        kernel = synapse[name]["kernel"] * fan_in**0.5 / scale
+        assert kernel.shape[0] == fan_in
+        assert abs(kernel).max() <= 2
+        # The deviation of a standard normal cut at +-2, which is not corrected for.
+        np.testing.assert_allclose(kernel.std(), 0.8796, atol=0.03)
+        np.testing.assert_allclose(kernel.mean(), 0, atol=0.05)
+        identical(synapse[name]["bias"], np.zeros(kernel.shape[1]))
+    for name in ("forward_norm", "backward_norm"):
+        identical(synapse[name], {"scale": np.ones(32), "bias": np.zeros(32)})
+
+
+def test_a_learner_built_again_is_not_compiled_again():
+    before = run._cache_size()
+    for seed in range(3):
+        learner = make(hidden_sizes=(2,))
+        run(learner, make_params(learner, seed), jax.random.key(seed), make_episode(5, seed=seed))
+    assert run._cache_size() == before + 1
+
+
+def test_the_configuration_names_every_setting():
+    config = ModelConfig.model_validate(
+        {
+            "type": "vsml",
+            "vsml": {
+                "layers": [{"type": "dense", "out_size": 4}, {"type": "dense"}],
+                "micro_ticks": 3,
+                "logit_bound": 7.0,
+                "output_channel": 2,
+                "backward_pass": True,
+                "separate_backward": True,
+                "feed_label": True,
+                "layerwise": True,
+                "synapse": {
+                    "state_size": 6,
+                    "message_size": 5,
+                    "random_fraction": 0.25,
+                    "layer_norm": True,
+                    "init_scale": 2.0,
+                },
+            },
+        }
+    )
+    learner = make_learner(config, [2, 2, 1], 3)
+    assert learner == Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
+    assert make_learner(ModelConfig.model_validate({"type": "vsml"}), (5,), 3) == Vsml((5,), 3)
