@@ -38,6 +38,10 @@ UNSUPPORTED = {
     "NoiseReuseES": "needs episodes in truncated parts, with states carried over",
     "SV_CMA_ES": "keeps several means",
     "SV_Open_ES": "keeps several means",
+    "RandomSearch": "needs a function that draws meta-parameters",
+    "LES": "is loaded from a pickle, which is never safe",
+    "CMAAnchoredLES": "is loaded from a pickle, which is never safe",
+    "EvoTF_ES": "is loaded from a pickle, which is never safe",
 }
 
 SHAPING = {
@@ -172,6 +176,8 @@ class Evolution:
     def init(self, key: Array, params: Params) -> EvolutionState:
         """Start from the given meta-parameters."""
         state = self._algorithm.init(key, params, self._parameters)
+        # Types as `tell` returns them, not weak ones: else the second generation would compile anew.
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
         return EvolutionState(key=key, algorithm=self._with_noise(state))
 
     def params(self, state: EvolutionState) -> Params:
