@@ -17,7 +17,10 @@ help:  ## list the targets
 install: .venv/.installed  ## set up .venv (every target below does it, where it is missing or out of date)
 
 quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and test it (12 minutes on 2 cores)
-	$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
+	@$(in_venv); run="runs/$$(date +%Y-%m-%d_%H-%M-%S)-quickstart"; set -ex; \
+	python launch.py --config_files configs/quickstart.yaml --run_dir "$$run" $(ARGS); \
+	python launch.py --config_files configs/quickstart.yaml configs/quickstart_long.yaml --run_dir "$$run-long" \
+	    --config checkpoint.restore="$$run/learner.safetensors"
 
 test: .venv/.installed  ## the tests, less whole runs and those that start ranks (10 minutes on 2 cores)
 	$(in_venv) pytest -m "not slow and not mpi" $(ARGS)
