@@ -6,6 +6,8 @@ ARGS ?=
 
 # First on the PATH: the tools that requirements.txt pins, mpirun among them.
 in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# Most of a test's time is XLA compiling on one core: two files at a time.
+pytest := $(in_venv) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,16 +25,16 @@ quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and
 	    --config checkpoint.restore="$$run/learner.safetensors"
 
 test: .venv/.installed  ## the tests, less whole runs and those that start ranks (10 minutes on 2 cores)
-	$(in_venv) pytest -m "not slow and not mpi" $(ARGS)
+	$(pytest) -m "not slow and not mpi" $(ARGS)
 
 test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
-	$(in_venv) pytest -m "slow and not mpi" $(ARGS)
+	$(pytest) -m "slow and not mpi" $(ARGS)
 
 test-mpi: .venv/.installed  ## runs of several ranks under mpirun
-	$(in_venv) pytest -m mpi $(ARGS)
+	$(pytest) -m mpi $(ARGS)
 
 check: lint types  ## what continuous integration runs: lint, types and all tests
-	$(in_venv) pytest $(ARGS)
+	$(pytest) $(ARGS)
 
 lint: .venv/.installed  ## formatting and style (ruff)
 	$(in_venv) ruff format --check .
