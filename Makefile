@@ -1,5 +1,5 @@
 # Needs python3 >= 3.11 with its venv module, git and make; everything else goes into .venv.
-# PYTHON=python3.12 chooses the interpreter, ARGS="..." adds arguments to quickstart, bench and the tests.
+# PYTHON=python3.12 chooses the interpreter, ARGS="..." adds arguments to bench and the tests.
 
 PYTHON ?= python3
 ARGS ?=
@@ -20,7 +20,8 @@ install: .venv/.installed  ## set up .venv (every target below does it, where it
 
 quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and test it (12 minutes on 2 cores)
 	@$(in_venv); run="runs/$$(date +%Y-%m-%d_%H-%M-%S)-quickstart"; set -ex; \
-	python launch.py --config_files configs/quickstart.yaml --run_dir "$$run" $(ARGS); \
+	python launch.py --config_files configs/quickstart.yaml --run_dir "$$run"; \
+	test -f "$$run/learner.safetensors" || { echo "stopped: nothing to go on with"; exit 1; }; \
 	python launch.py --config_files configs/quickstart.yaml configs/quickstart_long.yaml --run_dir "$$run-long" \
 	    --config checkpoint.restore="$$run/learner.safetensors"
 

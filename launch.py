@@ -80,17 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     comm = connect()
     with abort_on_error(comm):
-        if options.dry_run:
-            from vsml.plan import describe
-
-            if comm.rank == 0:
-                print(dump(config) + "\n" + describe(config, comm.size))
-            return 0
         from vsml.checkpoint import CheckpointError
         from vsml.evaluate import run_evaluation
+        from vsml.plan import describe
         from vsml.tasks import DataError
         from vsml.train import run_training
 
+        if options.dry_run:
+            try:
+                if comm.rank == 0:
+                    print(dump(config) + "\n" + describe(config, comm.size))
+            except ValueError as error:
+                sys.exit(f"error: {error}")
+            return 0
         try:
             run = open_directory(options, config, comm)
         except (ValueError, OSError) as error:
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run_evaluation(config, run, comm)
             elif not run_training(config, run, comm, resume=bool(options.resume)) and run is not None:
                 print(f"to go on: python launch.py --resume {run.path}", flush=True)
-        except (ConfigError, DataError, CheckpointError, MemoryError, FloatingPointError) as error:
+        except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
     return 0
 

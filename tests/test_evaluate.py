@@ -79,8 +79,9 @@ def test_meta_parameters_of_another_learner_are_refused(tmp_path):
     small = Vsml((2, 2, 1), 2, state_size=4).init_params(jax.random.key(0))
     large = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     export_params(tmp_path / "small.safetensors", small, {})
+    config = load_config(overrides=[f"checkpoint.restore={tmp_path}/small.safetensors"])
     with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
-        restore_params(str(tmp_path / "small.safetensors"), large, SerialCommunicator())
+        restore_params(config, large, SerialCommunicator())
 
 
 def test_nothing_to_evaluate_on_is_an_error(tmp_path):

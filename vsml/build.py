@@ -16,7 +16,15 @@ from vsml.config_files import ConfigError
 from vsml.learners import Learner, make_learner
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Group, MetaOptimizer, group_units, meta_adam, state_bytes
+from vsml.meta.objective import (
+    Group,
+    MetaOptimizer,
+    group_units,
+    meta_adam,
+    replicate,
+    segments_of,
+    state_bytes,
+)
 from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
 from vsml.types import Array, Params
 
@@ -67,7 +75,7 @@ def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:
     data = config.data
 
     def load_all() -> dict[str, Source]:
-        return {name: load(name, "train", data.root, data.verify) for name in sorted(names)}
+        return {name: replicate(load(name, "train", data.root, data.verify)) for name in sorted(names)}
 
     return _load_locally_first(load_all, comm)
 
@@ -87,14 +95,18 @@ def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, 
         sources, missing = {}, []
         for name, required in needed.items():
             try:
-                sources[name] = load(name, subset, data.root, data.verify, download=required)
+                sources[name] = replicate(load(name, subset, data.root, data.verify, download=required))
             except MissingDataError as error:
                 if required:
                     raise
                 missing.append(str(error))
         return sources, missing
 
-    return _load_locally_first(load_all, comm)
+    sources, missing = _load_locally_first(load_all, comm)
+    for name in needed:  # what one machine lacks, no rank evaluates on: else they would wait for each other
+        if comm.any(name not in sources) and sources.pop(name, None) is not None:
+            missing.append(f"{name}: its files are missing on another machine")
+    return sources, missing
 
 
 def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
@@ -227,11 +239,15 @@ def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
 def _units_in_memory(config: Config, group: Group) -> int:
     training = config.training
     state = state_bytes(group.learner, training.batch_size)
-    episode = 4 * training.episode_length * training.batch_size * math.prod(group.learner.input_shape)
+    inputs = math.prod(group.learner.input_shape)
+    episode = 4 * training.episode_length * training.batch_size * inputs
+    projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
     if config.optimizer.type == "gradient":
-        unit = state * (WORKING_COPIES + 2 * math.ceil(math.sqrt(training.episode_length))) + 2 * episode
+        segments = segments_of(group.learner, training.episode_length, training.batch_size)
+        kept = math.ceil(training.episode_length / segments) + (segments if segments > 1 else 0)
+        unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
     else:
-        unit = 2 * state * WORKING_COPIES + 2 * episode
+        unit = 2 * state * WORKING_COPIES + 2 * episode + projection
     statistics = jax.local_devices()[0].memory_stats() or {}
     memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
     return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))

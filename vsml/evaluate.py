@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from vsml.learners import Learner, run_episode
 from vsml.losses import cross_entropy
 from vsml.meta.objective import map_units, sample_unit
 from vsml.tasks import TaskDistribution
-from vsml.tracking import RunDirectory
+from vsml.tracking import RunDirectory, jsonable
 from vsml.types import Array, Params
 
 MILESTONES = (10, 100, 1000)
@@ -42,8 +42,9 @@ class Evaluation:
         learner: its name.
         dataset: name of the evaluation task.
         chance: accuracy of guessing.
-        correct: share of right answers of the inner batch, float32 [episodes, T].
-        loss: mean cross-entropy of the inner batch in nats, float32 [episodes, T].
+        correct: share of right answers, float32 [episodes, examples]; the examples of an inner batch all have
+            the mean over it.
+        loss: mean cross-entropy in nats, likewise.
     """
 
     learner: str
@@ -104,7 +105,8 @@ def evaluate(
     numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
     correct, loss = _answers(learner, params, evaluation_task.task, numbers, key)
     both = comm.allgather(np.stack([np.asarray(correct), np.asarray(loss)]))  # [ranks, 2, share, T]
-    correct, loss = both.transpose(1, 2, 0, 3).reshape(2, share * comm.size, -1)[:, :count]
+    per_step = both.transpose(1, 2, 0, 3).reshape(2, share * comm.size, -1)[:, :count]
+    correct, loss = np.repeat(per_step, evaluation_task.task.batch_size, axis=-1)
     chance = 1 / evaluation_task.task.real_classes
     return Evaluation(name, evaluation_task.name, chance, correct, loss)
 
@@ -154,23 +156,49 @@ def write_results(run: RunDirectory, evaluations: Sequence[Evaluation], title: s
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(run.path / "evaluation.npz", buffer.getvalue())
-    atomic_write(run.path / "evaluation.json", json.dumps(rows, indent=2) + "\n")
+    atomic_write(run.path / "evaluation.json", json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n")
     curves = [plots.Curve(each.learner, each.dataset, each.correct, each.chance) for each in evaluations]
     plots.learning_curves(run.path / "learning_curves.png", curves, title=title)
     print_results(rows)
 
 
-def restore_params(path: str, template: Params, comm: Communicator) -> Params:
-    """Return the meta-parameters in a file or run directory, which only rank 0 has to see.
+def restore_params(config: Config, template: Params, comm: Communicator) -> Params:
+    """Return the meta-parameters that `checkpoint.restore` names, which only rank 0 has to see.
 
     Raises:
-        FileNotFoundError: there is none.
-        CheckpointError: it is damaged or does not fit the configured learner.
+        FileNotFoundError: there are none.
+        CheckpointError: they are damaged or do not fit the configured learner.
+        ConfigError: they were found for other model settings, so they would be another algorithm.
     """
+    path = str(config.checkpoint.restore)
     data = b""
     if comm.rank == 0:
-        data = checkpoint.to_bytes({"params": checkpoint.load_params(path, template)[0]}, {})
+        params, metadata = checkpoint.load_params(path, template)
+        _check_model(path, metadata.get("config", {}).get("model"), config.model.model_dump(mode="json"))
+        data = checkpoint.to_bytes({"params": params}, {})
     return checkpoint.from_bytes(comm.bcast(data), path, {"params": template})[0]["params"]
+
+
+def _check_model(path: str, saved: dict[str, Any] | None, configured: dict[str, Any]) -> None:
+    """Compare model settings; those of initialisation no longer matter, and a file may have none."""
+    if saved is None:
+        return
+    differences = [
+        f"model.{key}: got {now!r}, expected {then!r} as in {path} (checkpoint.restore)"
+        for key, then, now in _differences(saved, configured)
+        if not key.endswith("init_scale")
+    ]
+    if differences:
+        raise ConfigError(differences)
+
+
+def _differences(saved: Any, configured: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(saved, dict) and isinstance(configured, dict):
+        for key in saved.keys() | configured.keys():
+            below = f"{path}.{key}" if path else key
+            yield from _differences(saved.get(key), configured.get(key), below)
+    elif saved != configured:
+        yield path, saved, configured
 
 
 def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator) -> list[Evaluation]:
@@ -190,7 +218,7 @@ def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator)
     untrained = learner.init_params(initial_key(config))
     learners: dict[str, Params] = {}
     if config.checkpoint.restore is not None:
-        learners["restored"] = restore_params(config.checkpoint.restore, untrained, comm)
+        learners["restored"] = restore_params(config, untrained, comm)
     if config.evaluation.untrained or not learners:
         learners["untrained"] = untrained
     evaluations = evaluate_all(config, learners, tasks, comm)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
-from vsml.build import learner_maker
+from vsml.build import learner_maker, meta_optimizer
 from vsml.config import Config, TaskSpec, evaluation_specs, training_specs
 from vsml.learners import Learner
 from vsml.meta.objective import params_shapes, state_bytes
@@ -81,6 +81,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
             f"state {state_bytes(learner, training.batch_size):,} bytes a member"
         )
         lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
+    meta_optimizer(config, learner.init_params(jax.random.key(0)))  # refuses what the run would refuse
     lines.append(
         f"a meta step: {examples:,} examples, {flops:.3g} FLOP; "
         f"the run: {examples * training.iterations:,} examples, {flops * training.iterations:.3g} FLOP"

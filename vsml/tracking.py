@@ -57,7 +57,7 @@ class RunDirectory:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Write environment.json, usually what `describe_environment` returns."""
-        atomic_write(self.environment, json.dumps(_jsonable(environment), indent=2) + "\n")
+        atomic_write(self.environment, json.dumps(jsonable(environment), indent=2) + "\n")
 
     def append_metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl; it is in the file when this returns.
@@ -66,7 +66,7 @@ class RunDirectory:
             step: meta step, never lower than that of the line before.
             values: numbers, 0-d arrays, texts or nestings of them; NaN and infinities are written as null.
         """
-        line = json.dumps({"step": step, **_jsonable(values)}, allow_nan=False)
+        line = json.dumps({"step": step, **jsonable(values)}, allow_nan=False)
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -302,14 +302,14 @@ def _complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return complete
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return the value as JSON has it: arrays as numbers or lists, NaN and infinities as None."""
     if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
+        return {str(name): jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _jsonable(np.asarray(value).tolist())
+        return jsonable(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

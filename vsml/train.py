@@ -53,6 +53,10 @@ def meta_train(
     """
     comm = comm or SerialCommunicator()
     chunks = chunks_of(groups, chunk_size or max(len(group.units) for group in groups))
+    if len(chunks) < comm.size:
+        raise ValueError(
+            f"chunk_size: got {chunk_size}, that is {len(chunks)} chunks, expected one a rank ({comm.size}) or more"
+        )
     noise_key, episode_key = jax.random.split(key)
     state = optimizer.init(noise_key, params)
     for step in range(iterations):
@@ -140,7 +144,7 @@ class _Run:
         groups = build.training_groups(config, build.load_training_data(config, comm))
         sources, self.left_out = build.load_evaluation_data(config, comm)
         self.tasks = build.evaluation_tasks(config, sources)
-        size = build.chunk_size(config, groups, comm.size)
+        size = int(comm.allgather(np.array(build.chunk_size(config, groups, comm.size))).min())
         self.config = config.model_copy(
             update={"training": config.training.model_copy(update={"chunk_size": size})}
         )
@@ -154,7 +158,7 @@ class _Run:
         self.store = CheckpointStore(run.checkpoints, config.checkpoint.keep) if run else None
         self.last_evaluations: list[Evaluation] | None = None
         if not (resume and self._load()) and config.checkpoint.restore is not None:
-            start = restore_params(config.checkpoint.restore, self.untrained, comm)
+            start = restore_params(config, self.untrained, comm)
             self.state = self.optimizer.init(jax.random.fold_in(key, 1), start)
         self.started = started - self.done.wall_s
         self.session_started = started
@@ -177,7 +181,8 @@ class _Run:
         try:
             return self._train(stop)
         except BaseException:  # whatever ends the run: wandb shall not show it as a success
-            self.tracker.finish(exit_code=1)
+            if self.comm.size == 1:  # else nothing may come before the other ranks are ended
+                self.tracker.finish(exit_code=1)
             raise
 
     def _train(self, stop: StopSignals) -> bool:

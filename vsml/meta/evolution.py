@@ -108,6 +108,7 @@ class Evolution:
         self.loss_type = loss_type
         self.population_size = population_size
         self.paired = algorithm in PAIRED
+        self._noise_changes = callable(noise_std)
         self._noise_std = noise_std if callable(noise_std) else optax.constant_schedule(noise_std)
         self._build(algorithm, dict(options or {}), params, optimizer)
         self._check_memory(algorithm, params)
@@ -127,6 +128,10 @@ class Evolution:
         self._scheduled = "std_schedule" in arguments
         if self._scheduled:
             given["std_schedule"] = self._noise_std
+        elif self._noise_changes:
+            raise ValueError(
+                f"optimizer.noise_std: got a schedule, expected a number: {name} adapts its deviation itself"
+            )
         if "optimizer" in arguments:
             given["optimizer"] = optimizer
         if name == "Open_ES":

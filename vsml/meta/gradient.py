@@ -115,7 +115,8 @@ def _evaluate(
 
         gradient, result = jax.grad(loss, has_aux=True)(params)
         flat = ravel_pytree(gradient)[0]
-        finite = jnp.isfinite(result.loss) & jnp.isfinite(flat).all()
+        # The square, which Adam keeps, has to be finite too: else it would never move again.
+        finite = jnp.isfinite(result.loss) & jnp.isfinite(jnp.vdot(flat, flat))
         reported = jnp.where(finite, result.loss, jnp.nan)
         return reported[None], result.accuracy[None], jnp.where(finite & is_real, flat, 0.0)
 

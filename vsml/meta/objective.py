@@ -257,6 +257,15 @@ def segments_of(learner: Learner, episode_length: int, batch_size: int) -> int:
     return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(episode_length))
 
 
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("units",))
+
+
+def replicate(tree: Any) -> Any:
+    """Put arrays on every device of this process once, instead of at every call of `map_units`."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
 def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
     """Apply a function to each unit, spread over the devices of this process.
 
@@ -281,7 +290,7 @@ def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
             return jax.lax.map(lambda unit: function(unit, shared), units)
         return jax.vmap(lambda unit: function(unit, shared))(units)
 
-    mesh = Mesh(np.array(devices), ("units",))
+    mesh = _mesh()
     on_all = jax.shard_map(
         on_one_device,
         mesh=mesh,
