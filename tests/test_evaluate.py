@@ -7,7 +7,7 @@ import pytest
 from vsml.build import EvaluationTask
 from vsml.checkpoint import CheckpointError, export_params
 from vsml.comm import SerialCommunicator
-from vsml.config_files import load_config
+from vsml.config_files import ConfigError, load_config
 from vsml.evaluate import Evaluation, evaluate, restore_params, run_evaluation, write_results
 from vsml.learners import Vsml
 from vsml.tasks import build_task, load
@@ -82,6 +82,28 @@ def test_meta_parameters_of_another_learner_are_refused(tmp_path):
     config = load_config(overrides=[f"checkpoint.restore={tmp_path}/small.safetensors"])
     with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
         restore_params(config, large, SerialCommunicator())
+
+
+def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
+    file = tmp_path / "fed.safetensors"
+    fed = load_config(overrides=["model.vsml.feed_label=true", "model.vsml.synapse.init_scale=4"])
+    params = Vsml((2, 2, 1), 2, feed_label=True).init_params(jax.random.key(0))
+    export_params(file, params, {"config": fed.model_dump(mode="json")})
+    here = f"checkpoint.restore={file}"
+    with pytest.raises(ConfigError, match=r"1 mistake.*\n.*vsml.feed_label: got False, expected True"):
+        restore_params(load_config(overrides=[here]), params, SerialCommunicator())
+    same = load_config(overrides=[here, "model.vsml.feed_label=true"])
+    restored = restore_params(same, params, SerialCommunicator())
+    assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
+
+
+def test_each_example_of_an_inner_batch_counts():
+    task = EvaluationTask("digits", build_task(load("digits", "test"), 3, batch_size=4, replacement=False))
+    learner = Vsml((8, 8, 1), 10, state_size=4, message_size=2)
+    params = learner.init_params(jax.random.key(0))
+    result = evaluate("it", learner, params, task, 2, jax.random.key(1), SerialCommunicator())
+    assert result.correct.shape == (2, 12)
+    assert np.array_equal(result.loss[:, 0:4], result.loss[:, :1].repeat(4, 1))
 
 
 def test_nothing_to_evaluate_on_is_an_error(tmp_path):

@@ -55,7 +55,8 @@ def meta_train(
     chunks = chunks_of(groups, chunk_size or max(len(group.units) for group in groups))
     if len(chunks) < comm.size:
         raise ValueError(
-            f"chunk_size: got {chunk_size}, that is {len(chunks)} chunks, expected one a rank ({comm.size}) or more"
+            f"chunk_size: got {chunk_size}, that is {len(chunks)} chunk(s), expected one for each of the "
+            f"{comm.size} ranks or more"
         )
     noise_key, episode_key = jax.random.split(key)
     state = optimizer.init(noise_key, params)
