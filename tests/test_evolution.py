@@ -227,9 +227,14 @@ def test_options_reach_the_algorithm():
 
 
 def test_the_deviation_is_the_initial_one_of_algorithms_that_adapt_it():
-    evolution = make(pairs=500, algorithm="CMA_ES", noise_std=optax.linear_schedule(0.5, 0.1, 10))
+    evolution = make(pairs=500, algorithm="CMA_ES", noise_std=0.5)
     noise = flat(evolution.ask(evolution.init(KEY, START))[1], 1000) - flat(START)
     np.testing.assert_allclose(noise.std(), 0.5, rtol=0.1)
+
+
+def test_a_schedule_of_the_deviation_is_refused_by_algorithms_that_adapt_it():
+    with pytest.raises(ValueError, match="noise_std: got a schedule, expected a number: CMA_ES"):
+        make(pairs=2, algorithm="CMA_ES", noise_std=optax.linear_schedule(0.5, 0.1, 10))
 
 
 def test_from_the_second_generation_on_nothing_is_compiled():
