@@ -49,7 +49,7 @@ def test_cells_come_out_of_the_tiles_as_they_went_in(fan_in, fan_out):
     cells = RANDOM.normal(size=(fan_in, fan_out, 3)).astype(np.float32)
     state = layer.with_cells(jnp.asarray(cells))
     np.testing.assert_array_equal(cells_of(layer, state), cells)
-    assert state.c.size == layer.synapses * 3
+    assert state.c.size == layer.fan_in * layer.fan_out * 3
     tiles, _, rows, _ = state.c.shape
     assert tiles * rows == fan_out
     for output in range(fan_out):

@@ -31,8 +31,6 @@ MILESTONES = (10, 100, 1000)
 RECENT_SHARE = 0.2
 """The accuracy after n examples is that on the last fifth of them."""
 
-NORMAL_95 = 1.96
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -66,7 +64,7 @@ class Evaluation:
             for name, end in ends.items()
         } | {"accuracy": self.correct.mean(1)}
         widths = {
-            name: NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(episodes) if episodes > 1 else None
+            name: plots.NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(episodes) if episodes > 1 else None
             for name, values in recent.items()
         }
         return {

@@ -43,11 +43,6 @@ class DenseLayer:
     fan_out: int
     kernel: Kernel = "tiled"
 
-    @property
-    def synapses(self) -> int:
-        """Number of synapses."""
-        return self.fan_in * self.fan_out
-
     def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
         """Draw a fresh state, in which only noise in the cells tells one synapse from another.
 

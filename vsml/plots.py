@@ -20,7 +20,7 @@ from vsml.files import atomic_write
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
-_NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
+NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,6 @@ def _draw(axes: Axes, curve: Curve, colour: str, window: int) -> None:
     mean = accuracy.mean(axis=0)
     axes.plot(seen, mean, color=colour, linewidth=2, label=curve.name, zorder=3)
     if episodes > 1:
-        half = _NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
+        half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
         low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
         axes.fill_between(seen, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
