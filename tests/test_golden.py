@@ -49,7 +49,9 @@ def build(case: dict) -> Learner:
         if kinds:
             pytest.skip(f"no layers {sorted(kinds)}")
         raise
-    return make_learner(config.model, tuple(case["input_shape"]), case["num_classes"])
+    return make_learner(
+        config.model.type, config.model.settings, tuple(case["input_shape"]), case["num_classes"]
+    )
 
 
 def nested(arrays: dict[str, np.ndarray], group: str) -> dict:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.config import ModelConfig
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
+from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
 from vsml.types import Episode
 
@@ -368,28 +368,25 @@ def test_a_learner_built_again_is_not_compiled_again():
 
 
 def test_the_configuration_names_every_setting():
-    config = ModelConfig.model_validate(
+    config = VsmlConfig.model_validate(
         {
-            "type": "vsml",
-            "vsml": {
-                "layers": [{"type": "dense", "out_size": 4}, {"type": "dense"}],
-                "micro_ticks": 3,
-                "logit_bound": 7.0,
-                "output_channel": 2,
-                "backward_pass": True,
-                "separate_backward": True,
-                "feed_label": True,
-                "layerwise": True,
-                "synapse": {
-                    "state_size": 6,
-                    "message_size": 5,
-                    "random_fraction": 0.25,
-                    "layer_norm": True,
-                    "init_scale": 2.0,
-                },
+            "layers": [{"type": "dense", "out_size": 4}, {"type": "dense"}],
+            "micro_ticks": 3,
+            "logit_bound": 7.0,
+            "output_channel": 2,
+            "backward_pass": True,
+            "separate_backward": True,
+            "feed_label": True,
+            "layerwise": True,
+            "synapse": {
+                "state_size": 6,
+                "message_size": 5,
+                "random_fraction": 0.25,
+                "layer_norm": True,
+                "init_scale": 2.0,
             },
         }
     )
-    learner = make_learner(config, [2, 2, 1], 3)
+    learner = make_learner("vsml", config, [2, 2, 1], 3)
     assert learner == Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
-    assert make_learner(ModelConfig.model_validate({"type": "vsml"}), (5,), 3) == Vsml((5,), 3)
+    assert make_learner("vsml", VsmlConfig(), (5,), 3) == Vsml((5,), 3)

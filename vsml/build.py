@@ -162,7 +162,8 @@ def evaluation_tasks(config: Config, sources: dict[str, Source]) -> list[Evaluat
 
 def learner_maker(config: Config) -> Callable[[tuple[int, ...], int], Learner]:
     """Return what makes the configured learner for an input shape and a number of classes."""
-    return lambda input_shape, num_classes: make_learner(config.model, input_shape, num_classes)
+    model = config.model
+    return lambda shape, num_classes: make_learner(model.type, model.settings, shape, num_classes)
 
 
 def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:

@@ -1,16 +1,16 @@
 """The schema of the configuration: every setting with its type, range, default, meaning and unit.
 
-Frozen pydantic models, one per section. `vsml.config_files` reads them from YAML and the command line.
-Nothing here imports jax, so a configuration is checked before any device is touched.
+Frozen pydantic models, one per section; the settings of a learning algorithm are declared in its own file.
+`vsml.config_files` reads them from YAML and the command line, and checks all before any device is touched.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag, create_model, model_validator
 
 from vsml.config_types import (
     Bool,
@@ -30,6 +30,7 @@ from vsml.config_types import (
     Text,
     refuse,
 )
+from vsml.learners import LEARNERS
 
 
 class PadMixture(Section):
@@ -289,90 +290,33 @@ class TrackingConfig(Section):
     wandb: WandbConfig = Field(default=WandbConfig(), description="Weights & Biases")
 
 
-class LayerConfig(Section):
-    """One layer of synapses."""
-
-    type: Literal["dense"] = Field(default="dense", description="kind of layer")
-    out_size: Positive | None = Field(
-        default=None,
-        description="units that the layer feeds; null, for the last layer only: the number of classes",
-    )
-
-
-class SynapseConfig(Section):
-    """The LSTM cell in place of a weight."""
-
-    state_size: Positive = Field(default=16, description="size N of its hidden and of its cell state")
-    message_size: Positive = Field(default=8, description="channels M of each message")
-    random_fraction: Annotated[Float, Field(ge=0, le=1)] = Field(
-        default=0.5,
-        description="share of the cell state that starts random, to break symmetry; the rest starts 0",
-    )
-    layer_norm: Bool = Field(default=False, description="normalise each synapse's outgoing message")
-    init_scale: Annotated[Float, Field(gt=0)] = Field(
-        default=1.0,
-        description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
-    )
-
-
-class VsmlConfig(Section):
-    """Variable Shared Meta Learning: a network of LSTM synapses."""
-
-    layers: tuple[LayerConfig, ...] = Field(
-        default=(LayerConfig(),), min_length=1, description="layers, input side first"
-    )
-    micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
-    output_channel: Annotated[Int, Field(ge=0)] = Field(
-        default=1,
-        description="channel of the last forward message that is the logit, from 0; below message_size",
-    )
-    backward_pass: Bool = Field(
-        default=False,
-        description="second sweep, last layer to first, right after each answer, with the feedback",
-    )
-    separate_backward: Bool = Field(
-        default=False, description="another synapse for the backward sweep; needs backward_pass"
-    )
-    feed_label: Bool = Field(
-        default=False, description="feed the label besides the error; needs message_size >= 2"
-    )
-    layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
-    synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        refuse(_vsml_problems(self))
-        return self
-
-
-def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    *hidden, last = vsml.layers
-    size = vsml.synapse.message_size
-    for index, layer in enumerate(hidden):
-        if layer.out_size is None:
-            expected = "a number of units, as only the last layer feeds the classes"
-            yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
-    if last.out_size is not None:
-        expected = "null, as the last layer feeds the classes"
-        yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
-    if vsml.output_channel >= size:
-        expected = f"less than synapse.message_size, {size}"
-        yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
-    if vsml.separate_backward and not vsml.backward_pass:
-        yield Problem("separate_backward", True, "false unless backward_pass is true", ("backward_pass",))
-    if vsml.feed_label and size < 2:
-        expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
-        yield Problem("feed_label", True, expected, ("synapse.message_size",))
-
-
-class ModelConfig(Section):
+class ModelSettings(Section):
     """The learning algorithm: its type, and a section of settings for each type."""
 
-    type: Literal["vsml"] = Field(default="vsml", description="kind of learning algorithm")
-    vsml: VsmlConfig = Field(default=VsmlConfig(), description="settings of vsml")
+    type: str = Field(default="vsml", description="kind of learning algorithm")
+
+    @property
+    def settings(self) -> Section:
+        """Return the section of the chosen type."""
+        return getattr(self, self.type)
+
+
+if TYPE_CHECKING:
+    ModelConfig = ModelSettings
+else:
+    ModelConfig = create_model(
+        "ModelConfig",
+        __base__=ModelSettings,
+        __doc__=ModelSettings.__doc__,
+        type=(Literal[tuple(LEARNERS)], _plain(ModelSettings, "type")),
+        **{
+            name: (
+                learner.config_type,
+                Field(default=learner.config_type(), description=f"settings of {name}"),
+            )
+            for name, learner in LEARNERS.items()
+        },
+    )
 
 
 class Config(Section):

@@ -3,17 +3,99 @@
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from pydantic import Field, model_validator
 
-from vsml.config import VsmlConfig
+from vsml.config_types import Bool, Float, Int, Positive, Problem, Section, refuse
 from vsml.layers import DenseLayer, Kernel
 from vsml.losses import bound_logits, error_signal
 from vsml.network import Network, NetworkState
 from vsml.types import Array, Params
+
+
+class LayerConfig(Section):
+    """One layer of synapses."""
+
+    type: Literal["dense"] = Field(default="dense", description="kind of layer")
+    out_size: Positive | None = Field(
+        default=None,
+        description="units that the layer feeds; null, for the last layer only: the number of classes",
+    )
+
+
+class SynapseConfig(Section):
+    """The LSTM cell in place of a weight."""
+
+    state_size: Positive = Field(default=16, description="size N of its hidden and of its cell state")
+    message_size: Positive = Field(default=8, description="channels M of each message")
+    random_fraction: Annotated[Float, Field(ge=0, le=1)] = Field(
+        default=0.5,
+        description="share of the cell state that starts random, to break symmetry; the rest starts 0",
+    )
+    layer_norm: Bool = Field(default=False, description="normalise each synapse's outgoing message")
+    init_scale: Annotated[Float, Field(gt=0)] = Field(
+        default=1.0,
+        description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
+    )
+
+
+class VsmlConfig(Section):
+    """Variable Shared Meta Learning: a network of LSTM synapses."""
+
+    layers: tuple[LayerConfig, ...] = Field(
+        default=(LayerConfig(),), min_length=1, description="layers, input side first"
+    )
+    micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
+    logit_bound: Annotated[Float, Field(ge=0)] = Field(
+        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    )
+    output_channel: Annotated[Int, Field(ge=0)] = Field(
+        default=1,
+        description="channel of the last forward message that is the logit, from 0; below message_size",
+    )
+    backward_pass: Bool = Field(
+        default=False,
+        description="second sweep, last layer to first, right after each answer, with the feedback",
+    )
+    separate_backward: Bool = Field(
+        default=False, description="another synapse for the backward sweep; needs backward_pass"
+    )
+    feed_label: Bool = Field(
+        default=False, description="feed the label besides the error; needs message_size >= 2"
+    )
+    layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
+    synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_vsml_problems(self))
+        return self
+
+
+def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    *hidden, last = vsml.layers
+    size = vsml.synapse.message_size
+    for index, layer in enumerate(hidden):
+        if layer.out_size is None:
+            expected = "a number of units, as only the last layer feeds the classes"
+            yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
+    if last.out_size is not None:
+        expected = "null, as the last layer feeds the classes"
+        yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
+    if vsml.output_channel >= size:
+        expected = f"less than synapse.message_size, {size}"
+        yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
+    if vsml.separate_backward and not vsml.backward_pass:
+        yield Problem("separate_backward", True, "false unless backward_pass is true", ("backward_pass",))
+    if vsml.feed_label and size < 2:
+        expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
+        yield Problem("feed_label", True, expected, ("synapse.message_size",))
 
 
 @struct.dataclass
@@ -77,6 +159,8 @@ class Vsml:
     layer_norm: bool = False
     init_scale: float = 1.0
     kernel: Kernel = "tiled"
+
+    config_type: ClassVar = VsmlConfig
 
     def __post_init__(self) -> None:
         if not 0 <= self.output_channel < self.message_size:
