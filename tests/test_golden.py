@@ -5,7 +5,9 @@ has settings and shapes, <case>.npz the arrays. A mismatch means that this libra
 algorithm than the paper's.
 """
 
+import functools
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ import pytest
 import yaml
 
 from vsml.config_files import ConfigError, load_config
-from vsml.learners import LEARNERS, Learner, Vsml, continue_episode, make_learner
+from vsml.learners import LEARNERS, FastWeights, Learner, Sgd, Vsml, continue_episode, make_learner
 from vsml.losses import cross_entropy
 from vsml.types import Episode
 
@@ -29,10 +31,21 @@ CASES = [
     for name, case in yaml.safe_load((folder / "cases.yaml").read_text()).items()
 ]
 
-# This library's names of the modules and parameters that the recordings call otherwise.
-VSML_NAMES = {"lstm": {"w": "kernel", "b": "bias"}, "forward_norm": {"scale": "scale", "offset": "bias"}}
-VSML_NAMES |= {"forward_message": VSML_NAMES["lstm"], "backward_message": VSML_NAMES["lstm"]}
-VSML_NAMES |= {"backward_norm": VSML_NAMES["forward_norm"]}
+# Where this library keeps what the recordings call <key>/w, <key>/b and so on.
+NAMES = {
+    r"(lstm|output|slow|write_head|read_head|read_projection|forward_message|backward_message)/w": r"\1/kernel",
+    r"(lstm|output|slow|write_head|read_head|read_projection|forward_message|backward_message)/b": r"\1/bias",
+    r"(forward|backward)_norm/offset": r"\1_norm/bias",
+    r"synapse/(.*)": r"\1",
+    r"conv/(\d)/w": r"conv/layers/\1/kernel",
+    r"conv/(\d)/b": r"conv/layers/\1/bias",
+    r"dense/(\d)/w": r"dense/\1/kernel",
+    r"dense/(\d)/b": r"dense/\1/bias",
+    r"hebbian/w": r"layer/slow",
+    r"hebbian/coeff": r"layer/coefficient",
+    r"hebbian/fw_lr": r"layer/rate_logit",
+    r"hebbian/b": r"layer/bias",
+}
 
 
 def build(case: dict) -> Learner:
@@ -55,23 +68,30 @@ def build(case: dict) -> Learner:
 
 
 def nested(arrays: dict[str, np.ndarray], group: str) -> dict:
-    """Return the arrays named group/synapse/<i>/<module>/<name> as this library's tree of meta-parameters."""
+    """Return the arrays named <group>/... as this library's tree."""
     tree: dict = {}
     for path, array in arrays.items():
-        head, *rest = path.split("/")
+        head, _, rest = path.partition("/")
         if head == group:
-            _, index, module, name = rest
-            tree.setdefault(int(index), {}).setdefault(module, {})[VSML_NAMES[module][name]] = array
+            for pattern, name in NAMES.items():
+                rest = re.sub(f"{pattern}$", name, rest)
+            *parents, leaf = (int(key) if key.isdigit() else key for key in rest.split("/"))
+            functools.reduce(lambda node, key: node.setdefault(key, {}), parents, tree)[leaf] = array
     return tree
 
 
-def initial_state(learner: Learner, arrays: dict[str, np.ndarray], batch_size: int):
-    assert isinstance(learner, Vsml)
-    layers = learner.network.layers
-    states = tuple(
-        layer.with_cells(jnp.asarray(arrays[f"initial_cell/{k}"])) for k, layer in enumerate(layers)
-    )
-    return learner.with_network(learner.network.with_layers(states), batch_size)
+def initial_state(learner: Learner, params: dict, arrays: dict[str, np.ndarray], batch_size: int):
+    """Return the state that the recording started from."""
+    if isinstance(learner, Vsml):
+        layers = learner.network.layers
+        cells = [jnp.asarray(arrays[f"initial_cell/{k}"]) for k in range(len(layers))]
+        states = tuple(layer.with_cells(c) for layer, c in zip(layers, cells, strict=True))
+        return learner.with_network(learner.network.with_layers(states), batch_size)
+    if isinstance(learner, FastWeights):
+        return learner.with_fast(arrays["initial_fast_weights"], batch_size)
+    if isinstance(learner, Sgd):
+        return learner.with_weights(nested(arrays, "initial_inner"))
+    return learner.init_state(params, jax.random.key(0), batch_size)
 
 
 @pytest.mark.parametrize(("folder", "name", "case"), CASES)
@@ -84,7 +104,7 @@ def test_the_2021_code_gives_the_same_numbers(folder, name, case):
     assert jax.tree.structure(params) == jax.tree.structure(learner.init_params(jax.random.key(0)))
 
     def loss(params):
-        state = initial_state(learner, arrays, case["batch_size"])
+        state = initial_state(learner, params, arrays, case["batch_size"])
         logits = continue_episode(learner, params, state, episode)[1]
         return cross_entropy(logits, labels).mean(), logits
 
@@ -92,7 +112,7 @@ def test_the_2021_code_gives_the_same_numbers(folder, name, case):
     np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(value, arrays["loss"], rtol=0, atol=1e-5)
     expected = nested(arrays, "grad")
-    largest = max(np.abs(array).max() for array in jax.tree.leaves(expected))
+    largest = max((np.abs(array).max() for array in jax.tree.leaves(expected)), default=0)
     assert jax.tree.structure(grads) == jax.tree.structure(expected)
     for (path, got), want in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(expected), strict=True):
         tolerance = 1e-4 * np.abs(want).max() + 1e-5 * largest

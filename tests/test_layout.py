@@ -37,6 +37,7 @@ ROOMS = [
     {"vsml.layers"},
     {"vsml.synapse"},
     {"vsml.kernels"},
+    {"vsml.modules"},
     {"vsml.tasks"},
     {"vsml.config_types"},
     {"vsml.losses"},

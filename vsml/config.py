@@ -30,7 +30,7 @@ from vsml.config_types import (
     Text,
     refuse,
 )
-from vsml.learners import LEARNERS
+from vsml.learners import LEARNERS, config_type
 
 
 class PadMixture(Section):
@@ -310,11 +310,8 @@ else:
         __doc__=ModelSettings.__doc__,
         type=(Literal[tuple(LEARNERS)], _plain(ModelSettings, "type")),
         **{
-            name: (
-                learner.config_type,
-                Field(default=learner.config_type(), description=f"settings of {name}"),
-            )
-            for name, learner in LEARNERS.items()
+            name: (kind, Field(default=kind(), description=f"settings of {name}"))
+            for name, kind in ((name, config_type(name)) for name in LEARNERS)
         },
     )
 

@@ -11,8 +11,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     StrictBool,
     Tag,
+    WithJsonSchema,
     model_serializer,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -74,6 +76,10 @@ def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
     return classes
 
 
+def _pairs(value: Any) -> Any:
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+
+
 Bool = StrictBool
 Int = Annotated[int, BeforeValidator(_whole_number)]
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -82,6 +88,13 @@ Size = tuple[Positive, Positive]
 Shape = tuple[Positive, Positive, Positive]
 Classes = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
 Text = Annotated[str, Field(min_length=1)]
+Options = Annotated[
+    tuple[tuple[str, Any], ...],
+    BeforeValidator(_pairs),
+    PlainSerializer(dict),
+    WithJsonSchema({"type": "object"}),
+]
+"""A mapping with any keys, kept as pairs, so that a section that has one can be hashed."""
 Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes part of folder names and metric names
 
 

@@ -1,17 +1,45 @@
 """Learning algorithms, one a file. A new one is a file here and a line in `LEARNERS`."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 from vsml.config_types import Section
 from vsml.learners.base import Learner, continue_episode, run_episode
+from vsml.learners.fast_weights import FastWeights
+from vsml.learners.fw_memory import FwMemory
+from vsml.learners.hebbian import Hebbian
+from vsml.learners.meta_rnn import MetaRnn
+from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
 
 LEARNERS: dict[str, Any] = {
     "vsml": Vsml,
+    "meta_rnn": MetaRnn,
+    "hebbian": Hebbian,
+    "fwp": FastWeights,
+    "fw_memory": FwMemory,
+    "sgd": Sgd,
 }
-"""Each has `config_type`, the section of its settings, and `from_config`, which builds it from one."""
+"""What `model.type` may name; each is built as `kind(input_shape, num_classes, config)`."""
 
-__all__ = ["LEARNERS", "Learner", "Vsml", "VsmlState", "continue_episode", "make_learner", "run_episode"]
+__all__ = [
+    "LEARNERS",
+    "FastWeights",
+    "FwMemory",
+    "Hebbian",
+    "Learner",
+    "MetaRnn",
+    "Sgd",
+    "Vsml",
+    "VsmlState",
+    "continue_episode",
+    "make_learner",
+    "run_episode",
+]
+
+
+def config_type(name: str) -> type[Section]:
+    """Return the section of a learner's settings: the type of its field `config`."""
+    return getattr(LEARNERS[name], "config_type", None) or get_type_hints(LEARNERS[name])["config"]
 
 
 def make_learner(name: str, settings: Section, input_shape: tuple[int, ...], num_classes: int) -> Learner:
@@ -23,4 +51,9 @@ def make_learner(name: str, settings: Section, input_shape: tuple[int, ...], num
         input_shape: shape of one input.
         num_classes: number of classes.
     """
-    return LEARNERS[name].from_config(settings, input_shape, num_classes)
+    kind = LEARNERS[name]
+    return (
+        getattr(kind, "from_config", kind)(settings, input_shape, num_classes)
+        if name == "vsml"
+        else kind(tuple(input_shape), num_classes, settings)
+    )

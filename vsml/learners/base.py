@@ -4,7 +4,10 @@ import math
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
+from flax import struct
 
+from vsml.losses import error_signal
 from vsml.types import Array, Episode, Params, State
 
 
@@ -42,6 +45,40 @@ class Learner(Protocol):
         Each input is answered from the same state. With an inner batch of B > 1, input k is answered by
         element `k % B` of the batch.
         """
+
+
+@struct.dataclass
+class Feedback:
+    """What a learner is told of its last answers: 0 before the first.
+
+    Attributes:
+        error: `d loss / d logits` [B, C].
+        label: one-hot [B, C].
+    """
+
+    error: Array
+    label: Array
+
+    @staticmethod
+    def nothing(batch_size: int, num_classes: int) -> "Feedback":
+        """Return what is known before the first answer."""
+        zeros = jnp.zeros((batch_size, num_classes))
+        return Feedback(error=zeros, label=zeros)
+
+    @staticmethod
+    def of(logits: Array, y: Array) -> "Feedback":
+        """Return the feedback on bounded logits [B, C] whose labels are y [B]."""
+        return Feedback(error=error_signal(logits, y), label=jax.nn.one_hot(y, logits.shape[-1]))
+
+
+def batch_elements(state: State, count: int) -> State:
+    """Return, for each of `count` inputs, the state of the element of the inner batch that answers it.
+
+    Args:
+        state: a pytree of arrays with a leading axis B.
+        count: K; input k is answered by element `k % B`.
+    """
+    return jax.tree.map(lambda a: a[jnp.arange(count) % len(a)], state)
 
 
 def run_episode(learner: Learner, params: Params, key: Array, episode: Episode, segments: int = 1) -> Array:
@@ -89,5 +126,5 @@ def continue_episode(
     logits = logits.reshape(whole, *logits.shape[2:])
     if whole < T:
         state, rest = jax.checkpoint(run)(state, jax.tree.map(lambda a: a[whole:], examples))
-        logits = jax.numpy.concatenate([logits, rest])
+        logits = jnp.concatenate([logits, rest])
     return state, logits

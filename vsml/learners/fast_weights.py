@@ -1,0 +1,123 @@
+"""Fast weight programmer: a slow network that writes the weights of a fast one by the delta rule."""
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from pydantic import Field
+
+from vsml.config_types import Float, Positive, Section
+from vsml.learners.base import Feedback, batch_elements
+from vsml.losses import bound_logits
+from vsml.modules import Functional, linear
+from vsml.types import Array, Params
+
+
+class FastWeightsConfig(Section):
+    """A fast weight programmer with the delta rule."""
+
+    fast_size: Positive = Field(default=64, description="size of keys and queries")
+    logit_bound: Annotated[Float, Field(ge=0)] = Field(
+        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    )
+
+
+class FastWeightsModule(nnx.Module):
+    """The meta-parameters of a fast weight programmer: the slow network."""
+
+    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs):
+        self.slow = linear(fan_in, fan_out, rngs)
+
+
+@struct.dataclass
+class FastWeightsState:
+    """Inner state of a fast weight programmer.
+
+    Attributes:
+        fast: weights of the fast network [fast_size, C], shared by the inner batch.
+        output: the last answers, bounded [B, C]; 0 before the first.
+        feedback: on them.
+    """
+
+    fast: Array
+    output: Array
+    feedback: Feedback
+
+
+@dataclass(frozen=True)
+class FastWeights:
+    """Learn in fast weights (Schmidhuber, 1992; with the delta rule, Schlag et al., 2021).
+
+    A step computes (k, v, q, beta) as a linear map of (x, the last answer, its error, its label), writes, all
+    elements of the inner batch from the same F,
+
+        F <- F + sum over the batch of k^T sigmoid(beta) (v - k F),
+
+    and answers q F with the new F. F starts truncated-normal with variance 1 / fast_size. Meta-parameters
+    depend on input_shape and num_classes.
+
+    Attributes:
+        input_shape: shape of one input.
+        num_classes: C.
+        config: settings.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    config: FastWeightsConfig = field(default_factory=FastWeightsConfig)
+
+    @functools.cached_property
+    def _module(self) -> Functional[FastWeightsModule]:
+        fan_in = math.prod(self.input_shape) + 3 * self.num_classes
+        fan_out = 2 * self.config.fast_size + self.num_classes + 1
+        return Functional(lambda rngs: FastWeightsModule(fan_in, fan_out, rngs))
+
+    def init_params(self, key: Array) -> Params:
+        """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
+        return self._module.init(key)
+
+    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> FastWeightsState:
+        """Draw fast weights; nothing else is known."""
+        init = jax.nn.initializers.variance_scaling(
+            1.0, "fan_in", "truncated_normal"
+        )  # corrected for the cut
+        return self.with_fast(init(key, (self.config.fast_size, self.num_classes)), batch_size)
+
+    def with_fast(self, fast: Array, batch_size: int = 1) -> FastWeightsState:
+        """Return the state of an episode that starts with the given fast weights [fast_size, C]."""
+        nothing = Feedback.nothing(batch_size, self.num_classes)
+        return FastWeightsState(fast=fast, output=jnp.zeros_like(nothing.error), feedback=nothing)
+
+    def step(
+        self, params: Params, state: FastWeightsState, x: Array, y: Array
+    ) -> tuple[FastWeightsState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
+        key, query, write = self._program(params, state, x)
+        fast = state.fast + key.T @ write
+        logits = bound_logits(query @ fast, self.config.logit_bound)
+        return FastWeightsState(fast=fast, output=logits, feedback=Feedback.of(logits, y)), logits
+
+    def predict(self, params: Params, state: FastWeightsState, x: Array) -> Array:
+        """Return the logits [K, C] of x [K, *input_shape]; see `Learner.predict`.
+
+        Each input is answered as in an inner batch of one: after its own write alone.
+        """
+        told = batch_elements((state.output, state.feedback), len(x))
+        each = FastWeightsState(fast=state.fast, output=told[0], feedback=told[1])
+        key, query, write = self._program(params, each, x)
+        overlap_Kx1 = (query * key).sum(-1, keepdims=True)
+        return bound_logits(query @ state.fast + overlap_Kx1 * write, self.config.logit_bound)
+
+    def _program(self, params: Params, state: FastWeightsState, x: Array) -> tuple[Array, Array, Array]:
+        """Return keys and queries [B, fast_size], and what is written at the keys [B, C]."""
+        inputs = jnp.concatenate(
+            [x.reshape(len(x), -1), state.output, state.feedback.error, state.feedback.label], axis=-1
+        )
+        size = self.config.fast_size
+        ends = (size, size + self.num_classes, 2 * size + self.num_classes)
+        key, value, query, beta = jnp.split(self._module.with_params(params).slow(inputs), ends, axis=-1)
+        return key, query, jax.nn.sigmoid(beta) * (value - key @ state.fast)

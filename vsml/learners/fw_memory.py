@@ -1,0 +1,160 @@
+"""Fast weight memory: an LSTM with an associative memory of pairs of keys."""
+
+import functools
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from pydantic import Field
+
+from vsml.config_types import Bool, Float, Positive, Section
+from vsml.learners.base import Feedback, batch_elements
+from vsml.losses import bound_logits
+from vsml.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
+from vsml.types import Array, Params
+
+CONV_CHANNELS = 8
+NORM_EPSILON = 1e-5
+
+
+class FwMemoryConfig(Section):
+    """An LSTM with a fast weight memory."""
+
+    hidden_size: Positive = Field(default=32, description="size of the LSTM's hidden and of its cell state")
+    memory_size: Positive = Field(
+        default=16, description="size m of a key and of a value; the memory is m x m^2"
+    )
+    logit_bound: Annotated[Float, Field(ge=0)] = Field(
+        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    )
+    conv: Bool = Field(default=False, description="three convolutions of 8 channels before the LSTM")
+
+
+class FwMemoryModule(nnx.Module):
+    """The meta-parameters of a fast weight memory."""
+
+    def __init__(
+        self, config: FwMemoryConfig, input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs
+    ):
+        hidden, size = config.hidden_size, config.memory_size
+        self.conv = Features(input_shape, CONV_CHANNELS, CONV_ACTIVATIONS if config.conv else (), rngs)
+        self.lstm = Lstm(self.conv.size + 2 * num_classes, hidden, rngs)
+        self.write_head = linear(hidden, 3 * size + 1, rngs)
+        self.read_head = linear(hidden, 2 * size, rngs)
+        self.read_projection = linear(size, hidden, rngs)
+        self.output = linear(hidden, num_classes, rngs)
+
+
+@struct.dataclass
+class FwMemoryState:
+    """Inner state of a fast weight memory.
+
+    Attributes:
+        h: hidden states [B, hidden].
+        c: cell states [B, hidden].
+        memory: [m, m^2], shared by the inner batch.
+        feedback: on the last answers.
+    """
+
+    h: Array
+    c: Array
+    memory: Array
+    feedback: Feedback
+
+
+@dataclass(frozen=True)
+class FwMemory:
+    """Learn in an LSTM and a tensor product memory beside it (Schlag et al., 2021, "Fast Weight Memory").
+
+    A step ticks the LSTM once on (x, the last error, the last label). From its hidden state h come a write,
+    (k1, k2, v) = tanh(..), beta = sigmoid(..) and the key k = k1 (x) k2,
+
+        F <- F + beta (v - F k) k^T,  then  F <- F / max(1, ||F||),
+
+    the change averaged over the inner batch, and a read, (n, e) = tanh(..): the layer norm (without
+    parameters) of F (n (x) e), projected and added to h, is what the logits are read from. Meta-parameters
+    depend on input_shape and num_classes.
+
+    Attributes:
+        input_shape: shape of one input; (H, W, Ch) with `conv`.
+        num_classes: C.
+        config: settings.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    config: FwMemoryConfig = field(default_factory=FwMemoryConfig)
+
+    @functools.cached_property
+    def _module(self) -> Functional[FwMemoryModule]:
+        return Functional(lambda rngs: FwMemoryModule(self.config, self.input_shape, self.num_classes, rngs))
+
+    def init_params(self, key: Array) -> Params:
+        """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
+        return self._module.init(key)
+
+    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> FwMemoryState:
+        """Return the state that knows nothing; no draw is made."""
+        zeros = jnp.zeros((batch_size, self.config.hidden_size))
+        m = self.config.memory_size
+        return FwMemoryState(
+            h=zeros,
+            c=zeros,
+            memory=jnp.zeros((m, m * m)),
+            feedback=Feedback.nothing(batch_size, self.num_classes),
+        )
+
+    def step(self, params: Params, state: FwMemoryState, x: Array, y: Array) -> tuple[FwMemoryState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
+        module = self._module.with_params(params)
+        h, c = self._tick(module, state, x)
+        memory = _normalised(
+            state.memory + jax.vmap(_write, (None, 0, None))(module, h, state.memory).mean(0)
+        )
+        logits = self._logits(module, h, jax.vmap(_read, (None, 0, None))(module, h, memory))
+        return FwMemoryState(h=h, c=c, memory=memory, feedback=Feedback.of(logits, y)), logits
+
+    def predict(self, params: Params, state: FwMemoryState, x: Array) -> Array:
+        """Return the logits [K, C] of x [K, *input_shape]; see `Learner.predict`.
+
+        Each input is answered as in an inner batch of one: after its own write alone.
+        """
+        module = self._module.with_params(params)
+        h, c, feedback = batch_elements((state.h, state.c, state.feedback), len(x))
+        h, _ = self._tick(module, FwMemoryState(h=h, c=c, memory=state.memory, feedback=feedback), x)
+
+        def read_after_write(h: Array) -> Array:
+            return _read(module, h, _normalised(state.memory + _write(module, h, state.memory)))
+
+        return self._logits(module, h, jax.vmap(read_after_write)(h))
+
+    def _tick(self, module: FwMemoryModule, state: FwMemoryState, x: Array) -> tuple[Array, Array]:
+        inputs = jnp.concatenate([module.conv(x), state.feedback.error, state.feedback.label], axis=-1)
+        return module.lstm(inputs, state.h, state.c)
+
+    def _logits(self, module: FwMemoryModule, h: Array, read: Array) -> Array:
+        return bound_logits(module.output(h + module.read_projection(read)), self.config.logit_bound)
+
+
+def _write(module: FwMemoryModule, h: Array, memory: Array) -> Array:
+    """Return the change [m, m^2] that one element with the hidden state h makes to the memory."""
+    m = len(memory)
+    *parts, beta = jnp.split(module.write_head(h), (m, 2 * m, 3 * m))
+    key1, key2, value = map(jnp.tanh, parts)
+    key = jnp.outer(key1, key2).ravel()
+    return jax.nn.sigmoid(beta) * jnp.outer(value - memory @ key, key)
+
+
+def _read(module: FwMemoryModule, h: Array, memory: Array) -> Array:
+    """Return what one element with the hidden state h reads from the memory, normalised [m]."""
+    key1, key2 = jnp.split(jnp.tanh(module.read_head(h)), 2)
+    return jax.nn.standardize(memory @ jnp.outer(key1, key2).ravel(), epsilon=NORM_EPSILON)
+
+
+def _normalised(memory: Array) -> Array:
+    """Scale the memory down to a Frobenius norm of 1 where it has more."""
+    # Not sqrt(sum): its gradient at the memory of 0 that an episode starts from is not finite.
+    square = jnp.square(memory).sum()
+    return memory * jax.lax.rsqrt(jnp.maximum(1.0, square))

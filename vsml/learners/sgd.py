@@ -1,0 +1,158 @@
+"""Gradient descent: an ordinary network trained online within the episode, as a learner to compare with."""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+from pydantic import Field, model_validator
+
+from vsml.config_types import Bool, Float, Options, Positive, Problem, Section, Text, refuse
+from vsml.losses import bound_logits, cross_entropy
+from vsml.modules import Features, Functional, linear
+from vsml.types import Array, Params
+
+CONV_CHANNELS = 8
+CONV_ACTIVATIONS = (jnp.tanh, jnp.tanh, jnp.tanh)
+
+
+class SgdConfig(Section):
+    """An MLP that is trained by gradient descent, example by example."""
+
+    num_layers: Positive = Field(default=1, description="linear layers, tanh between them")
+    hidden_size: Positive = Field(default=160, description="units of each layer but the last")
+    optimizer: Text = Field(default="sgd", description="optimizer of optax by name, such as sgd or adam")
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(default=0.01, description="its learning rate")
+    optimizer_options: Options = Field(
+        default=(), description="its other options by their optax names, such as {momentum: 0.9}"
+    )
+    logit_bound: Annotated[Float, Field(ge=0)] = Field(
+        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    )
+    conv: Bool = Field(default=False, description="three convolutions of 8 channels first, trained too")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.make_optimizer()
+        except (TypeError, ValueError) as error:
+            got = {"optimizer": self.optimizer, **dict(self.optimizer_options)}
+            refuse([Problem("optimizer_options", got, f"what optax takes: {error}", ("optimizer",))])
+        return self
+
+    def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
+        """Return the optax optimizer.
+
+        Raises:
+            ValueError: optax has no optimizer of that name, or a value is out of its range.
+            TypeError: it has no such option.
+        """
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"got the optimizer {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+        optimizer = OPTIMIZERS[self.optimizer](self.learning_rate, **dict(self.optimizer_options))
+        return optax.with_extra_args_support(optimizer)
+
+
+def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    """Return the optimizers of optax by name: what takes a learning rate first and needs gradients alone."""
+    return {
+        name: function
+        for name, function in inspect.getmembers(optax, inspect.isfunction)
+        if next(iter(inspect.signature(function).parameters), "") == "learning_rate"
+        and not name.startswith(("_", "scale_by_"))
+        and name != "lbfgs"  # it needs the loss as a function too, to search along a line
+    }
+
+
+OPTIMIZERS = _optimizers()
+"""What `optimizer` may name."""
+
+
+class Mlp(nnx.Module):
+    """Linear layers with tanh between them, after convolutions if there are any."""
+
+    def __init__(self, config: SgdConfig, input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs):
+        self.conv = Features(input_shape, CONV_CHANNELS, CONV_ACTIVATIONS if config.conv else (), rngs)
+        sizes = (self.conv.size, *[config.hidden_size] * (config.num_layers - 1), num_classes)
+        self.dense = nnx.List(
+            [linear(fan_in, fan_out, rngs) for fan_in, fan_out in itertools.pairwise(sizes)]
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """Return the unbounded logits [B, C] of inputs x [B, *input_shape]."""
+        *hidden, last = self.dense
+        x = self.conv(x)
+        for layer in hidden:
+            x = jnp.tanh(layer(x))
+        return last(x)
+
+
+@struct.dataclass
+class SgdState:
+    """The network that is being trained.
+
+    Attributes:
+        weights: of the network, a nested dict of arrays.
+        optimizer: state of the optimizer.
+    """
+
+    weights: Params
+    optimizer: optax.OptState
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Train a network within the episode: one step of an optax optimizer for each (batch of) examples.
+
+    The loss is the cross-entropy of the bounded logits, averaged over the inner batch. Nothing is
+    meta-learned: there are no meta-parameters, and the weights are drawn anew for each episode.
+
+    Attributes:
+        input_shape: shape of one input; (H, W, Ch) with `conv`.
+        num_classes: C.
+        config: settings.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    config: SgdConfig = field(default_factory=SgdConfig)
+
+    @functools.cached_property
+    def _module(self) -> Functional[Mlp]:
+        return Functional(lambda rngs: Mlp(self.config, self.input_shape, self.num_classes, rngs))
+
+    def init_params(self, key: Array) -> Params:
+        """Return no meta-parameters."""
+        return {}
+
+    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> SgdState:
+        """Draw a network: truncated-normal kernels with variance 1 / fan-in, biases 0."""
+        return self.with_weights(self._module.init(key))
+
+    def with_weights(self, weights: Params) -> SgdState:
+        """Return the state of an episode that starts with the given network."""
+        return SgdState(weights=weights, optimizer=self.config.make_optimizer().init(weights))
+
+    def step(self, params: Params, state: SgdState, x: Array, y: Array) -> tuple[SgdState, Array]:
+        """Answer the inputs x [B, *input_shape], then descend the loss on y [B]; see `Learner.step`."""
+
+        def loss(weights: Params) -> tuple[Array, Array]:
+            logits = self._answer(weights, x)
+            return cross_entropy(logits, y).mean(), logits
+
+        gradient, logits = jax.grad(loss, has_aux=True)(state.weights)
+        updates, optimizer = self.config.make_optimizer().update(gradient, state.optimizer, state.weights)
+        return SgdState(weights=optax.apply_updates(state.weights, updates), optimizer=optimizer), logits
+
+    def predict(self, params: Params, state: SgdState, x: Array) -> Array:
+        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
+        return self._answer(state.weights, x)
+
+    def _answer(self, weights: Params, x: Array) -> Array:
+        return bound_logits(self._module.with_params(weights)(x), self.config.logit_bound)
