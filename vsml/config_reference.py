@@ -45,7 +45,7 @@ Config files are looked for beside the array file, in the two folders above it, 
 Every run is checked before one starts; `--subset 1,3-5` keeps some entries and counts among those.
 """
 
-_SHARED = ("Schedule", "Preprocess")  # described once: in a table of its own, in data.preprocess
+_SHARED = ("Schedule", "FewShot", "Preprocess")  # described once: in tables of their own, in data.preprocess
 _BOUNDS = {
     "ge": "≥",
     "minimum": "≥",
@@ -68,7 +68,9 @@ def reference() -> str:
     """Return the page as Markdown: one table per section, from the JSON schema of `Config`."""
     schema = Config.model_json_schema()
     definitions = schema["$defs"]
-    tables = [*_tables("", schema, definitions), *_tables("Schedule", definitions["Schedule"], definitions)]
+    tables = [*_tables("", schema, definitions)]
+    for path, name in (("data.few_shot", "FewShot"), ("Schedule", "Schedule")):
+        tables += _tables(path, definitions[name], definitions)
     return "\n\n".join((_INTRODUCTION.rstrip(), *tables)) + "\n"
 
 

@@ -11,8 +11,8 @@ from vsml.build import learner_maker, meta_optimizer
 from vsml.config import Config, TaskSpec, evaluation_specs, training_specs
 from vsml.learners import Learner
 from vsml.meta.objective import params_shapes, state_bytes
-from vsml.tasks import load, transforms
-from vsml.tasks.sources import GENERATORS, REGISTRY
+from vsml.tasks import transforms
+from vsml.tasks.sources import shapes_of
 
 GRADIENT_COST = 4
 """Back-propagation in forward passes: forward, again per tile, and twice for the derivatives."""
@@ -62,7 +62,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     groups: dict[tuple[tuple[int, ...], int], list[TaskSpec]] = {}
     for unit in range(training.population_size):
         spec = specs[unit % len(specs)]
-        groups.setdefault(_shapes(spec, config), []).append(spec)
+        groups.setdefault(_shapes(spec), []).append(spec)
     lines = [
         f"train: {training.iterations} meta steps of {training.population_size} "
         + ("antithetic pairs" if evolves else "episodes")
@@ -71,7 +71,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     flops = 0.0
     examples = training.population_size * training.episode_length * training.batch_size * (1 + evolves)
     for number, ((input_shape, num_classes), units) in enumerate(groups.items()):
-        learner = learner_maker(config)(input_shape, num_classes)
+        learner = learner_maker(config.model)(input_shape, num_classes)
         per_step = step_flops(learner, training.batch_size) * (1 if evolves else GRADIENT_COST)
         flops += per_step * training.episode_length * len(units) * (1 + evolves)
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
@@ -96,7 +96,8 @@ def _evaluation_plan(config: Config) -> list[str]:
     lines = [f"evaluate: {settings.count} episodes of {settings.episode_length} steps, {when}"]
     for spec in evaluation_specs(config):
         optional = ", if it is there" if spec.optional else ""
-        lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{optional}")
+        steps = f", {spec.episode_length} steps" if spec.episode_length != settings.episode_length else ""
+        lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{steps}{optional}")
     return lines
 
 
@@ -128,12 +129,13 @@ def _flops(jaxpr: Any) -> float:
     return total
 
 
-def _shapes(spec: TaskSpec, config: Config) -> tuple[tuple[int, ...], int]:
+def _shapes(spec: TaskSpec) -> tuple[tuple[int, ...], int]:
     """Return the input shape and the number of classes of a task, without its data where possible."""
-    known: Any = REGISTRY.get(spec.dataset) or GENERATORS.get(spec.dataset)
-    source = known or load(spec.dataset, "train", config.data.root, config.data.verify)
-    shape = transforms.output_shape(source.image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
-    classes = source.num_classes if spec.filter_classes is None else len(spec.filter_classes)
+    image_shape, num_classes = shapes_of(spec.dataset, "train")
+    shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
+    classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
+    if spec.few_shot is not None:
+        classes = spec.few_shot.ways
     return shape, spec.preprocess.pad.output or classes
 
 
@@ -146,6 +148,9 @@ def _told(spec: TaskSpec) -> str:
     parts = [spec.dataset]
     if spec.filter_classes is not None:
         parts.append(f"classes {list(spec.filter_classes)}")
+    if spec.few_shot is not None:
+        rotated = " of rotated classes" if spec.few_shot.rotations else ""
+        parts.append(f"{spec.few_shot.ways}-way {spec.few_shot.shots}-shot episodes{rotated}")
     if preprocess.resize:
         parts.append(f"resized to {_by(preprocess.resize)}")
     parts += [

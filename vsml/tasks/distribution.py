@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 
 from vsml.tasks import transforms
+from vsml.tasks.few_shot import FewShot, build_few_shot
 from vsml.tasks.sources import Dataset, Generator
 from vsml.types import Array, Episode
 
@@ -27,12 +28,15 @@ class TaskDistribution:
         index: positions in the source that may be drawn, int32 [n].
         class_map: new label of each class of the source, -1 for those left out, int32 [classes].
         task_key: what the `num_tasks` draws of projections and permutations come from.
+        few_shot: draws the examples of few-shot episodes; None in other tasks.
+        real_classes: how many different labels there are; `num_classes` counts padded ones too.
     """
 
     source: Dataset | Generator
     index: Array
     class_map: Array
     task_key: Array
+    few_shot: FewShot | None
     name: str = struct.field(pytree_node=False)
     episode_length: int = struct.field(pytree_node=False)
     batch_size: int = struct.field(pytree_node=False)
@@ -54,21 +58,29 @@ class TaskDistribution:
         examples are drawn nor the other transforms' draws.
 
         Returns:
-            x float32 [T, B, *input_shape], labels int32 [T, B], weight 1 everywhere [T, B].
+            x float32 [T, B, *input_shape], labels int32 [T, B], weight [T, B]: 1 everywhere, but 0 on the
+            support of a few-shot episode.
         """
+        shape = (self.episode_length, self.batch_size)
+        images, labels, weight = self._examples(key)
+        x, labels = self._transform(self._task_key(key), images, labels)
+        return Episode(
+            x=x.reshape(*shape, *self.input_shape), labels=labels.reshape(shape), weight=weight.reshape(shape)
+        )
+
+    def _examples(self, key: Array) -> tuple[Array, Array, Array]:
+        """Return the images, labels and weights of an episode, T times B of each."""
         count = self.episode_length * self.batch_size
+        examples_key = jax.random.fold_in(key, _EXAMPLES)
         if isinstance(self.source, Dataset):
             images, labels = self.source.images, self.source.labels
+            if self.few_shot is not None:
+                return self.few_shot.draw(examples_key, images, count)
         else:
             draw_key = jax.random.fold_in(key, _IMAGES)
             images, labels = self.source.draw(draw_key, self.index.size, self.real_classes)
-        order = _draw_order(jax.random.fold_in(key, _EXAMPLES), self.index.size, count, self.replacement)
-        chosen = self.index[order]
-        x, labels = self._transform(self._task_key(key), images[chosen], self.class_map[labels[chosen]])
-        shape = (self.episode_length, self.batch_size)
-        return Episode(
-            x=x.reshape(*shape, *self.input_shape), labels=labels.reshape(shape), weight=jnp.ones(shape)
-        )
+        chosen = self.index[_draw_order(examples_key, self.index.size, count, self.replacement)]
+        return images[chosen], self.class_map[labels[chosen]], jnp.ones(count)
 
     def _task_key(self, key: Array) -> Array:
         """Return the key of the episode's projection and permutations."""
@@ -109,12 +121,15 @@ def build_task(
     num_tasks: int | None = None,
     task_seed: int = 0,
     replacement: bool = True,
+    ways: int | None = None,
+    shots: int = 1,
+    rotations: bool = False,
     name: str | None = None,
 ) -> TaskDistribution:
     """Build the distribution of episodes of one task.
 
-    Transforms are applied in this order: choose classes, scale to [0, 1], resize, standardise, pad, then
-    shuffle or project, and permute the labels. Padded classes are never a label.
+    Transforms are applied in this order: choose classes, rotate, scale to [0, 1], resize, standardise, pad,
+    then shuffle or project, and permute the labels. Padded classes are never a label.
 
     Args:
         dataset: what `sources.load` returns.
@@ -131,6 +146,11 @@ def build_task(
         num_tasks: draw projection and permutations from a fixed set of so many; None has no limit.
         task_seed: what that fixed set is drawn from.
         replacement: draw examples with replacement; else shuffle all of them, and again once all were seen.
+        ways: N, for few-shot episodes: so many classes are drawn per episode, out of all or of
+            `filter_classes`, and labelled anew 0..N-1; `replacement` has no say in them, as no image of
+            a class comes twice. None draws from all classes throughout.
+        shots: K, how many labelled images of each come first (see `few_shot.FewShot`).
+        rotations: draw them out of four times as many classes, by turning images.
         name: what the task is called; the data set's name by default.
 
     Raises:
@@ -146,17 +166,30 @@ def build_task(
         if value is not None and value < 1:
             raise ValueError(f"{what}: got {value}, expected at least 1")
     index, class_map, real_classes = _choose_classes(dataset, filter_classes, episode_length * batch_size)
+    few_shot = None
+    if ways is not None:
+        if isinstance(dataset, Generator):
+            raise ValueError(
+                f"few_shot: got {dataset.name}, expected a data set that has images of each class; this "
+                "one is drawn anew for every episode"
+            )
+        if batch_size > 1:
+            raise ValueError(
+                f"batch_size: got {batch_size}, expected 1 with few_shot: several images at once would be "
+                "answered before any of them is learned from"
+            )
+        few_shot = build_few_shot(dataset, index, episode_length, ways, shots, rotations)
+        real_classes = ways
     if pad_output is not None and pad_output < real_classes:
-        raise ValueError(
-            f"preprocess.pad.output: got {pad_output}, expected at least the {real_classes} classes of "
-            f"{dataset.name}"
-        )
+        classes = f"{real_classes} classes of {dataset.name}" if ways is None else f"{ways} of few_shot.ways"
+        raise ValueError(f"preprocess.pad.output: got {pad_output}, expected at least the {classes}")
     always_new = isinstance(dataset, Generator) and dataset.pool_size is None
     return TaskDistribution(
         source=dataset,
         index=jnp.asarray(index, jnp.int32),
         class_map=jnp.asarray(class_map, jnp.int32),
         task_key=jax.random.key(task_seed),
+        few_shot=few_shot,
         name=dataset.name if name is None else name,
         episode_length=episode_length,
         batch_size=batch_size,

@@ -12,6 +12,15 @@ import jax.numpy as jnp
 from vsml.types import Array
 
 
+def rotate(images: Array, turns: Array) -> Array:
+    """Turn each of the square images [n, H, H, Ch] by its number of quarter turns, int [n] in 0..3.
+
+    Counter-clockwise, as `numpy.rot90`.
+    """
+    turned = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(4)])
+    return turned[turns, jnp.arange(len(images))]
+
+
 def resize(images: Array, size: Sequence[int]) -> Array:
     """Resize images float [n, H, W, Ch] to [n, *size, Ch], bilinear and antialiased."""
     return jax.image.resize(images, (images.shape[0], *size, images.shape[3]), "bilinear", antialias=True)
