@@ -32,6 +32,28 @@ def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
     assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
 
 
+def test_few_shot_episodes_are_built_for_training_and_evaluation_each_as_configured():
+    config = config_of(
+        "data.few_shot={ways: 4, rotations: true}",
+        "training.episode_length=5",
+        "evaluation={episode_length: 6, datasets: [digits, {dataset: digits, few_shot: {ways: 3, shots: 2},"
+        " episode_length: 9, preprocess: {pad: {output: 10}}}]}",
+    )
+    (group,) = groups_of(config)
+    (task,) = group.tasks
+    assert (task.few_shot.ways, task.few_shot.shots, task.few_shot.rotations) == (4, 1, True)
+    assert (task.episode_length, group.learner.num_classes) == (5, 4)
+    sources, _ = build.load_evaluation_data(config, SerialCommunicator())
+    inherited, own = (each.task for each in build.evaluation_tasks(config, sources))
+    assert (inherited.few_shot.ways, inherited.few_shot.rotations, inherited.episode_length) == (4, True, 6)
+    assert (own.few_shot.shots, own.few_shot.rotations, own.episode_length) == (2, False, 9)
+    assert (own.real_classes, own.num_classes) == (3, 10)
+    with pytest.raises(ConfigError, match=r"few_shot\.ways: got 11, expected 2 to 10, the classes of digits"):
+        groups_of(
+            config_of("data.few_shot={ways: 11}", "training.episode_length=12", "evaluation.datasets=[]")
+        )
+
+
 def test_one_data_set_in_several_tasks_is_one_array():
     config = config_of("data.preprocess.rand_proj={split: [false, true]}")
     (group,) = groups_of(config)

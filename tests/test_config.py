@@ -10,6 +10,7 @@ from vsml.config import (
     Config,
     EvaluationConfig,
     EvaluationTask,
+    FewShot,
     OptimizerConfig,
     Preprocess,
     Schedule,
@@ -19,8 +20,9 @@ from vsml.config import (
     training_specs,
 )
 from vsml.config_array import array_index, load_array, load_array_configs
-from vsml.config_files import ConfigError, deep_merge, dump, load_config
+from vsml.config_files import ConfigError, dump, load_config
 from vsml.config_reference import reference
+from vsml.config_types import deep_merge
 from vsml.learners.vsml import VsmlConfig
 
 REPOSITORY = Path(__file__).parents[1]
@@ -290,6 +292,25 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "evaluation.datasets.0={dataset: a, preprocess: {resize: {split: [null]}}}",
             "expected a list; only",
         ),
+        (
+            "data.few_shot={ways: 100, shots: 5}",
+            "training.episode_length: got 500, expected more than few_shot.ways * shots, 500",
+        ),
+        ("data.few_shot={ways: 1}", "data.few_shot.ways: got 1, expected greater than or equal to 2"),
+        ("data.few_shot={way: 5}", "unknown key; did you mean data.few_shot.ways?"),
+        ("data.few_shot.ways={split: [5, 20]}", "expected a whole number; only training.dataset"),
+        (
+            "evaluation={datasets: [{dataset: a, few_shot: {}}], episode_length: 5}",
+            "evaluation.episode_length: got 5, expected more than few_shot.ways * shots, 5",
+        ),
+        (
+            "evaluation.datasets=[{dataset: a, few_shot: {ways: 3}, episode_length: 2}]",
+            "evaluation.datasets.0.episode_length: got 2, expected more than few_shot.ways * shots, 3",
+        ),
+        (
+            "evaluation={batch_size: 2, datasets: [{dataset: a, few_shot: {}}, {dataset: b, few_shot: {}}]}",
+            "evaluation.batch_size: got 2, expected 1 with few_shot: several images at once",
+        ),
         ("name=a/b", "expected text without spaces and slashes"),
         ("model.vsml.layers=[]", "expected at least 1 in the list"),
         (
@@ -404,11 +425,38 @@ def test_evaluation_inherits_the_first_option_and_overrides_only_what_it_names()
             "mnist+classes_1_5+pad",
         ),
         ("{dataset: mnist, name: mine, preprocess: {shuffle: true}}", "mine"),
+        ("{dataset: omniglot, few_shot: {}}", "omniglot+5way1shot"),
+        ("{dataset: omniglot, few_shot: {ways: 20, rotations: true}}", "omniglot+20way1shot+rotations"),
+        ("{dataset: omniglot, few_shot: null, episode_length: 9}", "omniglot-few_shot+9steps"),
     ],
 )
 def test_evaluation_names_say_what_differs(entry, name):
     (spec,) = evaluation_specs(load(f"evaluation.datasets=[{entry}]"))
     assert spec.name == name
+
+
+def test_few_shot_and_the_length_of_episodes_are_inherited_or_given_whole():
+    config = load(
+        "data.few_shot={shots: 2, rotations: true}",
+        "training={episode_length: 11, dataset: {split: [digits, omniglot]}}",
+        "evaluation.episode_length=12",
+        "evaluation.datasets=[a, {dataset: b, few_shot: {ways: 20}, episode_length: 21},"
+        " {dataset: c, few_shot: null, episode_length: null}]",
+    )
+    trained = FewShot(ways=5, shots=2, rotations=True)
+    assert [spec.few_shot for spec in training_specs(config)] == [trained, trained]
+    assert [(spec.task.few_shot, spec.episode_length) for spec in evaluation_specs(config)] == [
+        (trained, 12),
+        (FewShot(ways=20, shots=1, rotations=False), 21),
+        (None, 12),
+    ]
+    assert load("data.few_shot.ways=3").data.few_shot == FewShot(ways=3)
+    assert evaluation_specs(load())[0].episode_length == 2000 and training_specs(load())[0].few_shot is None
+
+
+def test_few_shot_has_no_inner_batch():
+    (mistake,) = mistakes("training.batch_size=2", "data.few_shot={ways: 3}")
+    assert mistake.startswith("training.batch_size: got 2, expected 1 with few_shot: several images at once")
 
 
 # Writing.
@@ -428,6 +476,9 @@ def test_a_rich_configuration_survives_a_round_trip_through_yaml(write):
         "optimizer.algorithm_options={beta: 1e-7, flag: true}",
         "evaluation.datasets.1={dataset: mnist, filter_classes: null, preprocess: {pad: {output: 3}}}",
         "data.filter_classes=[0, 1]",
+        "data.few_shot={ways: 3}",
+        "evaluation.datasets.2={dataset: digits, few_shot: {rotations: true}, episode_length: 30}",
+        "evaluation.datasets.3={dataset: digits, few_shot: null}",
         "name='2021'",
         "data.root='größe: 1e-3'",
         tags=["a"],

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from vsml.build import EvaluationTask
-from vsml.checkpoint import CheckpointError, export_params
 from vsml.comm import SerialCommunicator
-from vsml.config_files import ConfigError, load_config
-from vsml.evaluate import Evaluation, evaluate, restore_params, run_evaluation, write_results
+from vsml.config_files import load_config
+from vsml.contenders import compared_contenders
+from vsml.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
 from vsml.learners import Vsml
 from vsml.tasks import build_task, load
 from vsml.tracking import create_run
@@ -75,28 +75,6 @@ def test_results_are_written_and_printed(tmp_path, capsys):
     assert "digits" in capsys.readouterr().out
 
 
-def test_meta_parameters_of_another_learner_are_refused(tmp_path):
-    small = Vsml((2, 2, 1), 2, state_size=4).init_params(jax.random.key(0))
-    large = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
-    export_params(tmp_path / "small.safetensors", small, {})
-    config = load_config(overrides=[f"checkpoint.restore={tmp_path}/small.safetensors"])
-    with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
-        restore_params(config, large, SerialCommunicator())
-
-
-def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
-    file = tmp_path / "fed.safetensors"
-    fed = load_config(overrides=["model.vsml.feed_label=true", "model.vsml.synapse.init_scale=4"])
-    params = Vsml((2, 2, 1), 2, feed_label=True).init_params(jax.random.key(0))
-    export_params(file, params, {"config": fed.model_dump(mode="json")})
-    here = f"checkpoint.restore={file}"
-    with pytest.raises(ConfigError, match=r"1 mistake.*\n.*vsml.feed_label: got False, expected True"):
-        restore_params(load_config(overrides=[here]), params, SerialCommunicator())
-    same = load_config(overrides=[here, "model.vsml.feed_label=true"])
-    restored = restore_params(same, params, SerialCommunicator())
-    assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
-
-
 def test_each_example_of_an_inner_batch_counts():
     task = EvaluationTask("digits", build_task(load("digits", "test"), 3, batch_size=4, replacement=False))
     learner = Vsml((8, 8, 1), 10, state_size=4, message_size=2)
@@ -104,6 +82,58 @@ def test_each_example_of_an_inner_batch_counts():
     result = evaluate("it", learner, params, task, 2, jax.random.key(1), SerialCommunicator())
     assert result.correct.shape == (2, 12)
     assert np.array_equal(result.loss[:, 0:4], result.loss[:, :1].repeat(4, 1))
+
+
+def test_only_queries_count_in_few_shot_episodes():
+    task = build_task(load("digits", "test"), 5, ways=2, shots=1)  # two of support, three queries
+    learner = Vsml((8, 8, 1), 2, state_size=4, message_size=2)
+    params = learner.init_params(jax.random.key(0))
+    few_shot = EvaluationTask("digits", task)
+    result = evaluate("it", learner, params, few_shot, 4, jax.random.key(1), SerialCommunicator())
+    assert result.correct.shape == (4, 3) and result.support == 2 and result.chance == 0.5
+    assert result.summary()["examples"] == 3
+
+
+TUNED = """
+evaluation.learners=[{name: tuned, model: {type: sgd, sgd: {num_layers: 2, hidden_size: 8}},
+                      tune: {sgd.optimizer: [adam, sgd], sgd.learning_rate: [1e-6, 0.05]}}]
+"""
+
+
+def comparison(*more):
+    settings = ["call=evaluate", "evaluation.datasets=[digits]", "evaluation.count=3"]
+    settings += ["evaluation.episode_length=150", "evaluation.tune_count=3", "evaluation.untrained=false"]
+    return load_config(overrides=[*settings, *more])
+
+
+def test_the_best_of_the_settings_to_tune_is_taken_after_trials_on_other_episodes():
+    config = comparison(TUNED)
+    sources = {"digits": load("digits", "test")}
+    contenders = compared_contenders(config, sources, SerialCommunicator())
+    (best,), trials = evaluate_all(config, contenders, SerialCommunicator())
+    assert [trial.tried["sgd.learning_rate"] for trial in trials] == [1e-6, 0.05] * 2
+    assert [trial.tried["sgd.optimizer"] for trial in trials] == ["adam"] * 2 + ["sgd"] * 2
+    first = trials[int(np.argmax([trial.correct.mean() for trial in trials]))]
+    assert best.tried == first.tried and best.tried["sgd.learning_rate"] == 0.05
+    assert not np.array_equal(best.correct, first.correct)  # other episodes
+
+
+def test_a_comparison_writes_one_table_as_markdown_and_json_one_figure_and_the_trials(tmp_path, capsys):
+    run = create_run("", directory=tmp_path / "run")
+    run_evaluation(comparison(TUNED), run, SerialCommunicator())
+    (row,) = json.loads((run.path / "evaluation.json").read_text())
+    tried = f"optimizer {row['tried']['sgd.optimizer']}, learning_rate {row['tried']['sgd.learning_rate']}"
+    half = row["interval_95"]["accuracy_last"]
+    line = f"| {row['accuracy_last']:.3f} ± {half:.3f} | {tried} |"
+    assert line in (run.path / "evaluation.md").read_text()
+    assert len(json.loads((run.path / "tuning.json").read_text())) == 4
+    assert (run.path / "learning_curves.png").stat().st_size > 1000
+    assert "tuned" in capsys.readouterr().out
+
+
+def test_a_learner_without_meta_parameters_goes_by_its_type():
+    config = comparison("model.type=sgd", "evaluation.untrained=true")
+    assert [each.learner for each in run_evaluation(config, None, SerialCommunicator())] == ["sgd"]
 
 
 def test_nothing_to_evaluate_on_is_an_error(tmp_path):

@@ -11,7 +11,16 @@ import optax
 import psutil
 
 from vsml.comm import Communicator, local_rank
-from vsml.config import Config, EvaluationSpec, Schedule, TaskSpec, evaluation_specs, training_specs
+from vsml.config import (
+    Config,
+    EvaluationSpec,
+    ModelSettings,
+    Pad,
+    Schedule,
+    TaskSpec,
+    evaluation_specs,
+    training_specs,
+)
 from vsml.config_files import ConfigError
 from vsml.learners import Learner, make_learner
 from vsml.meta.evolution import Evolution
@@ -29,6 +38,8 @@ from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, b
 from vsml.types import Array, Params
 
 Source = Dataset | Generator
+
+NO_PAD = Pad()
 
 MEMORY_SHARE = 0.5
 """Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
@@ -111,6 +122,7 @@ def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, 
 
 def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
     preprocess = spec.preprocess
+    few_shot = {} if spec.few_shot is None else spec.few_shot.model_dump()
     with _settings():
         return build_task(
             source,
@@ -122,6 +134,7 @@ def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
             permute_labels=preprocess.permute_labels,
             pad_input=preprocess.pad.input,
             pad_output=preprocess.pad.output,
+            **few_shot,
             **settings,
         )
 
@@ -143,26 +156,33 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
     }
     mixture = [built[spec] for spec in specs]
     with _settings():
-        return group_units(mixture, training.population_size, learner_maker(config))
+        return group_units(mixture, training.population_size, learner_maker(config.model))
 
 
-def evaluation_tasks(config: Config, sources: dict[str, Source]) -> list[EvaluationTask]:
-    """Build the tasks to evaluate on, as far as their data are there."""
-    settings = {
-        "episode_length": config.evaluation.episode_length,
-        "batch_size": config.evaluation.batch_size,
-        "replacement": False,
-    }
+def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_PAD) -> list[EvaluationTask]:
+    """Build the tasks to evaluate on, as far as their data are there.
+
+    Args:
+        config: the run.
+        sources: data sets by name.
+        pad: what of their padding differs.
+    """
 
     def build(spec: EvaluationSpec) -> EvaluationTask:
-        return EvaluationTask(spec.name, _task(spec.task, sources[spec.task.dataset], **settings))
+        task = _task(
+            spec.task.padded(pad),
+            sources[spec.task.dataset],
+            episode_length=spec.episode_length,
+            batch_size=config.evaluation.batch_size,
+            replacement=False,
+        )
+        return EvaluationTask(spec.name, task)
 
     return [build(spec) for spec in evaluation_specs(config) if spec.task.dataset in sources]
 
 
-def learner_maker(config: Config) -> Callable[[tuple[int, ...], int], Learner]:
+def learner_maker(model: ModelSettings) -> Callable[[tuple[int, ...], int], Learner]:
     """Return what makes the configured learner for an input shape and a number of classes."""
-    model = config.model
     return lambda shape, num_classes: make_learner(model.type, model.settings, shape, num_classes)
 
 

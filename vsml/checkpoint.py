@@ -106,18 +106,36 @@ def load_params(
         FileNotFoundError: there is no such file, or no checkpoint in the directory.
         CheckpointError: the file is damaged, or the meta-parameters do not fit the template.
     """
+    return params_from_bytes(find_params(path).read_bytes(), str(path), template)
+
+
+def find_params(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `load_params` takes.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint in the directory.
+        CheckpointError: all are damaged.
+    """
     path = Path(path)
-    if path.is_dir():
-        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = None if (folder / BEST_NAME).exists() else CheckpointStore(folder, keep=1).newest()
-        if found is None and not (folder / BEST_NAME).exists():
-            raise FileNotFoundError(f"no checkpoint in {folder}: expected {BEST_NAME} or step_*.safetensors")
-        path = found if found is not None else folder / BEST_NAME
-    tensors, metadata = _decode(path.read_bytes(), str(path))
+    if not path.is_dir():
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    best = folder / BEST_NAME
+    found = best if best.exists() else CheckpointStore(folder, keep=1).newest()
+    if found is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}: expected {BEST_NAME} or step_*.safetensors")
+    return found
+
+
+def params_from_bytes(
+    data: bytes, where: str, template: Params | None = None
+) -> tuple[Params, dict[str, Any]]:
+    """Decode the content of a file; `where` is for messages, the rest as in `load_params`."""
+    tensors, metadata = _decode(data, where)
     params = {
         name.removeprefix("params/"): value for name, value in tensors.items() if name.startswith("params/")
     }
-    return (_nest(params) if template is None else _fit(params, metadata, template, str(path))), metadata
+    return (_nest(params) if template is None else _fit(params, metadata, template, where)), metadata
 
 
 @dataclass(frozen=True)

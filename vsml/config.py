@@ -4,13 +4,16 @@ Frozen pydantic models, one per section; the settings of a learning algorithm ar
 `vsml.config_files` reads them from YAML and the command line, and checks all before any device is touched.
 """
 
+import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, create_model, model_validator
+from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
 from vsml.config_types import (
     Bool,
@@ -28,9 +31,13 @@ from vsml.config_types import (
     Split,
     Splittable,
     Text,
+    deep_merge,
     refuse,
 )
 from vsml.learners import LEARNERS, config_type
+
+RESERVED_NAMES = ("evolved", "restored", "untrained")
+"""What evaluations call the learners of the run itself."""
 
 
 class PadMixture(Section):
@@ -92,6 +99,27 @@ class Preprocess(Overrides):
     pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
 
 
+class FewShot(Section):
+    """Episodes that draw some classes out of many: N ways, K shots of each, then queries."""
+
+    ways: Annotated[Int, Field(ge=2)] = Field(
+        default=5, description="classes of an episode, drawn and labelled anew for each"
+    )
+    shots: Positive = Field(
+        default=1,
+        description="labelled examples of each that come first, without weight; all later steps are queries",
+    )
+    rotations: Bool = Field(
+        default=False,
+        description="draw classes out of four times as many: their images turned by 0, 90, 180, 270 degrees",
+    )
+
+    @property
+    def support(self) -> int:
+        """How many examples an episode begins with before its queries."""
+        return self.ways * self.shots
+
+
 class TrainingConfig(Section):
     """Meta-training: how many meta steps, of how many episodes, of what."""
 
@@ -135,6 +163,33 @@ class EvaluationTask(Overrides):
     preprocess: Preprocess = Field(
         default=Preprocess(), description="keys of data.preprocess that differ here, without splits"
     )
+    few_shot: FewShot | None = Field(
+        default=None,
+        description="as data.few_shot, all of it (null: ordinary episodes); where absent, as there",
+    )
+    episode_length: Positive | None = Field(
+        default=None, description="steps per episode; null: evaluation.episode_length"
+    )
+
+
+class ComparedLearner(Section):
+    """A learner to evaluate beside the others, on the same episodes."""
+
+    name: Text = Field(description="name in tables and figures")
+    restore: Text | None = Field(
+        default=None,
+        description="file of meta-parameters, or a run's folder, whose model settings are taken too; "
+        "null: freshly drawn ones, which a learner that has none does not need",
+    )
+    model: Mapping[str, Any] = Field(
+        default={}, description="settings that differ from those of the file, or of `model` without a file"
+    )
+    tune: Mapping[Text, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default={},
+        description="settings below `model` by dotted path, each with values to try; of all combinations the "
+        "one with the highest accuracy on other episodes is taken, for each data set its own",
+    )
+    pad: Pad = Field(default=Pad(), description="keys of data.preprocess.pad that differ for this learner")
 
 
 class EvaluationConfig(Section):
@@ -160,6 +215,12 @@ class EvaluationConfig(Section):
     untrained: Bool = Field(
         default=True, description="at the end evaluate the untrained meta-parameters too, to compare with"
     )
+    learners: tuple[ComparedLearner, ...] = Field(
+        default=(), description="at the end evaluate these too, to compare with"
+    )
+    tune_count: Positive = Field(
+        default=8, description="episodes that each combination of a learner's `tune` is tried on"
+    )
 
 
 class DataConfig(Section):
@@ -174,7 +235,12 @@ class DataConfig(Section):
     )
     num_tasks: Positive | None = Field(
         default=None,
-        description="different draws of projections and permutations in meta-training; null: no limit",
+        description="different draws of projections and permutations in meta-training, not of the classes "
+        "of few-shot episodes; null: no limit",
+    )
+    few_shot: FewShot | None = Field(
+        default=None,
+        description="few-shot episodes, by the settings below; null: episodes of all classes throughout",
     )
     preprocess: PreprocessMixture = Field(
         default=PreprocessMixture(), description="how examples become inputs"
@@ -360,6 +426,79 @@ def _config_problems(config: Config) -> Iterator[Problem]:
         if first != index:
             expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
             yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
+    yield from _few_shot_problems(config)
+    yield from _compared_problems(config)
+
+
+def _compared_problems(config: Config) -> Iterator[Problem]:
+    names = [learner.name for learner in config.evaluation.learners]
+    for index, learner in enumerate(config.evaluation.learners):
+        path = f"evaluation.learners.{index}"
+        if learner.name in (*names[:index], *RESERVED_NAMES):
+            expected = f"a name of its own, and none of {', '.join(RESERVED_NAMES)}"
+            yield Problem(f"{path}.name", learner.name, expected, ("evaluation.learners",))
+        try:
+            model_choices(config.model, learner)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            key = "tune" if learner.tune else "model"
+            expected = f"settings of a model, but {where}: {first['msg']}"
+            yield Problem(f"{path}.{key}", dict(getattr(learner, key)), expected, ("evaluation", "model"))
+
+
+def _few_shot_problems(config: Config) -> Iterator[Problem]:
+    training, evaluation, few_shot = config.training, config.evaluation, config.data.few_shot
+    alone = "1 with few_shot: several images at once would be answered before any of them is learned from"
+    if few_shot is not None:
+        yield from _support_problems("training", training.episode_length, few_shot, "data.few_shot")
+        if training.batch_size > 1:
+            yield Problem("training.batch_size", training.batch_size, alone, ("data.few_shot",))
+    involved = ("data.few_shot", "evaluation.datasets")
+    few_shot_specs = [
+        (index, spec, spec.task.few_shot)
+        for index, spec in enumerate(evaluation_specs(config))
+        if spec.task.few_shot is not None
+    ]
+    for index, spec, each in few_shot_specs:
+        own = getattr(evaluation.datasets[index], "episode_length", None)
+        section = f"evaluation.datasets.{index}" if own else "evaluation"
+        yield from _support_problems(section, spec.episode_length, each, *involved)
+    if few_shot_specs and evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", evaluation.batch_size, alone, involved)
+
+
+def _support_problems(section: str, length: int, few_shot: FewShot, *involved: str) -> Iterator[Problem]:
+    if length <= few_shot.support:
+        expected = f"more than few_shot.ways * shots, {few_shot.support}, so that queries follow the support"
+        yield Problem(f"{section}.episode_length", length, expected, involved)
+
+
+def model_choices(
+    base: ModelSettings, learner: ComparedLearner
+) -> tuple[tuple[dict[str, Any], ModelSettings], ...]:
+    """Return the model settings that a compared learner is to be chosen from.
+
+    Args:
+        base: what its own settings are laid upon.
+        learner: with settings, and values to try.
+
+    Returns:
+        For each combination what of `tune` it takes, by dotted path, and all of its settings.
+
+    Raises:
+        ValidationError: a setting does not exist, or has no such value.
+    """
+    axes = ([(path, value) for value in values] for path, values in learner.tune.items())
+    choices = []
+    for combination in itertools.product(*axes):
+        changes = [
+            functools.reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), value)
+            for path, value in combination
+        ]
+        settings = deep_merge(base.model_dump(), learner.model, *changes)
+        choices.append((dict(combination), ModelConfig.model_validate(settings)))
+    return tuple(choices)
 
 
 # From the configuration to the tasks.
@@ -373,11 +512,18 @@ class TaskSpec:
         dataset: name, or path of an .npz file.
         filter_classes: classes to keep; None keeps all.
         preprocess: every value set.
+        few_shot: which few-shot episodes; None: ordinary ones.
     """
 
     dataset: str
     filter_classes: tuple[int, ...] | None
     preprocess: Preprocess
+    few_shot: FewShot | None
+
+    def padded(self, pad: Pad) -> Self:
+        """Return the same kind of task with the given keys of its padding."""
+        changes = deep_merge(self.preprocess.model_dump(), {"pad": pad.model_dump()})
+        return dataclasses.replace(self, preprocess=Preprocess.model_validate(changes))
 
 
 @dataclass(frozen=True)
@@ -388,11 +534,13 @@ class EvaluationSpec:
         name: unique in a configuration.
         optional: leave it out where its files are missing.
         task: the kind of task.
+        episode_length: steps per episode.
     """
 
     name: str
     optional: bool
     task: TaskSpec
+    episode_length: int
 
 
 def training_specs(config: Config) -> tuple[TaskSpec, ...]:
@@ -400,23 +548,27 @@ def training_specs(config: Config) -> tuple[TaskSpec, ...]:
 
     Its length is the least common period of all splits, cut to `training.population_size`.
     """
-    parts = (config.training.dataset, config.data.filter_classes, config.data.preprocess)
+    data = config.data
+    parts = (config.training.dataset, data.filter_classes, data.preprocess, data.few_shot)
     period = math.lcm(*_periods(parts))
     return tuple(_resolved_spec(parts, unit) for unit in range(min(period, config.training.population_size)))
 
 
 def evaluation_specs(config: Config) -> tuple[EvaluationSpec, ...]:
     """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
-    inherited = _resolved_spec(("", config.data.filter_classes, config.data.preprocess), unit=0)
+    data = config.data
+    inherited = _resolved_spec(("", data.filter_classes, data.preprocess, data.few_shot), unit=0)
     entries = (
         EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
         for entry in config.evaluation.datasets
     )
-    return tuple(_evaluation_spec(entry, inherited) for entry in entries)
+    length = config.evaluation.episode_length
+    return tuple(_evaluation_spec(entry, inherited, length) for entry in entries)
 
 
-def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSpec:
+def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec, episode_length: int) -> EvaluationSpec:
     own_classes = "filter_classes" in entry.model_fields_set
+    own_few_shot = "few_shot" in entry.model_fields_set
     values = inherited.preprocess.model_dump()
     changes = entry.preprocess.model_dump()  # only the keys that were given
     pad = {**values["pad"], **changes.get("pad", {})}
@@ -424,12 +576,14 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
         entry.dataset,
         entry.filter_classes if own_classes else inherited.filter_classes,
         Preprocess.model_validate({**values, **changes, "pad": pad}),
+        entry.few_shot if own_few_shot else inherited.few_shot,
     )
-    return EvaluationSpec(entry.name or _automatic_name(entry, changes), entry.optional, task)
+    name = entry.name or _automatic_name(entry, changes)
+    return EvaluationSpec(name, entry.optional, task, entry.episode_length or episode_length)
 
 
 def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
-    """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14."""
+    """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14, omniglot+5way1shot."""
     name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
     if "resize" in changes:
         size = changes["resize"]
@@ -438,7 +592,12 @@ def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
         name += "+classes_" + ("_".join(map(str, entry.filter_classes)) if entry.filter_classes else "all")
     flags = ((key, changes[key]) for key in sorted(changes.keys() - {"resize", "pad"}))
     name += "".join(f"{'+' if on else '-'}{key}" for key, on in flags)
-    return name + ("+pad" if "pad" in changes else "")
+    name += "+pad" if "pad" in changes else ""
+    if "few_shot" in entry.model_fields_set:
+        few_shot = entry.few_shot
+        name += f"+{few_shot.ways}way{few_shot.shots}shot" if few_shot else "-few_shot"
+        name += "+rotations" if few_shot and few_shot.rotations else ""
+    return name + (f"+{entry.episode_length}steps" if entry.episode_length else "")
 
 
 def _children(value: Any) -> Iterable[Any]:
@@ -465,6 +624,7 @@ def _resolve(value: Any, unit: int) -> Any:
     return value
 
 
-def _resolved_spec(parts: tuple[Any, Any, PreprocessMixture], unit: int) -> TaskSpec:
-    dataset, filter_classes, preprocess = (_resolve(part, unit) for part in parts)
-    return TaskSpec(dataset, filter_classes, Preprocess.model_validate(preprocess))
+def _resolved_spec(parts: tuple[Any, Any, PreprocessMixture, FewShot | None], unit: int) -> TaskSpec:
+    *splittable, few_shot = parts
+    dataset, filter_classes, preprocess = (_resolve(part, unit) for part in splittable)
+    return TaskSpec(dataset, filter_classes, Preprocess.model_validate(preprocess), few_shot)

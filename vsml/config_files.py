@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vsml.config import Config
-from vsml.config_types import SectionError
+from vsml.config_types import SectionError, merge
 
 DEFAULT_FILE = Path(__file__).parents[1] / "configs" / "default.yaml"
 """The lowest file, beside launch.py."""
@@ -42,21 +42,6 @@ class ConfigError(ValueError):
 # Merging.
 
 
-def deep_merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers merged, later ones on top; the layers stay as they are."""
-    merged: Any = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
-    return merged
-
-
-def _merge(below: Any, above: Any) -> Any:
-    mappings = isinstance(below, Mapping) and isinstance(above, Mapping)
-    if not mappings or "split" in below or "split" in above:
-        return above
-    return {**below, **{key: _merge(below[key], above[key]) if key in below else above[key] for key in above}}
-
-
 def _assign(tree: Any, path: KeyPath, value: Any) -> Any:
     """Return `tree` with `value` merged in at `path`.
 
@@ -64,7 +49,7 @@ def _assign(tree: Any, path: KeyPath, value: Any) -> Any:
         LookupError: a list has no such place, or there is no list; the message says what there is.
     """
     if not path:
-        return _merge(tree, value)
+        return merge(tree, value)
     key, rest = path[0], path[1:]
     if not isinstance(key, int):
         if isinstance(tree, list):
@@ -207,7 +192,7 @@ class _Layers:
         except ConfigError as error:
             self.mistakes.extend(error.mistakes)
             return
-        self.tree = _merge(self.tree, value)
+        self.tree = merge(self.tree, value)
         self.sources |= {key_path: f"{path} line {line}" for key_path, line in lines.items()}
 
     def add_override(self, override: str | Mapping[str, Any], label: str = "") -> None:

@@ -146,3 +146,22 @@ Splittable = Annotated[
 
 Choice = Discriminator(_value_or_mapping)
 """Tells a plain value (tag <value>) from a mapping (tag <mapping>)."""
+
+
+# Layers of settings.
+
+
+def deep_merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers merged, later ones on top; the layers stay as they are."""
+    merged: Any = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    return merged
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Return `above` on top of `below`: mappings key by key, all else replaced."""
+    mappings = isinstance(below, Mapping) and isinstance(above, Mapping)
+    if not mappings or "split" in below or "split" in above:
+        return above
+    return {**below, **{key: merge(below[key], above[key]) if key in below else above[key] for key in above}}

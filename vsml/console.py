@@ -148,6 +148,32 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return evaluation results as a Markdown table, by data set.
+
+    Args:
+        rows: as in `results_table`, with `interval_95` and `tried` besides.
+    """
+    lines = [
+        "| data set | learner | " + " | ".join(_COLUMNS.values()) + " | settings tried |",
+        "|---|---|" + "---|" * (len(_COLUMNS) + 1),
+    ]
+    for row in sorted(rows, key=lambda row: str(row["dataset"])):
+        cells = [_with_interval(row.get(name), row["interval_95"].get(name)) for name in _COLUMNS]
+        tried = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in row["tried"].items())
+        lines.append(" | ".join((f"| {row['dataset']}", str(row["learner"]), *cells, tried)) + " |")
+    return "\n".join(lines) + (
+        "\n\nAccuracy: share of right answers on the last fifth of the examples up to there, mean over "
+        "episodes and half width of its 95 % interval.\n"
+    )
+
+
+def _with_interval(value: float | None, width: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if width is None else f"{value:.3f} ± {width:.3f}"
+
+
 def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
     """Print `results_table(rows)`.
 

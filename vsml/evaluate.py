@@ -4,26 +4,36 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from vsml import checkpoint, plots
-from vsml.build import EvaluationTask, evaluation_tasks, learner_maker, load_evaluation_data
+from vsml import plots
+from vsml.build import EvaluationTask, evaluation_tasks, load_evaluation_data
 from vsml.comm import Communicator
 from vsml.config import Config
 from vsml.config_files import ConfigError
-from vsml.console import print_results
+from vsml.console import markdown_table, print_results
+from vsml.contenders import (
+    Contender,
+    compared_contenders,
+    own_contender,
+    restored_params,
+    untrained_contender,
+)
 from vsml.files import atomic_write
-from vsml.learners import Learner, run_episode
+from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy
 from vsml.meta.objective import map_units, sample_unit
 from vsml.tasks import TaskDistribution
 from vsml.tracking import RunDirectory, jsonable
 from vsml.types import Array, Params
+
+_TRIALS = 1
+"""What the key of the evaluation episodes is folded with for those that settings are tried on."""
 
 MILESTONES = (10, 100, 1000)
 """After how many examples the accuracy is reported, besides at the end."""
@@ -40,9 +50,12 @@ class Evaluation:
         learner: its name.
         dataset: name of the evaluation task.
         chance: accuracy of guessing.
-        correct: share of right answers, float32 [episodes, examples]; the examples of an inner batch all have
-            the mean over it.
+        correct: share of right answers, float32 [episodes, examples], of the answers that count (all, or
+            those to the queries of few-shot episodes); the examples of an inner batch all have the mean over
+            it.
         loss: mean cross-entropy in nats, likewise.
+        support: examples that came before the first that counts.
+        tried: settings of the learner that were chosen or are to be chosen from, by dotted path.
     """
 
     learner: str
@@ -50,6 +63,8 @@ class Evaluation:
     chance: float
     correct: np.ndarray
     loss: np.ndarray
+    support: int = 0
+    tried: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return loss, accuracy over the whole episode, and `accuracy_at_10` ... `accuracy_last`.
@@ -73,6 +88,7 @@ class Evaluation:
             "episodes": episodes,
             "examples": length,
             "chance": self.chance,
+            "tried": self.tried,
             "loss": float(self.loss.mean()),
             **{name: float(values.mean()) for name, values in recent.items()},
             "interval_95": widths,
@@ -101,51 +117,85 @@ def evaluate(
     """
     share = math.ceil(count / comm.size)
     numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
-    correct, loss = _answers(learner, params, evaluation_task.task, numbers, key)
-    both = comm.allgather(np.stack([np.asarray(correct), np.asarray(loss)]))  # [ranks, 2, share, T]
-    per_step = both.transpose(1, 2, 0, 3).reshape(2, share * comm.size, -1)[:, :count]
-    correct, loss = np.repeat(per_step, evaluation_task.task.batch_size, axis=-1)
+    answers = _answers(learner, params, evaluation_task.task, numbers, key)
+    gathered = comm.allgather(np.stack([np.asarray(each) for each in answers]))  # [ranks, 3, share, T]
+    per_step = gathered.transpose(1, 2, 0, 3).reshape(3, share * comm.size, -1)[:, :count]
+    correct, loss, weight = np.repeat(per_step, evaluation_task.task.batch_size, axis=-1)
+    counts = weight[0] > 0  # of all episodes of a task the same answers count
     chance = 1 / evaluation_task.task.real_classes
-    return Evaluation(name, evaluation_task.name, chance, correct, loss)
+    return Evaluation(
+        learner=name,
+        dataset=evaluation_task.name,
+        chance=chance,
+        correct=correct[:, counts],
+        loss=loss[:, counts],
+        support=int(counts.argmax()),
+    )
 
 
 @partial(jax.jit, static_argnames=("learner",))
 def _answers(
     learner: Learner, params: Params, task: TaskDistribution, numbers: Array, key: Array
-) -> tuple[Array, Array]:
-    def answer(number: Array, shared: Any) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
+    def answer(number: Array, shared: Any) -> tuple[Array, Array, Array]:
         params, task, key = shared
         episode, state_key = sample_unit((task,), 0, key, number)
         logits = run_episode(learner, params, state_key, episode)
         correct = (logits.argmax(-1) == episode.labels).mean(-1)
-        return correct, cross_entropy(logits, episode.labels).mean(-1)
+        return correct, cross_entropy(logits, episode.labels).mean(-1), episode.weight.mean(-1)
 
     return map_units(answer, numbers, (params, task, key))
 
 
 def evaluate_all(
-    config: Config, learners: dict[str, Params], tasks: Sequence[EvaluationTask], comm: Communicator
-) -> list[Evaluation]:
-    """Evaluate each of the named meta-parameters on each task, on the same episodes."""
-    make_learner, settings = learner_maker(config), config.evaluation
-    key = jax.random.key(settings.seed)
-    return [
-        evaluate(
-            name,
-            make_learner(each.task.input_shape, each.task.num_classes),
-            params,
-            each,
-            settings.count,
-            key,
-            comm,
-        )
-        for each in tasks
-        for name, params in learners.items()
-    ]
+    config: Config, contenders: Sequence[Contender], comm: Communicator
+) -> tuple[list[Evaluation], list[Evaluation]]:
+    """Evaluate contenders on their tasks, all on the same episodes.
+
+    One with several settings to choose from is first tried with each on `evaluation.tune_count` other
+    episodes of the task; the settings with the highest mean accuracy are taken.
+
+    Returns:
+        The evaluations, task by task, and the trials.
+    """
+    key = jax.random.key(config.evaluation.seed)
+    evaluations, trials = [], []
+    for number in range(len(contenders[0].tasks)):
+        for contender in contenders:
+            tried = list(_trials(config, contender, number, comm))
+            accuracies = [float(trial.correct.mean()) for trial in tried]
+            best = accuracies.index(max(accuracies)) if tried else 0
+            evaluations.append(_evaluate_choice(contender, number, best, config.evaluation.count, key, comm))
+            trials += tried
+    return evaluations, trials
 
 
-def write_results(run: RunDirectory, evaluations: Sequence[Evaluation], title: str | None = None) -> None:
-    """Write evaluation.json, evaluation.npz and learning_curves.png, and print the table."""
+def _trials(config: Config, contender: Contender, number: int, comm: Communicator) -> Iterator[Evaluation]:
+    """Try each of several settings of a contender on a task."""
+    settings = config.evaluation
+    key = jax.random.fold_in(jax.random.key(settings.seed), _TRIALS)
+    if len(contender.choices) > 1:
+        for choice in range(len(contender.choices)):
+            yield _evaluate_choice(contender, number, choice, settings.tune_count, key, comm)
+
+
+def _evaluate_choice(
+    contender: Contender, number: int, choice: int, count: int, key: Array, comm: Communicator
+) -> Evaluation:
+    tried, model = contender.choices[choice]
+    task = contender.tasks[number]
+    learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.num_classes)
+    params = contender.params_for(learner)
+    return replace(evaluate(contender.name, learner, params, task, count, key, comm), tried=tried)
+
+
+def write_results(
+    run: RunDirectory,
+    evaluations: Sequence[Evaluation],
+    trials: Sequence[Evaluation] = (),
+    title: str | None = None,
+) -> None:
+    """Write evaluation.json, .md, .npz, learning_curves.png and, of trials, tuning.json; print the table."""
     rows = [evaluation.summary() for evaluation in evaluations]
     arrays: dict[str, Any] = {}
     for each in evaluations:
@@ -154,53 +204,24 @@ def write_results(run: RunDirectory, evaluations: Sequence[Evaluation], title: s
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(run.path / "evaluation.npz", buffer.getvalue())
-    atomic_write(run.path / "evaluation.json", json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n")
-    curves = [plots.Curve(each.learner, each.dataset, each.correct, each.chance) for each in evaluations]
+    atomic_write(run.path / "evaluation.json", _as_json(rows))
+    atomic_write(run.path / "evaluation.md", markdown_table(rows))
+    if trials:
+        atomic_write(run.path / "tuning.json", _as_json([trial.summary() for trial in trials]))
+    curves = [
+        plots.Curve(each.learner, each.dataset, each.correct, each.chance, each.support)
+        for each in evaluations
+    ]
     plots.learning_curves(run.path / "learning_curves.png", curves, title=title)
     print_results(rows)
 
 
-def restore_params(config: Config, template: Params, comm: Communicator) -> Params:
-    """Return the meta-parameters that `checkpoint.restore` names, which only rank 0 has to see.
-
-    Raises:
-        FileNotFoundError: there are none.
-        CheckpointError: they are damaged or do not fit the configured learner.
-        ConfigError: they were found for other model settings, so they would be another algorithm.
-    """
-    path = str(config.checkpoint.restore)
-    data = b""
-    if comm.rank == 0:
-        params, metadata = checkpoint.load_params(path, template)
-        _check_model(path, metadata.get("config", {}).get("model"), config.model.model_dump(mode="json"))
-        data = checkpoint.to_bytes({"params": params}, {})
-    return checkpoint.from_bytes(comm.bcast(data), path, {"params": template})[0]["params"]
-
-
-def _check_model(path: str, saved: dict[str, Any] | None, configured: dict[str, Any]) -> None:
-    """Compare model settings; those of initialisation no longer matter, and a file may have none."""
-    if saved is None:
-        return
-    differences = [
-        f"model.{key}: got {now!r}, expected {then!r} as in {path} (checkpoint.restore)"
-        for key, then, now in _differences(saved, configured)
-        if not key.endswith("init_scale")
-    ]
-    if differences:
-        raise ConfigError(differences)
-
-
-def _differences(saved: Any, configured: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(saved, dict) and isinstance(configured, dict):
-        for key in saved.keys() | configured.keys():
-            below = f"{path}.{key}" if path else key
-            yield from _differences(saved.get(key), configured.get(key), below)
-    elif saved != configured:
-        yield path, saved, configured
+def _as_json(rows: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n"
 
 
 def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator) -> list[Evaluation]:
-    """Evaluate the meta-parameters that `checkpoint.restore` names, beside untrained ones.
+    """Evaluate what `checkpoint.restore` and `evaluation.learners` name, beside untrained meta-parameters.
 
     Args:
         config: with `call: evaluate`.
@@ -211,22 +232,15 @@ def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator)
     tasks = evaluation_tasks(config, sources)
     if not tasks:
         raise ConfigError(["evaluation.datasets: nothing to evaluate on", *missing])
-    first = tasks[0].task
-    learner = learner_maker(config)(first.input_shape, first.num_classes)
-    untrained = learner.init_params(initial_key(config))
-    learners: dict[str, Params] = {}
+    contenders: list[Contender] = []
     if config.checkpoint.restore is not None:
-        learners["restored"] = restore_params(config, untrained, comm)
-    if config.evaluation.untrained or not learners:
-        learners["untrained"] = untrained
-    evaluations = evaluate_all(config, learners, tasks, comm)
+        contenders.append(own_contender(config, "restored", restored_params(config, comm).fit, tasks))
+    contenders += compared_contenders(config, sources, comm)
+    if config.evaluation.untrained or not contenders:
+        contenders.append(untrained_contender(config, tasks))
+    evaluations, trials = evaluate_all(config, contenders, comm)
     if run is not None:
         for reason in missing:
             print(f"left out: {reason}")
-        write_results(run, evaluations)
+        write_results(run, evaluations, trials, config.name)
     return evaluations
-
-
-def initial_key(config: Config) -> Array:
-    """Return the key that a run's untrained meta-parameters are drawn from."""
-    return jax.random.fold_in(jax.random.key(config.seed), 0)

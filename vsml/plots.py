@@ -18,6 +18,7 @@ from vsml.files import atomic_write
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
 NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
@@ -32,6 +33,7 @@ class Curve:
         dataset: the data set, one panel each.
         correct: share of right answers, [episodes, T], averaged over the inner batch.
         chance: accuracy of guessing, if known.
+        support: examples that came before the first of these.
 
     Raises:
         ValueError: `correct` is not of rank 2, or empty.
@@ -41,6 +43,7 @@ class Curve:
     dataset: str
     correct: np.ndarray
     chance: float | None = None
+    support: int = 0
 
     def __post_init__(self) -> None:
         """Check the shape."""
@@ -110,10 +113,11 @@ def learning_curves(
         _style(axes, dataset, log_x)
         shown = [curve for curve in curves if curve.dataset == dataset]
         for curve in shown:
-            _draw(axes, curve, _COLOURS[names.index(curve.name) % len(_COLOURS)], window)
+            cycle, number = divmod(names.index(curve.name), len(_COLOURS))
+            _draw(axes, curve, _COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
         for chance in {curve.chance for curve in shown if curve.chance is not None}:
             axes.axhline(chance, color="#444444", linestyle="--", linewidth=1.3, label="chance", zorder=4)
-        axes.set_xlim(1, max(2, *(np.shape(curve.correct)[1] for curve in shown)))
+        axes.set_xlim(1, max(2, *(curve.support + np.shape(curve.correct)[1] for curve in shown)))
     for unused in panels[len(datasets) :]:
         unused.set_visible(False)
     for first_of_row in panels[::columns]:
@@ -166,12 +170,15 @@ def _style(axes: Axes, dataset: str, log_x: bool) -> None:
         axes.spines[side].set_color(_GREY)
 
 
-def _draw(axes: Axes, curve: Curve, colour: str, window: int) -> None:
+def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> None:
     accuracy = trailing_accuracy(curve.correct, window)
     episodes, length = accuracy.shape
-    seen = np.arange(1, length + 1)
+    seen = curve.support + np.arange(1, length + 1)
     mean = accuracy.mean(axis=0)
-    axes.plot(seen, mean, color=colour, linewidth=2, label=curve.name, zorder=3)
+    marker = "o" if length == 1 else ""  # one point is no line
+    axes.plot(
+        seen, mean, color=colour, linestyle=style, marker=marker, linewidth=2, label=curve.name, zorder=3
+    )
     if episodes > 1:
         half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
         low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)

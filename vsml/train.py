@@ -15,9 +15,16 @@ from vsml import build, checkpoint
 from vsml.checkpoint import CheckpointStore
 from vsml.comm import Communicator, SerialCommunicator, launcher_size
 from vsml.config import Config
-from vsml.config_files import dump
+from vsml.config_files import ConfigError, dump
 from vsml.console import Progress
-from vsml.evaluate import Evaluation, evaluate_all, initial_key, restore_params, write_results
+from vsml.contenders import (
+    compared_contenders,
+    initial_key,
+    own_contender,
+    restored_params,
+    untrained_contender,
+)
+from vsml.evaluate import Evaluation, evaluate_all, write_results
 from vsml.files import atomic_write
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
 from vsml.signals import StopSignals
@@ -143,14 +150,22 @@ class _Run:
         started = time.monotonic()
         self.comm, self.run = comm, run
         groups = build.training_groups(config, build.load_training_data(config, comm))
-        sources, self.left_out = build.load_evaluation_data(config, comm)
-        self.tasks = build.evaluation_tasks(config, sources)
+        self.sources, self.left_out = build.load_evaluation_data(config, comm)
+        self.tasks = build.evaluation_tasks(config, self.sources)
         size = int(comm.allgather(np.array(build.chunk_size(config, groups, comm.size))).min())
         self.config = config.model_copy(
             update={"training": config.training.model_copy(update={"chunk_size": size})}
         )
         self.chunks = chunks_of(groups, size)
         self.untrained = groups[0].learner.init_params(initial_key(config))
+        if not jax.tree.leaves(self.untrained):
+            raise ConfigError(
+                [
+                    f"model.type: got {config.model.type} with call: train, but it has no meta-parameters to "
+                    "find; expected call: evaluate"
+                ]
+            )
+        compared_contenders(config, self.sources, comm)  # now, not after hours: are their files there?
         self.optimizer = build.meta_optimizer(config, self.untrained)
         key = jax.random.key(config.seed)
         self.state = self.optimizer.init(jax.random.fold_in(key, 1), self.untrained)
@@ -159,7 +174,7 @@ class _Run:
         self.store = CheckpointStore(run.checkpoints, config.checkpoint.keep) if run else None
         self.last_evaluations: list[Evaluation] | None = None
         if not (resume and self._load()) and config.checkpoint.restore is not None:
-            start = restore_params(config, self.untrained, comm)
+            start = restored_params(config, comm).fit(groups[0].learner)
             self.state = self.optimizer.init(jax.random.fold_in(key, 1), start)
         self.started = started - self.done.wall_s
         self.session_started = started
@@ -246,7 +261,7 @@ class _Run:
 
     def _evaluate(self, params: Params, progress: Progress) -> dict[str, float]:
         """Evaluate, keep the best, and return metrics."""
-        evaluations = evaluate_all(self.config, {"evolved": params}, self.tasks, self.comm)
+        evaluations = self._evaluate_own(params)
         self.last_evaluations = evaluations
         accuracy = float(np.mean([each.correct.mean() for each in evaluations]))
         summaries = [each.summary() for each in evaluations]
@@ -263,6 +278,10 @@ class _Run:
             if name == "loss" or name.startswith("accuracy")
         }
 
+    def _evaluate_own(self, params: Params) -> list[Evaluation]:
+        contender = own_contender(self.config, "evolved", lambda learner: params, self.tasks)
+        return evaluate_all(self.config, [contender], self.comm)[0]
+
     def _finish(self) -> None:
         """Evaluate what was found beside what it started from, and export it."""
         params = self.optimizer.params(self.state)
@@ -270,12 +289,16 @@ class _Run:
             checkpoint.export_params(self.run.path / EXPORT_NAME, params, self._metadata())
         evaluations = self.last_evaluations
         if evaluations is None:
-            evaluations = evaluate_all(self.config, {"evolved": params}, self.tasks, self.comm)
-        if self.config.evaluation.untrained:
-            start = {"untrained": self.untrained}
-            evaluations = evaluations + evaluate_all(self.config, start, self.tasks, self.comm)
+            evaluations = self._evaluate_own(params)
+        contenders = compared_contenders(self.config, self.sources, self.comm) if self.tasks else []
+        if self.config.evaluation.untrained and self.tasks:
+            contenders.append(untrained_contender(self.config, self.tasks))
+        trials: list[Evaluation] = []
+        if contenders:
+            compared, trials = evaluate_all(self.config, contenders, self.comm)
+            evaluations = evaluations + compared
         if self.run is not None and evaluations:
-            write_results(self.run, evaluations, self.config.name)
+            write_results(self.run, evaluations, trials, self.config.name)
             image = self.run.path / "learning_curves.png"
             self.tracker.log_image("learning_curves", image, self.done.step)
         self.tracker.finish()

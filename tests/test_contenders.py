@@ -1,0 +1,118 @@
+"""Who is compared: files of meta-parameters, their settings, padding of one learner alone."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vsml.build import evaluation_tasks
+from vsml.checkpoint import CheckpointError, export_params
+from vsml.comm import SerialCommunicator
+from vsml.config_files import ConfigError, load_config
+from vsml.contenders import StoredParams, compared_contenders, restored_params
+from vsml.learners import Vsml, make_learner
+from vsml.tasks import load
+
+COMM = SerialCommunicator()
+SMALL = {"state_size": 4, "message_size": 2}
+
+
+def stored(tmp_path, *settings, learner=None, name="stored"):
+    """Write meta-parameters with the configuration that they were found for."""
+    config = load_config(overrides=list(settings))
+    learner = learner or make_learner(config.model.type, config.model.settings, (8, 8, 1), 10)
+    path = tmp_path / f"{name}.safetensors"
+    params = learner.init_params(jax.random.key(3))
+    export_params(path, params, {"config": config.model_dump(mode="json")})
+    return path, params
+
+
+def contenders(*settings):
+    config = load_config(overrides=["evaluation.datasets=[digits]", *settings])
+    return compared_contenders(config, {"digits": load("digits", "test")}, COMM)
+
+
+def test_meta_parameters_of_another_learner_are_refused(tmp_path):
+    path = tmp_path / "small.safetensors"
+    export_params(path, Vsml((2, 2, 1), 2, **SMALL).init_params(jax.random.key(0)), {})
+    config = load_config(overrides=[f"checkpoint.restore={path}"])
+    with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
+        restored_params(config, COMM).fit(Vsml((2, 2, 1), 2))
+
+
+def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
+    path, params = stored(tmp_path, "model.vsml.feed_label=true", "model.vsml.synapse.init_scale=4")
+    here = f"checkpoint.restore={path}"
+    with pytest.raises(ConfigError, match=r"1 mistake.*\n.*vsml.feed_label: got False, expected True"):
+        restored_params(load_config(overrides=[here]), COMM)
+    same = load_config(overrides=[here, "model.vsml.feed_label=true"])
+    restored = restored_params(same, COMM).fit(Vsml((2, 2, 1), 2, feed_label=True))
+    assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
+
+
+def test_settings_of_other_types_of_learner_do_not_matter(tmp_path):
+    path, _ = stored(tmp_path, "model.sgd.num_layers=2")
+    restored_params(load_config(overrides=[f"checkpoint.restore={path}"]), COMM)
+
+
+def test_a_file_may_be_older_than_a_setting_but_not_have_unknown_ones(tmp_path):
+    path = tmp_path / "old.safetensors"
+    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"micro_ticks": 2}}}})
+    restored_params(load_config(overrides=[f"checkpoint.restore={path}"]), COMM)
+    export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"macro_ticks": 2}}}})
+    with pytest.raises(ConfigError, match=r"old\.safetensors: its model settings are unknown here"):
+        StoredParams.read(str(path), COMM)
+
+
+def test_a_compared_file_brings_its_model_settings_along(tmp_path):
+    path, params = stored(tmp_path, "model.type=hebbian", "model.hebbian.rule=oja")
+    (contender,) = contenders(f"evaluation.learners=[{{name: Oja, restore: {path}}}]")
+    ((_, model),) = contender.choices
+    assert model.type == "hebbian" and model.settings.rule == "oja"
+    learner = make_learner("hebbian", model.settings, (8, 8, 1), 10)
+    assert jax.tree.all(jax.tree.map(np.array_equal, contender.params_for(learner), params))
+    other = f"evaluation.learners=[{{name: Hebb, restore: {path}, model: {{hebbian: {{rule: hebb}}}}}}]"
+    with pytest.raises(ConfigError, match=r"model\.hebbian\.rule: got 'hebb', expected 'oja'"):
+        contenders(other)
+
+
+def test_a_missing_file_is_an_error():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        contenders("evaluation.learners=[{name: a, restore: nowhere.safetensors}]")
+
+
+def test_a_learner_may_be_padded_alone_and_still_meets_the_same_examples():
+    padded = "evaluation.learners=[{name: a, model: {type: meta_rnn}, pad: {input: [9, 10, 1], output: 12}}]"
+    (contender,) = contenders(padded)
+    config = load_config(overrides=["evaluation.datasets=[digits]"])
+    (plain,) = evaluation_tasks(config, {"digits": load("digits", "test")})
+    key = jax.random.key(0)
+    wide, narrow = contender.tasks[0].task.sample(key), plain.task.sample(key)
+    assert contender.tasks[0].task.num_classes == 12 and contender.tasks[0].task.real_classes == 10
+    assert np.array_equal(wide.labels, narrow.labels)
+    assert np.array_equal(wide.x[:, :, :8, :8], narrow.x) and wide.x.shape[2:] == (9, 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("learner", "expected"),
+    [
+        ("{name: evolved}", "evaluation.learners.0.name: got 'evolved', expected a name of its own"),
+        ("{name: a, model: {type: rnn}}", "evaluation.learners.0.model: got .* but type: Input should be"),
+        ("{name: a, tune: {sgd.rate: [1]}}", "evaluation.learners.0.tune: got .* but sgd.rate: Extra inputs"),
+        ("{name: a, tune: {sgd.num_layers: []}}", "expected at least 1 in the list"),
+        ("{name: a, tune: {sgd.num_layers: [1, x]}}", "sgd.num_layers: "),
+    ],
+)
+def test_mistakes_in_the_list_of_learners_are_found_before_anything_starts(learner, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config(overrides=[f"evaluation.learners=[{learner}]"])
+
+
+def test_what_is_tried_can_be_written_as_json():
+    (contender,) = contenders("evaluation.learners=[{name: a, tune: {sgd.num_layers: [1, 2]}}]")
+    assert json.loads(json.dumps([tried for tried, _ in contender.choices])) == [
+        {"sgd.num_layers": 1},
+        {"sgd.num_layers": 2},
+    ]

@@ -1,0 +1,273 @@
+"""What every learner owes, whatever it is; then what is special to each baseline."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vsml.config_files import load_config
+from vsml.learners import LEARNERS, continue_episode, make_learner, run_episode
+from vsml.losses import cross_entropy, error_signal
+from vsml.types import Episode
+
+SHAPE, CLASSES = (4, 4, 1), 3
+
+VARIANTS = {
+    "vsml": ["model.vsml.synapse={state_size: 4, message_size: 2}"],
+    "meta_rnn": ["model.meta_rnn.hidden_size=8"],
+    "meta_rnn, conv": ["model.meta_rnn={hidden_size: 8, conv: true}"],
+    "hebbian": [],
+    "hebbian, oja": ["model.hebbian.rule=oja"],
+    "hebbian, conv": ["model.hebbian.conv=true"],
+    "fwp": ["model.fwp.fast_size=6"],
+    "fw_memory": ["model.fw_memory={hidden_size: 8, memory_size: 4}"],
+    "fw_memory, conv": ["model.fw_memory={hidden_size: 8, memory_size: 4, conv: true}"],
+    "sgd": ["model.sgd.learning_rate=0.1"],
+    "sgd, deep": ["model.sgd={num_layers: 3, hidden_size: 5, optimizer: adam}"],
+    "sgd, conv": ["model.sgd={conv: true, optimizer: rmsprop}"],
+}
+
+
+def make(variant, shape=SHAPE, num_classes=CLASSES):
+    name = variant.partition(",")[0]
+    model = load_config(overrides=[f"model.type={name}", *VARIANTS[variant]]).model
+    return make_learner(model.type, model.settings, shape, num_classes)
+
+
+def make_episode(length=5, batch_size=1, shape=SHAPE, num_classes=CLASSES, seed=0):
+    keys = jax.random.split(jax.random.key(seed))
+    x = jax.random.normal(keys[0], (length, batch_size, *shape))
+    labels = jax.random.randint(keys[1], (length, batch_size), 0, num_classes)
+    return Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+
+
+def run(learner, episode, seed=0):
+    params = learner.init_params(jax.random.key(seed + 1))
+    return run_episode(learner, params, jax.random.key(seed + 2), episode)
+
+
+every = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def test_every_learner_is_tried():
+    assert {variant.partition(",")[0] for variant in VARIANTS} == set(LEARNERS)
+
+
+@every
+def test_an_answer_depends_on_earlier_labels_and_on_no_later_one(variant):
+    learner, episode = make(variant), make_episode(length=4)
+    other = episode.replace(labels=episode.labels.at[1].set((episode.labels[1] + 1) % CLASSES))
+    first, second = run(learner, episode), run(learner, other)
+    assert np.array_equal(first[:2], second[:2])
+    assert not np.array_equal(first[2:], second[2:])
+
+
+@every
+def test_predict_answers_as_step_does_and_learns_nothing(variant):
+    learner, episode = make(variant), make_episode(length=4)
+    params = learner.init_params(jax.random.key(1))
+    state = learner.init_state(params, jax.random.key(2))
+    state, _ = continue_episode(learner, params, state, episode)
+    x = make_episode(length=3, seed=5).x[:, 0]
+    answers = [learner.step(params, state, x[k : k + 1], jnp.zeros(1, jnp.int32))[1][0] for k in range(3)]
+    np.testing.assert_allclose(learner.predict(params, state, x), jnp.stack(answers), atol=1e-5)
+
+
+@every
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_any_inner_batch_will_do(variant, batch_size):
+    learner = make(variant)
+    logits = run(learner, make_episode(batch_size=batch_size))
+    assert logits.shape == (5, batch_size, CLASSES) and jnp.isfinite(logits).all()
+    params = learner.init_params(jax.random.key(1))
+    state = learner.init_state(params, jax.random.key(2), batch_size)
+    assert learner.predict(params, state, make_episode(7).x[:, 0]).shape == (7, CLASSES)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "conv" not in name and name != "vsml"])
+def test_an_inner_batch_of_the_same_example_answers_alike(variant):
+    """Averages over the batch are right: B copies of one example leave what is learned as it is."""
+    learner, episode = make(variant), make_episode(length=4)
+    if variant == "fwp":
+        pytest.skip("sums writes over the batch")
+    copies = jax.tree.map(lambda a: a.repeat(3, 1), episode)
+    alone, together = run(learner, episode), run(learner, copies)
+    assert np.abs(together - together[:, :1]).max() < 1e-5
+    if "sgd" in variant:  # all others are told the error of the mean loss, which is a third of it
+        np.testing.assert_allclose(together[:, 0], alone[:, 0], atol=1e-4)
+
+
+@every
+def test_members_run_together_answer_as_each_does_alone(variant):
+    learner, episode = make(variant), make_episode()
+    params = jax.vmap(learner.init_params)(jax.random.split(jax.random.key(1), 2))
+    together = jax.vmap(lambda p: run_episode(learner, p, jax.random.key(2), episode), axis_size=2)(params)
+    for k in range(2):
+        one = jax.tree.map(lambda a, k=k: a[k], params)
+        alone = run_episode(learner, one, jax.random.key(2), episode)
+        np.testing.assert_allclose(together[k], alone, atol=1e-5)
+
+
+@every
+def test_gradients_are_finite_and_reach_what_matters(variant):
+    learner, episode = make(variant), make_episode()
+
+    def loss(params):
+        logits = run_episode(learner, params, jax.random.key(2), episode)
+        return cross_entropy(logits, episode.labels).mean()
+
+    gradient = jax.grad(loss)(learner.init_params(jax.random.key(1)))
+    leaves = jax.tree.leaves(gradient)
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+    assert all(jnp.abs(leaf).max() > 0 for leaf in leaves) or variant == "vsml"
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "conv" not in name])
+def test_vectors_and_two_classes_will_do(variant):
+    learner = make(variant, (1,), 2)
+    assert run(learner, make_episode(shape=(1,), num_classes=2)).shape == (5, 1, 2)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "conv" in name])
+def test_convolutions_need_images(variant):
+    with pytest.raises(ValueError, match=r"conv: got inputs of shape \(5,\), expected"):
+        run(make(variant, (5,)), make_episode(shape=(5,)))
+
+
+@every
+def test_the_second_call_does_not_compile_again(variant):
+    learner, episode = make(variant), make_episode()
+    params = learner.init_params(jax.random.key(1))
+    function = jax.jit(functools.partial(run_episode), static_argnums=0)
+    function(learner, params, jax.random.key(2), episode)
+    function(make(variant), params, jax.random.key(3), episode)
+    assert function._cache_size() == 1
+
+
+@every
+def test_logits_are_bounded(variant):
+    name = variant.partition(",")[0]
+    model = load_config(
+        overrides=[f"model.type={name}", *VARIANTS[variant], f"model.{name}.logit_bound=0.01"]
+    )
+    learner = make_learner(name, model.model.settings, SHAPE, CLASSES)
+    assert jnp.abs(run(learner, make_episode())).max() <= 0.01
+
+
+# Meta RNN.
+
+
+def test_a_meta_rnn_ticks_its_lstm_as_often_as_configured():
+    one, two = (
+        make_learner(
+            "meta_rnn", load_config(overrides=[f"model.meta_rnn.micro_ticks={n}"]).model.meta_rnn, (2,), 2
+        )
+        for n in (1, 2)
+    )
+    params, x = one.init_params(jax.random.key(0)), jnp.ones((1, 2))
+    state = one.init_state(params, jax.random.key(0))
+    twice = one.step(
+        params, one.step(params, state, x, jnp.zeros(1, int))[0].replace(feedback=state.feedback), x, 0
+    )
+    np.testing.assert_allclose(two.predict(params, state, x), twice[1], atol=1e-6)
+
+
+# Hebbian.
+
+
+@pytest.mark.parametrize("rule", ["hebb", "oja"])
+def test_hebbian_weights_change_by_the_rule(rule):
+    settings = load_config(overrides=[f"model.hebbian.rule={rule}"]).model.hebbian
+    learner = make_learner("hebbian", settings, (3,), 2)
+    params = learner.init_params(jax.random.key(0))
+    F = jax.random.normal(jax.random.key(1), (7, 2))
+    x, label = jnp.array([[0.5, -1.0, 2.0]]), jnp.array([1])
+    new, logits = learner.step(params, F, x, label)
+    z = jnp.concatenate([x[0], error_signal(logits, label)[0], jnp.array([0.0, 1.0])])
+    weights = params["layer"]["slow"] + params["layer"]["coefficient"] * F
+    y = jax.nn.softmax(z @ weights + params["layer"]["bias"])
+    r = jax.nn.sigmoid(params["layer"]["rate_logit"])
+    expected = np.empty((7, 2))
+    for i in range(7):
+        for j in range(2):
+            change = z[i] * y[j] - F[i, j] if rule == "hebb" else y[j] * (z[i] - y[j] * F[i, j])
+            expected[i, j] = F[i, j] + r * change
+    np.testing.assert_allclose(new, expected, atol=1e-6)
+
+
+# Fast weights.
+
+
+def test_the_delta_rule_replaces_the_value_at_a_key():
+    """With key = query = a unit vector and beta open, the answer is the value that was written."""
+    learner = make_learner("fwp", load_config(overrides=["model.fwp.fast_size=2"]).model.fwp, (1,), 2)
+    bias = jnp.array([1.0, 0.0, 3.0, -2.0, 1.0, 0.0, 100.0])  # key, value, query, beta
+    params = {"slow": {"kernel": jnp.zeros((7, 7)), "bias": bias}}
+    state = learner.init_state(params, jax.random.key(0))
+    state, logits = learner.step(params, state, jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32))
+    np.testing.assert_allclose(logits, 100 * np.tanh(np.array([[0.03, -0.02]])), rtol=1e-5)
+    again, _ = learner.step(params, state, jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32))
+    np.testing.assert_allclose(again.fast, state.fast, atol=1e-6)  # it is there already
+
+
+def test_fast_weights_start_with_the_variance_of_their_size():
+    learner = make_learner("fwp", load_config(overrides=["model.fwp.fast_size=64"]).model.fwp, (1,), 100)
+    fast = learner.init_state({}, jax.random.key(0)).fast
+    assert fast.std() == pytest.approx(64**-0.5, rel=0.05)
+
+
+def test_the_memory_stays_within_its_norm_and_is_shared_by_the_batch():
+    learner = make("fw_memory")
+    params = jax.tree.map(lambda a: 10 * a, learner.init_params(jax.random.key(1)))
+    state = learner.init_state(params, jax.random.key(2), 3)
+    state, _ = continue_episode(learner, params, state, make_episode(20, batch_size=3))
+    assert state.memory.shape == (4, 16)
+    assert 0.5 < jnp.linalg.norm(state.memory) <= 1 + 1e-6
+
+
+# Gradient descent.
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "lion", "adafactor"])
+def test_it_is_what_optax_does(name):
+    overrides = [f"model.sgd={{optimizer: {name}, learning_rate: 0.05}}"]
+    learner = make_learner("sgd", load_config(overrides=overrides).model.sgd, (3,), 2)
+    episode = make_episode(6, batch_size=2, shape=(3,), num_classes=2)
+    state = learner.init_state({}, jax.random.key(0))
+    w, b = state.weights["dense"][0]["kernel"], state.weights["dense"][0]["bias"]
+    weights, optimizer = (w, b), getattr(optax, name)(0.05)
+    memory = optimizer.init(weights)
+
+    def loss(weights, x, y):
+        logits = 100 * jnp.tanh((x @ weights[0] + weights[1]) / 100)
+        return cross_entropy(logits, y).mean(), logits
+
+    expected = []
+    for x, y in zip(episode.x, episode.labels, strict=True):
+        gradient, logits = jax.grad(loss, has_aux=True)(weights, x, y)
+        updates, memory = optimizer.update(gradient, memory, weights)
+        weights = optax.apply_updates(weights, updates)
+        expected.append(logits)
+    got = continue_episode(learner, {}, state, episode)[1]
+    np.testing.assert_allclose(got, jnp.stack(expected), atol=1e-5)
+
+
+def test_every_episode_starts_from_a_network_of_its_own():
+    learner = make("sgd")
+    first, second = (learner.init_state({}, jax.random.key(k)).weights for k in range(2))
+    assert not np.array_equal(first["dense"][0]["kernel"], second["dense"][0]["kernel"])
+
+
+def test_options_of_the_optimizer_are_handed_on():
+    momentum = "model.sgd={optimizer_options: {momentum: 0.9, nesterov: true}}"
+    settings = load_config(overrides=[momentum]).model.sgd
+    hash(settings)
+    assert settings.model_dump()["optimizer_options"] == {"momentum": 0.9, "nesterov": True}
+    plain, other = (
+        make_learner("sgd", load_config().model.sgd, SHAPE, 3),
+        make_learner("sgd", settings, SHAPE, 3),
+    )
+    assert not np.allclose(run(plain, make_episode()), run(other, make_episode()), atol=1e-5)
