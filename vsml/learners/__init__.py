@@ -1,6 +1,7 @@
 """Learning algorithms, one a file. A new one is a file here and a line in `LEARNERS`."""
 
-from typing import Any, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import get_type_hints
 
 from vsml.config_types import Section
 from vsml.learners.base import Learner, continue_episode, run_episode
@@ -11,15 +12,15 @@ from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
 
-LEARNERS: dict[str, Any] = {
-    "vsml": Vsml,
+LEARNERS: dict[str, Callable[..., Learner]] = {
+    "vsml": Vsml.from_config,
     "meta_rnn": MetaRnn,
     "hebbian": Hebbian,
     "fwp": FastWeights,
     "fw_memory": FwMemory,
     "sgd": Sgd,
 }
-"""What `model.type` may name; each is built as `kind(input_shape, num_classes, config)`."""
+"""What `model.type` may name, and what builds it from input_shape, num_classes and config, a section."""
 
 __all__ = [
     "LEARNERS",
@@ -38,11 +39,11 @@ __all__ = [
 
 
 def config_type(name: str) -> type[Section]:
-    """Return the section of a learner's settings: the type of its field `config`."""
-    return getattr(LEARNERS[name], "config_type", None) or get_type_hints(LEARNERS[name])["config"]
+    """Return the section of a learner's settings: the type of the `config` that it is built with."""
+    return get_type_hints(LEARNERS[name])["config"]
 
 
-def make_learner(name: str, settings: Section, input_shape: tuple[int, ...], num_classes: int) -> Learner:
+def make_learner(name: str, settings: Section, input_shape: Sequence[int], num_classes: int) -> Learner:
     """Build a learner.
 
     Args:
@@ -51,9 +52,4 @@ def make_learner(name: str, settings: Section, input_shape: tuple[int, ...], num
         input_shape: shape of one input.
         num_classes: number of classes.
     """
-    kind = LEARNERS[name]
-    return (
-        getattr(kind, "from_config", kind)(settings, input_shape, num_classes)
-        if name == "vsml"
-        else kind(tuple(input_shape), num_classes, settings)
-    )
+    return LEARNERS[name](tuple(input_shape), num_classes, settings)
