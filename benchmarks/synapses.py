@@ -1,7 +1,7 @@
 """Speed and memory of the synapses: the tiled kernel against the plain nested vmap, in one run.
 
     python benchmarks/synapses.py [--inputs 64 784] [--episode_length 100] [--units 4] [--repetitions 5]
-                                  [--json FILE]
+                                  [--conv] [--json FILE]
 
 Both kernels are driven as the outer loop drives them, by `map_units`: forward over antithetic pairs (two
 members side by side per unit), gradient by back-propagation through the episode (one member per unit). Their
@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from vsml.conv import Conv
 from vsml.files import library_versions
 from vsml.layers import Kernel
 from vsml.learners import Vsml
@@ -36,6 +37,7 @@ from vsml.types import Array, Episode, Params
 KERNELS: tuple[Kernel, ...] = ("tiled", "reference")
 NUM_CLASSES = 10
 NOISE_STD = 0.05
+CONV = Conv(8, kernel_size=3, stride=2)
 LONG_EPISODE = 500
 """Steps of the paper's episodes; at this length the gradient is compiled, for its memory, and not run."""
 
@@ -73,10 +75,10 @@ class Measurement:
         return self.memory_bytes["reference"] / self.memory_bytes["tiled"]
 
 
-def draw_episodes(key: Array, inputs: int, length: int, units: int) -> Episode:
+def draw_episodes(key: Array, input_shape: tuple[int, ...], length: int, units: int) -> Episode:
     """Draw one episode of noise per unit."""
     labels = jax.random.randint(jax.random.fold_in(key, 1), (units, length, 1), 0, NUM_CLASSES)
-    x = jax.random.normal(key, (units, length, 1, inputs))
+    x = jax.random.normal(key, (units, length, 1, *input_shape))
     return Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
 
 
@@ -97,7 +99,7 @@ def draw_pairs(key: Array, params: Params, units: int) -> Params:
 def forward_program(learner: Vsml, length: int, units: int) -> Program:
     """Compile the losses [units, 2] of antithetic pairs."""
     key = jax.random.key(0)
-    episodes = draw_episodes(key, math.prod(learner.input_shape), length, units)
+    episodes = draw_episodes(key, learner.input_shape, length, units)
     pairs = draw_pairs(key, learner.init_params(key), units)
 
     def evaluate_pair(unit: tuple[Episode, Array, Params], shared: Any) -> Array:
@@ -110,7 +112,7 @@ def forward_program(learner: Vsml, length: int, units: int) -> Program:
 def gradient_program(learner: Vsml, length: int, units: int) -> Program:
     """Compile the gradients of single episodes, recomputed in segments where the outer loop does so."""
     key = jax.random.key(0)
-    episodes = draw_episodes(key, math.prod(learner.input_shape), length, units)
+    episodes = draw_episodes(key, learner.input_shape, length, units)
     segments = segments_of(learner, length, batch_size=1)
 
     def evaluate_unit(unit: tuple[Episode, Array], params: Params) -> Params:
@@ -146,10 +148,18 @@ def best_times(programs: Sequence[Program], repetitions: int) -> list[float]:
     return [min(taken) for taken in times]
 
 
-def measure(inputs: int, what: str, length: int, units: int, repetitions: int) -> Measurement:
+def make_learner(inputs: int, conv: bool, kernel: Kernel) -> Vsml:
+    """Make the learner to measure: a dense layer, with a convolution before it if asked for."""
+    if not conv:
+        return Vsml((inputs,), NUM_CLASSES, kernel=kernel)
+    side = math.isqrt(inputs)
+    return Vsml((side, side, 1), NUM_CLASSES, (CONV,), kernel=kernel)
+
+
+def measure(inputs: int, conv: bool, what: str, length: int, units: int, repetitions: int) -> Measurement:
     """Measure both kernels; with no repetitions, their memory alone."""
     build, members = (forward_program, 2) if what == "forward" else (gradient_program, 1)
-    programs = [build(Vsml((inputs,), NUM_CLASSES, kernel=kernel), length, units) for kernel in KERNELS]
+    programs = [build(make_learner(inputs, conv, kernel), length, units) for kernel in KERNELS]
     rates = {}
     if repetitions > 0:
         examples = units * members * length
@@ -189,12 +199,17 @@ def main() -> None:
         help="episodes (forward: pairs) at once, on all devices",
     )
     parser.add_argument("--repetitions", type=int, default=5, help="timed runs of each kernel")
+    parser.add_argument(
+        "--conv", action="store_true", help=f"images, and before the dense layer a convolution: {CONV}"
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     for name in ("inputs", "episode_length", "units", "repetitions"):
         given = getattr(arguments, name)
         if min(given if isinstance(given, list) else [given]) < 1:
             parser.error(f"--{name}: got {given}, expected at least 1")
+    if arguments.conv and any(math.isqrt(inputs) ** 2 != inputs for inputs in arguments.inputs):
+        parser.error(f"--inputs: got {arguments.inputs}, expected squares with --conv")
 
     length, units = arguments.episode_length, arguments.units
     plan = [
@@ -205,7 +220,7 @@ def main() -> None:
     for inputs in arguments.inputs:
         for what, steps, repetitions in plan:
             with console.status(f"{inputs} inputs, {what}, T = {steps}"):
-                measurements.append(measure(inputs, what, steps, units, repetitions))
+                measurements.append(measure(inputs, arguments.conv, what, steps, units, repetitions))
     where = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
     console.print(table_of(measurements, f"{NUM_CLASSES} classes, {units} units, {where}"))
     console.print(
@@ -221,6 +236,7 @@ def main() -> None:
             },
             "versions": library_versions(),
             "num_classes": NUM_CLASSES,
+            "conv": arguments.conv,
             "units": units,
             "repetitions": arguments.repetitions,
             "measurements": [

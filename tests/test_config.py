@@ -318,6 +318,27 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "layers.0.out_size: got None, expected a number",
         ),
         ("model.vsml.layers.0.out_size=3", "expected null, as the last layer feeds the classes"),
+        (
+            "model.vsml.layers=[{type: conv, out_channels: 2}]",
+            "layers.0.type: got 'conv', expected dense, as the last layer feeds the classes",
+        ),
+        (
+            "model.vsml.layers=[{type: cone, out_channels: 2}, {}]",
+            "layers.0.type: got 'cone', expected 'dense' or 'conv' or 'conv1d' (from --config",
+        ),
+        (
+            "model.vsml.layers=[{type: conv1d, out_channels: 2, kernel_size: 4}, {}]",
+            "layers.0.kernel_size: got 4, expected an odd number",
+        ),
+        ("model.vsml.layers=[{type: conv}, {}]", "layers.0.out_channels: missing"),
+        (
+            "model.vsml.layers=[{type: conv, out_channels: 2, out_size: 2}, {}]",
+            "layers.0.out_size: unknown key; known here: kernel_size, out_channels, stride, type",
+        ),
+        (
+            "model.vsml.layers=[{type: conv, out_channels: 2, strides: 2}, {}]",
+            "layers.0.strides: unknown key; did you mean model.vsml.layers.0.stride?",
+        ),
         ("model.vsml.synapse={message_size: 1}", "expected less than synapse.message_size, 1"),
         (
             "model.vsml={feed_label: true, output_channel: 0, synapse: {message_size: 1}}",

@@ -1,6 +1,7 @@
 """The kernels: the hyperbolic tangent, the tiles, and the fast visit of a layer against the plain one."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from vsml.conv import Conv, ConvLayer
 from vsml.kernels.activations import BOUND, tanh
+from vsml.kernels.positions import GROUP_SYNAPSES, group_positions
 from vsml.kernels.tiled import TILE_SYNAPSES, tile_rows
-from vsml.layers import DenseLayer
+from vsml.layers import DenseLayer, from_tiles
 from vsml.synapse import Synapse
 
 RANDOM = np.random.default_rng(0)
@@ -86,7 +89,7 @@ def visit_all(layer, graph, params, cells, forward, backward, micro_ticks):
         state = layer.with_cells(cells)
         state = state.replace(h=jnp.tanh(state.c))
         state, out_forward, out_backward = layer.visit(synapse, state, forward, backward, micro_ticks)
-        out = layer._from_tiles(state.h), layer._from_tiles(state.c), out_forward, out_backward
+        out = from_tiles(state.h), from_tiles(state.c), out_forward, out_backward
         return sum(jnp.sin(3 * leaf).sum() / leaf.shape[0] for leaf in out), out
 
     return gradient(params, cells, forward, backward)
@@ -108,12 +111,60 @@ def test_the_tiled_kernel_computes_what_the_plain_one_does(fan_in, fan_out, micr
     cells = RANDOM.normal(size=(fan_in, fan_out, 5)).astype(np.float32)
     forward = RANDOM.normal(size=(fan_in, 3)).astype(np.float32)
     backward = RANDOM.normal(size=(fan_out, 3)).astype(np.float32)
-    results = []
-    for kernel in ("tiled", "reference"):
-        layer = DenseLayer(fan_in, fan_out, kernel)
-        results.append(visit_all(layer, graph, params, cells, forward, backward, micro_ticks))
-    (got_gradient, got), (want_gradient, want) = results
-    assert [leaf.shape for leaf in want] == [cells.shape, cells.shape, (fan_out, 3), (fan_in, 3)]
+    layers = [DenseLayer(fan_in, fan_out, kernel) for kernel in ("tiled", "reference")]
+    compare(*(visit_all(layer, graph, params, cells, forward, backward, micro_ticks) for layer in layers))
+
+
+@pytest.mark.parametrize(
+    ("shape", "conv", "micro_ticks", "layer_norm", "tiles", "groups", "positions_last"),
+    [
+        ((5, 4, 1), Conv(2, 3, 2), 2, False, 1, 1, False),
+        ((4, 4, 1), Conv(2, 3), 1, True, 1, 1, True),
+        ((1, 60, 8), Conv(12, 5, axes=1), 3, False, 1, 30, False),
+        ((1, 600, 1), Conv(3, 5, axes=1), 2, False, 1, 3, True),
+        ((1, 3, 120), Conv(4, 5, axes=1), 2, True, 4, 3, False),  # an output unit has 600 synapses
+        ((1, 2, 210), Conv(2, 5, axes=1), 1, False, 2, 2, False),  # more than a tile should have
+    ],
+)
+def test_the_fast_kernel_of_convolutions_computes_what_the_plain_one_does(
+    shape, conv, micro_ticks, layer_norm, tiles, groups, positions_last
+):
+    layers = [ConvLayer(shape, conv, kernel) for kernel in ("tiled", "reference")]
+    graph, params = make_synapse(5, 3, layer_norm)
+    kernel = (conv.kernel_size,) * conv.axes
+    cells = RANDOM.normal(size=(*kernel, shape[-1], conv.channels, 5)).astype(np.float32)
+    forward = RANDOM.normal(size=(layers[0].fan_in, 3)).astype(np.float32)
+    backward = RANDOM.normal(size=(layers[0].fan_out, 3)).astype(np.float32)
+    compare(*(visit_all(layer, graph, params, cells, forward, backward, micro_ticks) for layer in layers))
+
+    fan_in = math.prod(kernel) * shape[-1]
+    assert layers[0].with_cells(cells).c.shape[0] == tiles
+    places = layers[0].fan_out // conv.channels
+    assert group_positions(conv.channels // tiles, fan_in, places) == (places // groups, positions_last)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fan_in", "positions", "expected"),
+    [
+        (8, 9, 49, (49, True)),
+        (8, 9, 196, (49, True)),
+        (8, 72, 49, (1, False)),
+        (8, 72, 784, (1, False)),  # 7 would fit, and 72 synapses of an output unit are longer
+        (2, 72, 49, (7, False)),
+        (1, 5000, 7, (1, False)),
+        (1, 1, 1, (1, False)),
+    ],
+)
+def test_groups_have_as_many_positions_as_fit_and_their_longest_axis_last(rows, fan_in, positions, expected):
+    assert group_positions(rows, fan_in, positions) == expected
+    count, positions_last = expected
+    assert positions % count == 0
+    assert count == 1 or count * rows * fan_in <= (GROUP_SYNAPSES if positions_last else TILE_SYNAPSES)
+
+
+def compare(got_of_both, want_of_both):
+    """Compare the gradients and results of `visit_all`."""
+    (got_gradient, got), (want_gradient, want) = got_of_both, want_of_both
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-6)
     for a, b in zip(jax.tree.leaves(got_gradient), jax.tree.leaves(want_gradient), strict=True):

@@ -6,22 +6,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.layers import DenseLayer
+from vsml.layers import DenseLayer, from_tiles
 from vsml.synapse import Synapse
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
 
 
-def cells_of(layer, state):
-    return np.asarray(layer._from_tiles(state.c))
-
-
 @pytest.mark.parametrize("fan_in", [1, 4, 100])
 def test_random_cells_are_cut_normal_with_variance_one_over_fan_in(fan_in):
     layer = DenseLayer(fan_in, 400 // fan_in)
     state = layer.init_state(KEY, 16, 0.5)
-    cells = cells_of(layer, state) * fan_in**0.5
+    cells = from_tiles(state.c) * fan_in**0.5
     assert (cells[..., 8:] == 0).all()
     assert not state.h.any()
     random = cells[..., :8]
@@ -37,7 +33,7 @@ def test_random_cells_are_cut_normal_with_variance_one_over_fan_in(fan_in):
 )
 def test_the_random_fraction_is_rounded_down(state_size, fraction, expected):
     layer = DenseLayer(3, 2)
-    cells = cells_of(layer, layer.init_state(KEY, state_size, fraction))
+    cells = from_tiles(layer.init_state(KEY, state_size, fraction).c)
     assert cells.shape == (3, 2, state_size)
     assert (cells != 0).all(axis=(0, 1)).sum() == expected
     assert (cells == 0).all(axis=(0, 1)).sum() == state_size - expected
@@ -48,7 +44,7 @@ def test_cells_come_out_of_the_tiles_as_they_went_in(fan_in, fan_out):
     layer = DenseLayer(fan_in, fan_out)
     cells = RANDOM.normal(size=(fan_in, fan_out, 3)).astype(np.float32)
     state = layer.with_cells(jnp.asarray(cells))
-    np.testing.assert_array_equal(cells_of(layer, state), cells)
+    np.testing.assert_array_equal(from_tiles(state.c), cells)
     assert state.c.size == layer.fan_in * layer.fan_out * 3
     tiles, _, rows, _ = state.c.shape
     assert tiles * rows == fan_out
@@ -70,8 +66,8 @@ def test_a_visit_averages_what_the_synapses_send(fan_in, fan_out, layer_norm):
             h, c = jnp.zeros(4), cells[a, b]
             for _ in range(2):
                 h, c = synapse(h, c, forward[a], backward[b])
-            np.testing.assert_allclose(layer._from_tiles(state.h)[a, b], h, rtol=1e-4, atol=1e-6)
-            np.testing.assert_allclose(layer._from_tiles(state.c)[a, b], c, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(from_tiles(state.h)[a, b], h, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(from_tiles(state.c)[a, b], c, rtol=1e-4, atol=1e-6)
             sent[a, b] = synapse.messages(h)
     for b in range(fan_out):
         want = np.mean([sent[a, b][0] for a in range(fan_in)], axis=0)

@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import struct
 
+from vsml.conv import Conv
 from vsml.layers import DenseLayer
 from vsml.learners import Vsml, run_episode
 from vsml.meta.evolution import Evolution
@@ -170,18 +171,20 @@ class MuteLayer(DenseLayer):
 
 
 class MuteVsml(Vsml):
-    """VSML without backward messages between layers."""
+    """VSML of two layers, without backward messages between them."""
 
     @functools.cached_property
     def network(self):
         network = Vsml.network.func(self)
-        layers = tuple(MuteLayer(layer.fan_in, layer.fan_out) for layer in network.layers)
+        *others, last = network.layers
+        layers = (*others, MuteLayer(last.fan_in, last.fan_out))
         return dataclasses.replace(network, layers=layers)
 
 
 @pytest.mark.slow
-def test_exclusive_or_is_learned_through_two_layers_by_backward_messages():
-    settings = {"hidden_sizes": (6,), "backward_pass": True, "init_scale": 2.0}
+@pytest.mark.parametrize("hidden", [6, Conv(6, axes=1)], ids=["dense", "convolution"])
+def test_exclusive_or_is_learned_through_two_layers_by_backward_messages(hidden):
+    settings = {"hidden": (hidden,), "backward_pass": True, "init_scale": 2.0}
     learner = make_learner(3, **settings)
     # Among all functions of two bits are easier ones, from which the way to the exclusive or is short.
     params = train(back_propagation(), learner, TwoBits(exclusive=jnp.float32(0.3)), 600)

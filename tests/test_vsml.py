@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vsml.conv import Conv
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
@@ -73,12 +74,19 @@ def identical(got, want):
 OPTIONS = {
     "default": {"micro_ticks": 2},
     "label and norm": {"feed_label": True, "layer_norm": True},
-    "deep, backward pass": {"backward_pass": True, "hidden_sizes": (4,)},
+    "deep, backward pass": {"backward_pass": True, "hidden": (4,)},
     "deep, separate backward, layerwise": {
         "backward_pass": True,
         "separate_backward": True,
         "layerwise": True,
-        "hidden_sizes": (4,),
+        "hidden": (4,),
+        "feed_label": True,
+    },
+    "convolution, separate backward, layerwise": {
+        "backward_pass": True,
+        "separate_backward": True,
+        "layerwise": True,
+        "hidden": (Conv(2, stride=2),),
         "feed_label": True,
     },
     "one message channel, unbounded": {"message_size": 1, "output_channel": 0, "logit_bound": 0.0},
@@ -128,7 +136,7 @@ def test_permuted_inputs_hidden_units_and_classes_give_permuted_answers(settings
     assert abs(go_on(learner, params, start(learner, cells), moved)[1] - moved_logits).max() > 1e-3
 
 
-@each_option("default", "deep, separate backward, layerwise")
+@each_option("default", "deep, separate backward, layerwise", "convolution, separate backward, layerwise")
 def test_an_answer_depends_on_inputs_up_to_its_own_and_on_labels_before(settings, monkeypatch):
     learner = make(**settings)
     params, episode = make_params(learner), make_episode(4)
@@ -163,7 +171,7 @@ def test_a_changed_label_changes_later_answers_only():
     assert (after[3:] != before[3:]).any(axis=(1, 2)).all()
 
 
-@pytest.mark.parametrize("settings", [{}, OPTIONS["deep, separate backward, layerwise"]])
+@each_option("default", "deep, separate backward, layerwise")
 def test_predict_gives_the_answers_of_step(settings):
     learner = make(**settings)
     params, episode = make_params(learner), make_episode(3, batch=2)
@@ -193,9 +201,9 @@ def test_predict_deals_inputs_to_the_elements_of_an_inner_batch_in_turn():
     assert (logits[0] != logits[1]).any()
 
 
-@pytest.mark.parametrize("state_size", [6, 5])
-def test_an_inner_batch_shares_the_first_half_of_its_state(state_size):
-    learner = make(state_size=state_size)
+@pytest.mark.parametrize(("state_size", "hidden"), [(6, ()), (5, ()), (5, (Conv(2),))])
+def test_an_inner_batch_shares_the_first_half_of_its_state(state_size, hidden):
+    learner = make(state_size=state_size, hidden=hidden)
     params, episode = make_params(learner), make_episode(3, batch=3)
     state = go_on(learner, params, learner.init_state(params, KEY, 3), episode)[0]
     half = state_size // 2
@@ -213,8 +221,9 @@ def test_an_inner_batch_shares_the_first_half_of_its_state(state_size):
         close(predict(learner, params, alone, x[b : b + 1])[0], logits[b])
 
 
-def test_elements_of_an_inner_batch_start_alike_and_do_not_depend_on_their_order():
-    learner = make(feed_label=True)
+@pytest.mark.parametrize("hidden", [(), (Conv(2, stride=2),)])
+def test_elements_of_an_inner_batch_start_alike_and_do_not_depend_on_their_order(hidden):
+    learner = make(feed_label=True, hidden=hidden)
     params, episode = make_params(learner), make_episode(4, batch=3)
     logits = run(learner, params, KEY, episode)
     close(logits[0, 1:2], run(learner, params, KEY, jax.tree.map(lambda a: a[:, 1:2], episode))[0])
@@ -291,11 +300,12 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
     [
         ({}, 2384),
         ({"layer_norm": True}, 2384 + 4 * 8),
-        ({"hidden_sizes": (32, 7)}, 2384),
-        ({"hidden_sizes": (32, 7), "layerwise": True}, 3 * 2384),
-        ({"hidden_sizes": (32,), "layerwise": True, "backward_pass": True}, 2 * 2384),
+        ({"hidden": (32, 7)}, 2384),
+        ({"hidden": (Conv(8, 5, 3), Conv(4, axes=1), 7)}, 2384),
+        ({"hidden": (32, 7), "layerwise": True}, 3 * 2384),
+        ({"hidden": (32,), "layerwise": True, "backward_pass": True}, 2 * 2384),
         (
-            {"hidden_sizes": (32,), "layerwise": True, "backward_pass": True, "separate_backward": True},
+            {"hidden": (32,), "layerwise": True, "backward_pass": True, "separate_backward": True},
             4 * 2384,
         ),
     ],
@@ -322,6 +332,23 @@ def test_the_smallest_problems_run(shape, classes, length):
     logits = run(learner, make_params(learner), KEY, episode)
     assert logits.shape == (length, 1, classes)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "hidden", "fans"),
+    [
+        ((6, 5, 2), (Conv(3, stride=2), 4), [(60, 27), (27, 4), (4, 3)]),
+        ((6, 5), (Conv(3, stride=2),), [(30, 27), (27, 3)]),
+        ((6,), (Conv(3, stride=2),), [(6, 9), (9, 3)]),
+        ((2, 2, 2, 2), (Conv(1, stride=4),), [(16, 4), (4, 3)]),
+        ((6, 5, 2), (7, Conv(3, stride=2, axes=1)), [(60, 7), (7, 12), (12, 3)]),
+        ((6, 5, 2), (Conv(3, stride=2, axes=1), Conv(2, 5, 3)), [(60, 54), (54, 4), (4, 3)]),
+        ((), (), [(1, 3)]),
+    ],
+)
+def test_layers_read_what_the_one_before_feeds(shape, hidden, fans):
+    layers = make(input_shape=shape, hidden=hidden).network.layers
+    assert [(layer.fan_in, layer.fan_out) for layer in layers] == fans
 
 
 def test_logits_stay_within_their_bound():
@@ -362,7 +389,7 @@ def test_fresh_meta_parameters_are_cut_normal_with_variance_one_over_fan_in(scal
 def test_a_learner_built_again_is_not_compiled_again():
     before = run._cache_size()
     for seed in range(3):
-        learner = make(hidden_sizes=(2,))
+        learner = make(hidden=(2,))
         run(learner, make_params(learner, seed), jax.random.key(seed), make_episode(5, seed=seed))
     assert run._cache_size() == before + 1
 
@@ -390,3 +417,16 @@ def test_the_configuration_names_every_setting():
     learner = make_learner("vsml", config, [2, 2, 1], 3)
     assert learner == Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
     assert make_learner("vsml", VsmlConfig(), (5,), 3) == Vsml((5,), 3)
+
+
+def test_the_configuration_has_layers_of_each_type():
+    layers = [
+        {"type": "conv", "out_channels": 8},
+        {"type": "conv1d", "kernel_size": 5, "stride": 2, "out_channels": 4},
+        {"type": "dense", "out_size": 6},
+        {"out_size": 7},
+        {},
+    ]
+    learner = make_learner("vsml", VsmlConfig.model_validate({"layers": layers}), (4, 4, 1), 3)
+    assert learner == Vsml((4, 4, 1), 3, (Conv(8), Conv(4, 5, 2, axes=1), 6, 7))
+    assert VsmlConfig.model_validate(VsmlConfig.model_validate({"layers": layers}).model_dump()).layers

@@ -352,8 +352,9 @@ def _suggestion(path: KeyPath, schema: type[BaseModel]) -> str:
     for key in path[:-1]:
         if isinstance(key, str) and key != "split":
             known = {model for each in known if key in each.model_fields for model in _models(each, key)}
-    siblings = sorted({name for model in known for name in model.model_fields})
     key = str(path[-1])
+    # Of a section in several forms, another form may know the key.
+    siblings = sorted({name for model in known for name in model.model_fields} - {key})
     if key == "split":
         return f"; {_SPLITTABLE}"
     close = [_dotted((*path[:-1], name)) for name in difflib.get_close_matches(key, siblings, n=1)]

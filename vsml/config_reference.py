@@ -116,7 +116,7 @@ def _values(field: Mapping[str, Any]) -> str:
     forms = _forms(field)
     split = any("Split_" in form.get("$ref", "") for form in forms)
     words = [_form(form) for form in forms if "Split_" not in form.get("$ref", "")]
-    return " or ".join(words) + (" (*splittable*)" if split else "")
+    return " or ".join(dict.fromkeys(words)) + (" (*splittable*)" if split else "")
 
 
 def _form(form: Mapping[str, Any]) -> str:

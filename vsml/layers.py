@@ -1,7 +1,7 @@
-"""Layers: synapses wired densely between I input and O output units, their state and one visit."""
+"""Layers: synapses between input and output units, their state and one visit; the dense layer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,38 +26,42 @@ class SynapseState:
     h: Array
     c: Array
 
+    @staticmethod
+    def fresh(c_IxOxN: Array) -> "SynapseState":
+        """Return the state with the given cells and a hidden state of 0."""
+        c_GNRI = to_tiles(c_IxOxN)
+        return SynapseState(h=jnp.zeros_like(c_GNRI), c=c_GNRI)
 
-@dataclass(frozen=True)
-class DenseLayer:
-    """A synapse between each of `fan_in` input and each of `fan_out` output units.
 
-    Everything here is for one example; batch with `jax.vmap`.
+def to_tiles(array_IxOxN: Array) -> Array:
+    """Return states [I, O, N] as `SynapseState` lays them out, [G, N, R, I]."""
+    fan_in, fan_out, state_size = array_IxOxN.shape
+    rows = tiled.tile_rows(fan_in, fan_out)
+    return array_IxOxN.reshape(fan_in, fan_out // rows, rows, state_size).transpose(1, 3, 2, 0)
 
-    Attributes:
-        fan_in: I.
-        fan_out: O.
-        kernel: "tiled" (fast) or "reference" (nested vmap).
-    """
 
-    fan_in: int
-    fan_out: int
-    kernel: Kernel = "tiled"
+def from_tiles(array_GNRI: Array) -> Array:
+    """Return states [G, N, R, I] as [I, O, N]."""
+    tiles, state_size, rows, fan_in = array_GNRI.shape
+    return array_GNRI.transpose(3, 0, 2, 1).reshape(fan_in, tiles * rows, state_size)
+
+
+class Layer(Protocol):
+    """Synapses between input units and output units. Everything is for one example; batch with `jax.vmap`."""
+
+    @property
+    def fan_in(self) -> int:
+        """Input units."""
+
+    @property
+    def fan_out(self) -> int:
+        """Output units."""
 
     def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
-        """Draw a fresh state, in which only noise in the cells tells one synapse from another.
+        """Draw a fresh state, in which only noise in the cells tells one synapse from another."""
 
-        The first `int(state_size * random_fraction)` cell entries are standard normal, cut at +-2, times
-        `1 / sqrt(I)`, independently for each synapse; all else is 0.
-        """
-        random = int(state_size * random_fraction)
-        shape = (self.fan_in, self.fan_out, random)
-        noise = jax.random.truncated_normal(key, -2.0, 2.0, shape) / self.fan_in**0.5
-        return self.with_cells(jnp.pad(noise, ((0, 0), (0, 0), (0, state_size - random))))
-
-    def with_cells(self, c_IxOxN: Array) -> SynapseState:
+    def with_cells(self, cells: Array) -> SynapseState:
         """Return the state with the given cells and a hidden state of 0."""
-        c_GNRI = self._to_tiles(c_IxOxN)
-        return SynapseState(h=jnp.zeros_like(c_GNRI), c=c_GNRI)
 
     def visit(
         self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
@@ -72,37 +76,89 @@ class DenseLayer:
             micro_ticks: ticks of this visit; the messages sent are those of the last.
 
         Returns:
-            The new state, the forward messages [O, M] (mean over I) and the backward messages [I, M]
-            (mean over O).
+            The new state, the forward messages [fan_out, M] and the backward messages [fan_in, M].
         """
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """A synapse between each of `fan_in` input and each of `fan_out` output units.
+
+    A unit sends the mean of what its synapses send: over I forward, over O backward.
+
+    Attributes:
+        fan_in: I.
+        fan_out: O.
+        kernel: "tiled" (fast) or "reference" (nested vmap).
+    """
+
+    fan_in: int
+    fan_out: int
+    kernel: Kernel = "tiled"
+
+    def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
+        """Draw a fresh state, with noise of variance 1 / I; see `draw_cells`."""
+        shape = (self.fan_in, self.fan_out)
+        return self.with_cells(draw_cells(key, shape, self.fan_in, state_size, random_fraction))
+
+    def with_cells(self, c_IxOxN: Array) -> SynapseState:
+        """Return the state with the given cells and a hidden state of 0."""
+        return SynapseState.fresh(c_IxOxN)
+
+    def visit(
+        self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
+    ) -> tuple[SynapseState, Array, Array]:
+        """Let the synapses tick on the messages they receive, and average what they send; see `Layer`."""
         if self.kernel == "reference":
-            h, c, forward, backward = reference.visit(
-                synapse,
-                synapse.messages,
-                self._from_tiles(state.h),
-                self._from_tiles(state.c),
-                forward_IxM,
-                backward_OxM,
-                micro_ticks,
+            state, forward_1xOxM, backward_1xIxM = visit_reference(
+                synapse, state, forward_IxM[None], backward_OxM[None], micro_ticks
             )
-            return SynapseState(h=self._to_tiles(h), c=self._to_tiles(c)), forward, backward
+            return state, forward_1xOxM[0], backward_1xIxM[0]
         weights = synapse.cell_weights()
         h_GNRI, c_GNRI = tiled.tick(weights, state.h, state.c, forward_IxM, backward_OxM, micro_ticks)
-        forward_GxRxM = _mean_message(synapse.forward_message, synapse.forward_norm, h_GNRI, axes=(3,))
-        backward_IxM = _mean_message(synapse.backward_message, synapse.backward_norm, h_GNRI, axes=(0, 2))
+        forward_GxRxM = mean_message(synapse.forward_message, synapse.forward_norm, h_GNRI, axes=(3,))
+        backward_IxM = mean_message(synapse.backward_message, synapse.backward_norm, h_GNRI, axes=(0, 2))
         forward_OxM = forward_GxRxM.reshape(self.fan_out, -1)
         return SynapseState(h=h_GNRI, c=c_GNRI), forward_OxM, backward_IxM
 
-    def _to_tiles(self, array_IxOxN: Array) -> Array:
-        rows = tiled.tile_rows(self.fan_in, self.fan_out)
-        tiles = array_IxOxN.reshape(self.fan_in, self.fan_out // rows, rows, -1)
-        return tiles.transpose(1, 3, 2, 0)
 
-    def _from_tiles(self, array_GNRI: Array) -> Array:
-        return array_GNRI.transpose(3, 0, 2, 1).reshape(self.fan_in, self.fan_out, -1)
+def draw_cells(
+    key: Array, shape: tuple[int, ...], fan: int, state_size: int, random_fraction: float
+) -> Array:
+    """Draw the cells [*shape, N] of fresh synapses.
+
+    The first `int(N * random_fraction)` entries are standard normal, cut at +-2, times `1 / sqrt(fan)`,
+    independently for each synapse; all others are 0.
+
+    Args:
+        key: for the draw.
+        shape: of the synapses.
+        fan: what the noise is scaled by; for a dense layer its fan-in.
+        state_size: N.
+        random_fraction: share of the entries that are random.
+    """
+    random = int(state_size * random_fraction)
+    noise = jax.random.truncated_normal(key, -2.0, 2.0, (*shape, random)) / fan**0.5
+    return jnp.pad(noise, ((0, 0),) * len(shape) + ((0, state_size - random),))
 
 
-def _mean_message(
+def visit_reference(
+    synapse: Synapse, state: SynapseState, forward_PxIxM: Array, backward_PxOxM: Array, micro_ticks: int
+) -> tuple[SynapseState, Array, Array]:
+    """Visit by nested vmap: the new state and the messages of each position; see `reference.visit`."""
+    h, c, forward, backward = reference.visit(
+        synapse,
+        synapse.messages,
+        from_tiles(state.h),
+        from_tiles(state.c),
+        forward_PxIxM,
+        backward_PxOxM,
+        micro_ticks,
+    )
+    return SynapseState(h=to_tiles(h), c=to_tiles(c)), forward, backward
+
+
+def mean_message(
     linear: nnx.Linear, norm: nnx.LayerNorm | None, h_GNRI: Array, axes: tuple[int, ...]
 ) -> Array:
     """Return the mean of `norm(linear(h))` over axes: [G, R, M] for the input side (3), [I, M] for (0, 2)."""

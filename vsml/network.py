@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from vsml.layers import DenseLayer, SynapseState
+from vsml.layers import Layer, SynapseState
 from vsml.synapse import Synapse
 from vsml.types import Array
 
@@ -40,7 +40,7 @@ class Network:
         init_scale: factor on the initial kernels of the meta-parameters.
     """
 
-    layers: tuple[DenseLayer, ...]
+    layers: tuple[Layer, ...]
     state_size: int = 16
     message_size: int = 8
     random_fraction: float = 0.5

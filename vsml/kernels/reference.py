@@ -1,4 +1,4 @@
-"""Ticks of all synapses of a dense layer as the paper writes them: one synapse, vmapped over both sides.
+"""Ticks of all synapses of a layer as the paper writes them: one synapse, vmapped over all its places.
 
 Slow and short: what the fast kernels are tested and measured against.
 """
@@ -15,27 +15,33 @@ def visit(
     messages: Callable[[Array], tuple[Array, Array]],
     h_IxOxN: Array,
     c_IxOxN: Array,
-    forward_IxM: Array,
-    backward_OxM: Array,
+    forward_PxIxM: Array,
+    backward_PxOxM: Array,
     micro_ticks: int,
 ) -> tuple[Array, Array, Array, Array]:
-    """Visit a dense layer: let its synapses tick, and average the messages they send.
+    """Let the synapses of a layer tick at P positions at once, and average the messages they send.
+
+    At every tick each position starts from the same state; the mean of what becomes of it is the state of
+    the next tick. A dense layer has one position.
 
     Args:
         cell: one tick of one synapse, `(h [N], c [N], forward [M], backward [M]) -> (h, c)`.
         messages: what one synapse sends, `h [N] -> (forward [M], backward [M])`.
         h_IxOxN: hidden states of the synapses.
         c_IxOxN: cell states.
-        forward_IxM: message of each input unit.
-        backward_OxM: message of each output unit.
+        forward_PxIxM: message of each input unit of each position.
+        backward_PxOxM: message of each output unit of each position.
         micro_ticks: how many ticks.
 
     Returns:
-        The new h and c, the forward messages [O, M] and the backward messages [I, M].
+        The new h and c; the forward messages [P, O, M] and the backward messages [P, I, M] that each position
+        sends, from its own h after the last tick.
     """
     over_outputs = jax.vmap(cell, in_axes=(0, 0, None, 0))
     over_both = jax.vmap(over_outputs, in_axes=(0, 0, 0, None))
+    everywhere = jax.vmap(over_both, in_axes=(None, None, 0, 0))
     for _ in range(micro_ticks):
-        h_IxOxN, c_IxOxN = over_both(h_IxOxN, c_IxOxN, forward_IxM, backward_OxM)
-    forward_IxOxM, backward_IxOxM = jax.vmap(jax.vmap(messages))(h_IxOxN)
-    return h_IxOxN, c_IxOxN, forward_IxOxM.mean(0), backward_IxOxM.mean(1)
+        h_PxIxOxN, c_PxIxOxN = everywhere(h_IxOxN, c_IxOxN, forward_PxIxM, backward_PxOxM)
+        h_IxOxN, c_IxOxN = h_PxIxOxN.mean(0), c_PxIxOxN.mean(0)
+    forward_PxIxOxM, backward_PxIxOxM = jax.vmap(jax.vmap(jax.vmap(messages)))(h_PxIxOxN)
+    return h_IxOxN, c_IxOxN, forward_PxIxOxM.mean(1), backward_PxIxOxM.mean(2)

@@ -34,6 +34,13 @@ class CellWeights:
     bias: Array
 
 
+def cell(gates: Array, c: Array) -> tuple[Array, Array]:
+    """Return the new h and c [N, ...] of synapses with gate inputs [4N, ...] (see `CellWeights`) and c."""
+    i, g, f, o = jnp.split(tanh(gates), 4)
+    c = (0.5 + 0.5 * f) * c + (0.5 + 0.5 * i) * g
+    return (0.5 + 0.5 * o) * tanh(c), c
+
+
 def tile_rows(fan_in: int, fan_out: int) -> int:
     """Return R, the number of output units in a tile: the largest divisor of fan-out that fits in a tile."""
     return max(
@@ -74,9 +81,7 @@ def tick(
         messages = from_input_4NxI[:, None, :] + from_output_4NxR[:, :, None]
         for _ in range(micro_ticks):
             recurrent = jnp.einsum("kn,nri->kri", weights.hidden, h_NRI)
-            i, g, f, o = jnp.split(tanh(recurrent + messages), 4)
-            c_NRI = (0.5 + 0.5 * f) * c_NRI + (0.5 + 0.5 * i) * g
-            h_NRI = (0.5 + 0.5 * o) * tanh(c_NRI)
+            h_NRI, c_NRI = cell(recurrent + messages, c_NRI)
         return h_NRI, c_NRI
 
     tiles = (h_GNRI, c_GNRI, from_output_Gx4NxR)

@@ -1,32 +1,66 @@
 """VSML: a network whose weights are LSTM synapses, which learns by running forward."""
 
 import functools
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from vsml.config_types import Bool, Float, Int, Positive, Problem, Section, refuse
-from vsml.layers import DenseLayer, Kernel
+from vsml.conv import Conv, ConvLayer
+from vsml.layers import DenseLayer, Kernel, Layer
 from vsml.losses import bound_logits, error_signal
 from vsml.network import Network, NetworkState
 from vsml.types import Array, Params
 
 
-class LayerConfig(Section):
-    """One layer of synapses."""
+class DenseConfig(Section):
+    """A dense layer: a synapse between each of its input units and each of its output units."""
 
     type: Literal["dense"] = Field(default="dense", description="kind of layer")
     out_size: Positive | None = Field(
         default=None,
         description="units that the layer feeds; null, for the last layer only: the number of classes",
     )
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise PydanticCustomError("odd", "Input should be an odd number")
+    return size
+
+
+class ConvConfig(Section):
+    """A convolutional layer: the same synapses at every position of an image."""
+
+    type: Literal["conv", "conv1d"] = Field(
+        description="kind of layer; conv: over height and width, conv1d: along the width, every row alike"
+    )
+    kernel_size: Annotated[Positive, AfterValidator(_odd)] = Field(
+        default=3, description="pixels along an axis that an output unit reads; odd"
+    )
+    stride: Positive = Field(default=1, description="pixels from one output unit to the next")
+    out_channels: Positive = Field(description="channels of the output")
+
+
+LAYER_TYPES = ("dense", "conv", "conv1d")
+
+
+def _layer_form(layer: Any) -> str:
+    kind = layer.get("type") if isinstance(layer, Mapping) else getattr(layer, "type", None)
+    return "<conv>" if kind in ("conv", "conv1d") else "<dense>"
+
+
+LayerConfig = Annotated[
+    Annotated[DenseConfig, Tag("<dense>")] | Annotated[ConvConfig, Tag("<conv>")],
+    Discriminator(_layer_form),
+]
 
 
 class SynapseConfig(Section):
@@ -49,7 +83,7 @@ class VsmlConfig(Section):
     """Variable Shared Meta Learning: a network of LSTM synapses."""
 
     layers: tuple[LayerConfig, ...] = Field(
-        default=(LayerConfig(),), min_length=1, description="layers, input side first"
+        default=(DenseConfig(),), min_length=1, description="layers, input side first"
     )
     micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
     logit_bound: Annotated[Float, Field(ge=0)] = Field(
@@ -72,20 +106,38 @@ class VsmlConfig(Section):
     layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
     synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_types(cls, values: Any) -> Any:
+        refuse(_type_problems(values))
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         refuse(_vsml_problems(self))
         return self
 
 
+def _type_problems(values: Any) -> Iterator[Problem]:
+    """Yield layers of no known type, of which nothing else can be judged."""
+    layers = values.get("layers") if isinstance(values, Mapping) else None
+    for index, layer in enumerate(layers if isinstance(layers, list | tuple) else ()):
+        if isinstance(layer, Mapping) and layer.get("type", "dense") not in LAYER_TYPES:
+            expected = " or ".join(map(repr, LAYER_TYPES))
+            yield Problem(f"layers.{index}.type", layer["type"], expected, ("layers",))
+
+
 def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     *hidden, last = vsml.layers
     size = vsml.synapse.message_size
     for index, layer in enumerate(hidden):
-        if layer.out_size is None:
+        if isinstance(layer, DenseConfig) and layer.out_size is None:
             expected = "a number of units, as only the last layer feeds the classes"
             yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
-    if last.out_size is not None:
+    if isinstance(last, ConvConfig):
+        expected = "dense, as the last layer feeds the classes"
+        yield Problem(f"layers.{len(hidden)}.type", last.type, expected, ("layers",))
+    elif last.out_size is not None:
         expected = "null, as the last layer feeds the classes"
         yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
     if vsml.output_channel >= size:
@@ -96,6 +148,21 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if vsml.feed_label and size < 2:
         expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
+
+
+def _hidden(layer: DenseConfig | ConvConfig) -> int | Conv:
+    if isinstance(layer, ConvConfig):
+        axes = {"conv": 2, "conv1d": 1}[layer.type]
+        return Conv(layer.out_channels, layer.kernel_size, layer.stride, axes)
+    assert layer.out_size is not None  # the last layer alone has none
+    return layer.out_size
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (H, W, channels) of what a layer's units form."""
+    if len(shape) == 3:
+        return shape
+    return (*shape, 1) if len(shape) == 2 else (1, math.prod(shape), 1)
 
 
 @struct.dataclass
@@ -124,9 +191,11 @@ class Vsml:
     the error means, is left to the meta-parameters. They do not depend on input_shape or num_classes.
 
     Attributes:
-        input_shape: shape of one input.
+        input_shape: shape of one input. To a convolution (H, W) is an image of one channel, and what has any
+            other number of axes than 2 or 3 is a row of units.
         num_classes: C, the output units.
-        hidden_sizes: output units of the layers before the last.
+        hidden: the layers before the last, which is dense: a dense one as its number of output units, and
+            convolutions.
         state_size: N, size of a synapse's h and c.
         message_size: M, channels of a message.
         random_fraction: share of a fresh synapse's cell entries that are random.
@@ -145,7 +214,7 @@ class Vsml:
 
     input_shape: tuple[int, ...]
     num_classes: int
-    hidden_sizes: tuple[int, ...] = ()
+    hidden: tuple[int | Conv, ...] = ()
     state_size: int = 16
     message_size: int = 8
     random_fraction: float = 0.5
@@ -160,8 +229,6 @@ class Vsml:
     init_scale: float = 1.0
     kernel: Kernel = "tiled"
 
-    config_type: ClassVar = VsmlConfig
-
     def __post_init__(self) -> None:
         if not 0 <= self.output_channel < self.message_size:
             raise ValueError(
@@ -175,12 +242,12 @@ class Vsml:
             )
 
     @classmethod
-    def from_config(cls, config: VsmlConfig, input_shape: tuple[int, ...], num_classes: int) -> "Vsml":
+    def from_config(cls, input_shape: tuple[int, ...], num_classes: int, config: VsmlConfig) -> "Vsml":
         """Build the learner that a configuration describes."""
         return cls(
-            input_shape=tuple(input_shape),
+            input_shape=input_shape,
             num_classes=num_classes,
-            hidden_sizes=tuple(layer.out_size for layer in config.layers if layer.out_size is not None),
+            hidden=tuple(_hidden(layer) for layer in config.layers[:-1]),
             micro_ticks=config.micro_ticks,
             logit_bound=config.logit_bound,
             output_channel=config.output_channel,
@@ -194,11 +261,8 @@ class Vsml:
     @functools.cached_property
     def network(self) -> Network:
         """The network that the synapses form."""
-        sizes = (math.prod(self.input_shape), *self.hidden_sizes, self.num_classes)
         return Network(
-            layers=tuple(
-                DenseLayer(fan_in, fan_out, self.kernel) for fan_in, fan_out in itertools.pairwise(sizes)
-            ),
+            layers=self._layers(),
             state_size=self.state_size,
             message_size=self.message_size,
             random_fraction=self.random_fraction,
@@ -208,6 +272,19 @@ class Vsml:
             layer_norm=self.layer_norm,
             init_scale=self.init_scale,
         )
+
+    def _layers(self) -> tuple[Layer, ...]:
+        shape = _image_shape(self.input_shape)
+        layers: list[Layer] = []
+        for out in (*self.hidden, self.num_classes):
+            if isinstance(out, Conv):
+                conv = ConvLayer(shape, out, self.kernel)
+                shape = conv.output_shape
+                layers.append(conv)
+            else:
+                layers.append(DenseLayer(math.prod(shape), out, self.kernel))
+                shape = (1, out, 1)
+        return tuple(layers)
 
     @functools.cached_property
     def _graphdef(self) -> nnx.GraphDef:
