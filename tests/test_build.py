@@ -115,3 +115,9 @@ def test_an_optional_data_set_that_is_missing_is_left_out(tmp_path):
     assert list(sources) == ["digits"]
     assert len(missing) == 1 and "t10k-images" in missing[0]
     assert [each.name for each in build.evaluation_tasks(config, sources)] == ["digits"]
+
+
+def test_what_has_no_meta_parameters_cannot_be_trained():
+    config = load_config(overrides=["model.type=sgd"])
+    with pytest.raises(ConfigError, match=r"model\.type: got sgd, .* expected call: evaluate"):
+        build.meta_optimizer(config, {})

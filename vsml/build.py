@@ -208,7 +208,14 @@ def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array]
 
 
 def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
-    """Build the configured meta optimizer for meta-parameters like the given ones."""
+    """Build the configured meta optimizer for meta-parameters like the given ones.
+
+    Raises:
+        ConfigError: there are none, or the optimizer refuses its settings.
+    """
+    if not jax.tree.leaves(params):
+        got = f"model.type: got {config.model.type}, which has no meta-parameters, with call: train"
+        raise ConfigError([f"{got}; expected call: evaluate"])
     optimizer, training = config.optimizer, config.training
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":

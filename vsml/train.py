@@ -15,7 +15,7 @@ from vsml import build, checkpoint
 from vsml.checkpoint import CheckpointStore
 from vsml.comm import Communicator, SerialCommunicator, launcher_size
 from vsml.config import Config
-from vsml.config_files import ConfigError, dump
+from vsml.config_files import dump
 from vsml.console import Progress
 from vsml.contenders import (
     compared_contenders,
@@ -158,13 +158,6 @@ class _Run:
         )
         self.chunks = chunks_of(groups, size)
         self.untrained = groups[0].learner.init_params(initial_key(config))
-        if not jax.tree.leaves(self.untrained):
-            raise ConfigError(
-                [
-                    f"model.type: got {config.model.type} with call: train, but it has no meta-parameters to "
-                    "find; expected call: evaluate"
-                ]
-            )
         compared_contenders(config, self.sources, comm)  # now, not after hours: are their files there?
         self.optimizer = build.meta_optimizer(config, self.untrained)
         key = jax.random.key(config.seed)
