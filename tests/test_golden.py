@@ -32,9 +32,10 @@ CASES = [
 ]
 
 # Where this library keeps what the recordings call <key>/w, <key>/b and so on.
+LINEAR = "lstm|output|slow|write_head|read_head|read_projection|forward_message|backward_message"
 NAMES = {
-    r"(lstm|output|slow|write_head|read_head|read_projection|forward_message|backward_message)/w": r"\1/kernel",
-    r"(lstm|output|slow|write_head|read_head|read_projection|forward_message|backward_message)/b": r"\1/bias",
+    rf"({LINEAR})/w": r"\1/kernel",
+    rf"({LINEAR})/b": r"\1/bias",
     r"(forward|backward)_norm/offset": r"\1_norm/bias",
     r"synapse/(.*)": r"\1",
     r"conv/(\d)/w": r"conv/layers/\1/kernel",
