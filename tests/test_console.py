@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from vsml.console import Progress, print_results
+from vsml.console import Progress, markdown_table, print_results
 
 
 class Clock:
@@ -73,3 +73,20 @@ def test_the_results_table_shows_what_there_is():
     assert "0.250" in text and "0.812" in text
     assert text.count(" - ") == 2
     assert max(map(len, text.splitlines())) <= Console(file=stream).width
+
+
+def test_the_markdown_table_has_intervals_and_keeps_data_sets_together():
+    def row(learner, dataset, **more):
+        intervals = {"accuracy_at_10": None, "accuracy_last": 0.0125}
+        values = {"accuracy_at_10": 0.25, "accuracy_last": 0.8}
+        return {"learner": learner, "dataset": dataset, "interval_95": intervals, "tried": {}} | values | more
+
+    tried = {"sgd.optimizer": "adam", "sgd.learning_rate": 0.1}
+    rows = [row("a", "mnist"), row("a", "digits"), row("b", "mnist", tried=tried)]
+    head, _, *lines = markdown_table(rows).splitlines()[:5]
+    assert head == "| data set | learner | at 10 | at 100 | at 1,000 | last | settings tried |"
+    assert lines == [
+        "| mnist | a | 0.250 | - | - | 0.800 ± 0.013 |  |",
+        "| mnist | b | 0.250 | - | - | 0.800 ± 0.013 | optimizer adam, learning_rate 0.1 |",
+        "| digits | a | 0.250 | - | - | 0.800 ± 0.013 |  |",
+    ]

@@ -149,7 +149,7 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return evaluation results as a Markdown table, by data set.
+    """Return evaluation results as a Markdown table, by data set in order of first appearance.
 
     Args:
         rows: as in `results_table`, with `interval_95` and `tried` besides.
@@ -158,7 +158,9 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
         "| data set | learner | " + " | ".join(_COLUMNS.values()) + " | settings tried |",
         "|---|---|" + "---|" * (len(_COLUMNS) + 1),
     ]
-    for row in sorted(rows, key=lambda row: str(row["dataset"])):
+    rows = list(rows)
+    order = list(dict.fromkeys(row["dataset"] for row in rows))
+    for row in sorted(rows, key=lambda row: order.index(row["dataset"])):
         cells = [_with_interval(row.get(name), row["interval_95"].get(name)) for name in _COLUMNS]
         tried = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in row["tried"].items())
         lines.append(" | ".join((f"| {row['dataset']}", str(row["learner"]), *cells, tried)) + " |")
