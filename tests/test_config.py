@@ -26,7 +26,6 @@ from vsml.config_types import deep_merge
 from vsml.learners.vsml import VsmlConfig
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
 def load(*overrides, files=(), **options):
@@ -50,38 +49,7 @@ def write(tmp_path):
     return write_file
 
 
-# The files of the repository.
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_loads_over_the_default_and_says_command_hardware_and_result(path):
-    assert isinstance(load_config([path]), Config)
-    heading = path.read_text(encoding="utf-8").split("\n\n")[0]
-    for word in ("python launch.py", "# Time and hardware: ", "# Result: "):
-        assert word in heading, word
-
-
-def test_the_named_configs_exist():
-    names = {path.stem for path in CONFIGS}
-    assert names >= {"default", "quickstart", "rand_proj", "backprop", "deep"}
-    assert names >= {"backward_pass", "evaluation", "pad", "test"}
-
-
-def test_default_yaml_repeats_the_schema_and_adds_nothing():
-    assert load_config() == Config()
-
-
-def test_overlays_combine_and_the_last_one_wins():
-    files = [
-        REPOSITORY / "configs" / f"{name}.yaml" for name in ("rand_proj", "backprop", "deep", "backward_pass")
-    ]
-    config = load_config(files, ["training.population_size=64"])
-    assert config.optimizer.type == "gradient"
-    assert config.optimizer.learning_rate == 1e-3
-    assert config.training.population_size == 64
-    assert config.model.vsml.synapse.layer_norm and config.model.vsml.backward_pass
-    assert [layer.out_size for layer in config.model.vsml.layers] == [32, None]
-    assert len(training_specs(config)) == 2
+# The reference page.
 
 
 def test_the_reference_page_is_up_to_date_and_has_every_setting():
@@ -481,12 +449,6 @@ def test_few_shot_has_no_inner_batch():
 
 
 # Writing.
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_survives_a_round_trip_through_yaml(path, write):
-    config = load_config([path])
-    assert load_config([write(dump(config))], default=None) == config
 
 
 def test_a_rich_configuration_survives_a_round_trip_through_yaml(write):

@@ -1,19 +1,18 @@
 """The fast local form: made once, renewed when its files change, never a way around the checks."""
 
 import dataclasses
-import io
 import os
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from data_files import mat, noise
 
 from vsml.tasks import DataError, load
 from vsml.tasks.converted import conversion_of
 from vsml.tasks.files import find
 from vsml.tasks.registry import REGISTRY
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+IMAGES = noise(4, 32, 32, 3)
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +37,7 @@ def svhn(monkeypatch, tmp_path):
 
 
 def write(path, labels):
-    packed = io.BytesIO()
-    savemat(packed, {"X": IMAGES.transpose(1, 2, 3, 0), "y": np.array(labels, np.uint8)[:, None]})
-    path.write_bytes(packed.getvalue())
+    path.write_bytes(mat(X=IMAGES.transpose(1, 2, 3, 0), y=np.array(labels, np.uint8)[:, None]))
 
 
 def read(path, verify=True):

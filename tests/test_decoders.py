@@ -3,23 +3,31 @@
 import dataclasses
 import gzip
 import hashlib
-import io
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.io import savemat
+from data_files import (
+    cifar,
+    cifar_files,
+    drawing,
+    emnist_files,
+    idx,
+    ink,
+    mat,
+    noise,
+    write,
+    write_cifar,
+    write_emnist,
+    write_omniglot,
+    zipped,
+)
 
 from vsml.tasks import DataError, MissingDataError, load
 from vsml.tasks.decoders import Examples, content_checksum
 from vsml.tasks.registry import REGISTRY
 from vsml.tasks.sources import shapes_of
-
-DRAWS = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
@@ -37,57 +45,15 @@ def read(name, subset, root, verify=True):
     return load(name, subset, root, verify=verify, download=False)
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def zipped(contents):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
-def tarred(contents):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in contents.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return packed.getvalue()
-
-
 # EMNIST
 
 
-def idx(array):
-    header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-LETTERS = DRAWS.integers(0, 256, (5, 28, 28))
-
-
-def emnist_files(split, labels, half="test", images=LETTERS):
-    """Return the idx files of half a split, by their published names; images are upright."""
-    contents = {"images-idx3": idx(images.swapaxes(1, 2)), "labels-idx1": idx(np.array(labels))}
-    return {f"emnist-{split}-{half}-{kind}-ubyte": content for kind, content in contents.items()}
-
-
-def write_emnist(root, files, form="plain"):
-    packed = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
-    if form == "zip":
-        packed = {"gzip.zip": zipped({f"gzip/{name}": content for name, content in packed.items()})}
-    for name, content in (files if form == "plain" else packed).items():
-        write(root / "EMNIST/raw" / name, content)
+LETTERS = noise(5, 28, 28)
 
 
 @pytest.mark.parametrize("form", ["plain", "gz", "zip"])
 def test_emnist_is_read_upright_from_each_form_that_users_have(root, form):
-    write_emnist(root, emnist_files("balanced", [0, 46, 3, 3, 9]), form)
+    write_emnist(root, emnist_files("balanced", "test", LETTERS, [0, 46, 3, 3, 9]), form)
     data = read("emnist_balanced", "test", root, verify=form != "zip")
     np.testing.assert_array_equal(data.images[..., 0], LETTERS)
     assert data.labels.tolist() == [0, 46, 3, 3, 9]
@@ -111,23 +77,23 @@ def test_emnist_is_read_upright_from_each_form_that_users_have(root, form):
     ],
 )
 def test_each_split_of_emnist_has_its_classes_from_0(root, name, split, stored, labels):
-    write_emnist(root, emnist_files(split, stored, "train", LETTERS[:2]))
+    write_emnist(root, emnist_files(split, "train", LETTERS[:2], stored))
     data = read(name, "train", root)
     assert data.labels.tolist() == labels
     assert (data.name, data.num_classes) == (name, labels[1] + 1)
-    write_emnist(root, emnist_files(split, [stored[0], stored[1] + 1], "train", LETTERS[:2]))
+    write_emnist(root, emnist_files(split, "train", LETTERS[:2], [stored[0], stored[1] + 1]))
     with pytest.raises(DataError, match=rf"got labels 0\.\.{labels[1] + 1}, expected 0\.\.{labels[1]}"):
         read(name, "train", root)
 
 
 def test_letters_of_emnist_have_no_label_0(root):
-    write_emnist(root, emnist_files("letters", [0, 1, 2, 3, 4]))
+    write_emnist(root, emnist_files("letters", "test", LETTERS, [0, 1, 2, 3, 4]))
     with pytest.raises(DataError, match=r"got labels -1\.\.3"):
         read("emnist_letters", "test", root)
 
 
 def test_an_archive_must_be_the_published_one_and_hold_what_is_asked_for(root):
-    files = emnist_files("digits", [1, 2, 3, 4, 5])
+    files = emnist_files("digits", "test", LETTERS, [1, 2, 3, 4, 5])
     write_emnist(root, files, "zip")
     with pytest.raises(
         DataError, match=r"gzip\.zip: wrong checksum, got md5 .*58c8d27c78d21e728a6bc7b3cc06412e"
@@ -142,7 +108,7 @@ def test_an_archive_must_be_the_published_one_and_hold_what_is_asked_for(root):
 
 def test_truncated_and_strange_archives_are_clear_errors(root):
     archive = root / "EMNIST/raw/gzip.zip"
-    write_emnist(root, emnist_files("mnist", [1, 2, 3, 4, 5]), "zip")
+    write_emnist(root, emnist_files("mnist", "test", LETTERS, [1, 2, 3, 4, 5]), "zip")
     for content in (archive.read_bytes()[:-30], b"<html>", b""):
         archive.write_bytes(content)
         with pytest.raises(DataError, match=r"gzip\.zip: truncated or damaged, or not a \.zip archive"):
@@ -157,37 +123,12 @@ def test_truncated_and_strange_archives_are_clear_errors(root):
 
 # CIFAR-10
 
-COLOURS = DRAWS.integers(0, 256, (10, 32, 32, 3), np.uint8)
-
-
-def cifar(images, labels):
-    """Return records of the label and the image, channel by channel."""
-    return b"".join(
-        bytes([label]) + image.transpose(2, 0, 1).tobytes()
-        for image, label in zip(images, labels, strict=True)
-    )
-
-
-def cifar_files():
-    """Return five train batches of two images and a test batch of one."""
-    batches = {
-        f"data_batch_{n + 1}.bin": cifar(COLOURS[2 * n : 2 * n + 2], [2 * n, 2 * n + 1]) for n in range(5)
-    }
-    return batches | {"test_batch.bin": cifar(COLOURS[7:8], [7])}
-
-
-def write_cifar(root, files, form):
-    files = {f"cifar-10-batches-bin/{name}": content for name, content in files.items()}
-    if form == "tar":
-        order = sorted(files, reverse=True)  # batches are in the order of their numbers all the same
-        files = {"cifar-10-binary.tar.gz": tarred({name: files[name] for name in order})}
-    for name, content in files.items():
-        write(root / name, content)
+COLOURS = noise(10, 32, 32, 3)
 
 
 @pytest.mark.parametrize("form", ["loose", "tar"])
 def test_cifar_batches_are_read_in_order_as_height_width_channel(root, form):
-    write_cifar(root, cifar_files(), form)
+    write_cifar(root, cifar_files(COLOURS, test=7), form)
     data = read("cifar10", "train", root, verify=form == "loose")
     np.testing.assert_array_equal(data.images, COLOURS)
     assert data.labels.tolist() == list(range(10))
@@ -197,7 +138,7 @@ def test_cifar_batches_are_read_in_order_as_height_width_channel(root, form):
 
 
 def test_each_half_of_cifar_works_without_the_other(root):
-    files = cifar_files()
+    files = cifar_files(COLOURS, test=7)
     write_cifar(root, {"test_batch.bin": files["test_batch.bin"]}, "loose")
     assert read("cifar10", "test", root).labels.tolist() == [7]
     with pytest.raises(MissingDataError) as error:
@@ -225,7 +166,7 @@ def test_a_cifar_batch_of_another_kind_is_a_clear_error(root, content, message):
 
 
 def test_a_cifar_archive_must_be_the_published_one_and_whole(root):
-    files = cifar_files()
+    files = cifar_files(COLOURS, test=7)
     write_cifar(root, files, "tar")
     with pytest.raises(DataError, match=r"tar\.gz: wrong checksum, got sha256 .* expected c4a38c50a1bc5f3a"):
         read("cifar10", "test", root)
@@ -243,10 +184,9 @@ def test_a_cifar_archive_must_be_the_published_one_and_whole(root):
 
 
 def write_svhn(root, **arrays):
-    packed = io.BytesIO()
-    savemat(packed, arrays, do_compression=True)
-    write(root / "test_32x32.mat", packed.getvalue())
-    return packed.getvalue()
+    content = mat(**arrays)
+    write(root / "test_32x32.mat", content)
+    return content
 
 
 def test_svhn_has_its_images_first_and_calls_zero_0(root):
@@ -308,16 +248,6 @@ def test_a_broken_mat_file_is_a_clear_error(root):
 # Omniglot
 
 
-def drawing(seed, size=(105, 105)):
-    packed = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).random(size) < 0.9).save(packed, "PNG")
-    return packed.getvalue()
-
-
-def ink(seed):
-    return (np.random.default_rng(seed).random((105, 105)) < 0.9) * 255
-
-
 # Not in the order of their classes: archives are not.
 DRAWINGS = {
     "Beta/character01/0003_02.png": drawing(5),
@@ -326,16 +256,6 @@ DRAWINGS = {
     "Alpha/character01/0001_01.png": drawing(0),
     "Beta/character01/0003_01.png": drawing(4),
 }
-
-
-def write_omniglot(root, drawings, form, half="images_evaluation"):
-    """Write drawings, and beside them what some archives have besides."""
-    files = {f"{half}/{name}": content for name, content in drawings.items()}
-    files |= {f"__MACOSX/{half}/._x/y/z.png": b"no image", f"{half}/readme.txt": b"text"}
-    if form == "zip":
-        files = {f"{half}.zip": zipped(files)}
-    for name, content in files.items():
-        write(root / "omniglot-py" / name, content)
 
 
 @pytest.mark.parametrize("form", ["zip", "folder"])

@@ -20,3 +20,13 @@ def test_few_shot_episodes_are_told_with_their_classes_and_steps():
         "  digits+7way1shot+8steps: digits, 7-way 1-shot episodes, subset test, 8 steps",
         "  mnist-few_shot: mnist, subset test",
     ]
+
+
+def test_learners_to_compare_are_told_with_how_many_settings_are_tried():
+    tuned = "{name: SGD, model: {type: sgd}, tune: {sgd.num_layers: [1, 2], sgd.learning_rate: [0.1, 1]}}"
+    learners = f"evaluation.learners=[{{name: VSML, restore: some/run}}, {tuned}]"
+    told = describe(load_config(overrides=["call=evaluate", learners]), ranks=1).splitlines()
+    assert told[-2:] == [
+        "  learner VSML from some/run",
+        "  learner SGD, the best of 4 settings on 8 episodes",
+    ]

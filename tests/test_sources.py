@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import idx
 
 from vsml.tasks import DataError, MissingDataError, available, load
 from vsml.tasks.decoders import decode_idx
@@ -25,11 +26,6 @@ def cache(monkeypatch, tmp_path):
     folder = tmp_path / "converted"
     monkeypatch.setenv("VSML_CACHE_DIR", str(folder))
     return folder
-
-
-def idx(array):
-    header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return header + array.astype(np.uint8).tobytes()
 
 
 def md5(content):

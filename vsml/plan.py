@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
 from vsml.build import learner_maker, meta_optimizer
-from vsml.config import Config, TaskSpec, evaluation_specs, training_specs
+from vsml.config import Config, TaskSpec, evaluation_specs, model_choices, training_specs
 from vsml.learners import Learner
 from vsml.meta.objective import params_shapes, state_bytes
 from vsml.tasks import transforms
@@ -62,7 +62,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     groups: dict[tuple[tuple[int, ...], int], list[TaskSpec]] = {}
     for unit in range(training.population_size):
         spec = specs[unit % len(specs)]
-        groups.setdefault(_shapes(spec), []).append(spec)
+        groups.setdefault(task_shapes(spec, "train"), []).append(spec)
     lines = [
         f"train: {training.iterations} meta steps of {training.population_size} "
         + ("antithetic pairs" if evolves else "episodes")
@@ -98,6 +98,11 @@ def _evaluation_plan(config: Config) -> list[str]:
         optional = ", if it is there" if spec.optional else ""
         steps = f", {spec.episode_length} steps" if spec.episode_length != settings.episode_length else ""
         lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{steps}{optional}")
+    for learner in settings.learners:
+        choices = len(model_choices(config.model, learner))
+        tried = f", the best of {choices} settings on {settings.tune_count} episodes" if choices > 1 else ""
+        origin = f" from {learner.restore}" if learner.restore else ""
+        lines.append(f"  learner {learner.name}{origin}{tried}")
     return lines
 
 
@@ -129,9 +134,17 @@ def _flops(jaxpr: Any) -> float:
     return total
 
 
-def _shapes(spec: TaskSpec) -> tuple[tuple[int, ...], int]:
-    """Return the input shape and the number of classes of a task, without its data where possible."""
-    image_shape, num_classes = shapes_of(spec.dataset, "train")
+def task_shapes(spec: TaskSpec, subset: str) -> tuple[tuple[int, ...], int]:
+    """Return the input shape and the number of classes that a task's learner is built for.
+
+    Args:
+        spec: the kind of task; of data sets only a user's npz is read.
+        subset: "train" or "test", whose examples are drawn.
+
+    Raises:
+        ValueError: the data set is unknown, or inputs are larger than what they are to be padded to.
+    """
+    image_shape, num_classes = shapes_of(spec.dataset, subset)
     shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
     classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
     if spec.few_shot is not None:

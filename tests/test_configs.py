@@ -1,0 +1,381 @@
+"""Every file in configs/: its heading, that it loads and builds, and that it runs on small data.
+
+The heading of a file has the commands to use it with; these commands are what is tested.
+"""
+
+import functools
+import itertools
+import json
+import math
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import requests
+from data_files import noise, write, write_data_root, write_mnist
+from safetensors.numpy import load_file
+
+import launch
+from vsml.build import learner_maker
+from vsml.checkpoint import export_params
+from vsml.config import Config, evaluation_specs, model_choices, training_specs
+from vsml.config_array import load_array, load_array_configs
+from vsml.config_files import dump, load_config
+from vsml.learners import Vsml
+from vsml.meta.evolution import Evolution
+from vsml.meta.objective import params_shapes
+from vsml.plan import describe, task_shapes
+from vsml.tracking import read_metrics
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
+
+
+def heading(path):
+    """Return the lines of the comment that a file begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+
+
+def commands(path):
+    """Return the arguments of launch.py in the commands of a heading.
+
+    Commands are indented by three spaces, and what follows one after three more is said of it. An indented
+    line without launch.py has further settings for the command before it.
+    """
+    found = []
+    for line in heading(path):
+        if indented := re.match(r"#   (\S.*?)(   |$)", line):
+            start, launched, arguments = indented[1].partition("python launch.py")
+            words = shlex.split(arguments if launched else start)
+            found.append(words if launched else found[-1] + words)
+    return found
+
+
+def name(path):
+    return path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{name(path)}-{number}")
+    for path in CONFIGS + ARRAYS
+    for number, words in enumerate(commands(path))
+]
+
+
+def configs_of(words):
+    """Return the configurations of a command: of an array, those of all entries."""
+    options = launch.parse(words)
+    if not options.array:
+        return (launch.read_config(options),)
+    if options.array_index is not None:
+        launch.read_config(options)  # refuses an index that the array does not have
+    entries = load_array(options.array, options.subset)
+    return load_array_configs(entries, options.config_files, options.config, tags=options.tags)
+
+
+@pytest.fixture(autouse=True)
+def beside_launch(monkeypatch):
+    """Work where the commands are meant to be typed."""
+    monkeypatch.chdir(ROOT)
+
+
+# Headings.
+
+
+@pytest.mark.parametrize("path", CONFIGS + ARRAYS, ids=name)
+def test_every_file_says_command_hardware_and_result(path):
+    text = "\n".join(heading(path))
+    for words in ("python launch.py", "# Time and hardware: ", "# Result: "):
+        assert words in text, words
+    assert any(str(path.relative_to(ROOT)) in words for words in commands(path)) or path.stem == "default"
+
+
+def test_the_named_configs_exist():
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"default", "quickstart", "test", "rand_proj", "backprop", "deep", "backward_pass", "pad"}
+    assert names >= {"metarnn", "hebbian", "fwmemory", "fwp", "sgd", "sgd_omniglot", "omniglot", "conv"}
+    assert names >= {"cifar10", "invariances", "no_fashion_mnist", "pretrained", "evaluation", "compare"}
+    assert {path.stem for path in ARRAYS} >= {"datasets", "sgd", "conv", "eval_invariances"}
+
+
+def test_default_yaml_repeats_the_schema_and_adds_nothing():
+    assert load_config() == Config()
+
+
+def test_overlays_combine_and_the_last_one_wins():
+    files = [f"configs/{name}.yaml" for name in ("rand_proj", "backprop", "deep", "backward_pass")]
+    config = load_config(files, ["training.population_size=64"])
+    assert config.optimizer.type == "gradient"
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.training.population_size == 64
+    assert config.model.vsml.synapse.layer_norm and config.model.vsml.backward_pass
+    assert [layer.out_size for layer in config.model.vsml.layers] == [32, None]
+    assert len(training_specs(config)) == 2
+
+
+# Loading and building.
+
+
+@functools.cache
+def build(model, shapes):
+    """Trace a learner through its first step, and return the shapes of its meta-parameters."""
+    learner = learner_maker(model)(*shapes)
+    params = params_shapes(learner)
+    state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), 1), params)
+    x = jax.ShapeDtypeStruct((1, *learner.input_shape), jnp.float32)
+    _, logits = jax.eval_shape(learner.step, params, state, x, jax.ShapeDtypeStruct((1,), jnp.int32))
+    assert logits.shape == (1, learner.num_classes)
+    return params
+
+
+def check(config, tmp_path):
+    """Check that a configuration survives being written, and that all learners that it needs can be built."""
+    text = dump(config)
+    write(tmp_path / "config.yaml", text.encode())
+    assert load_config([tmp_path / "config.yaml"], default=None) == config
+    evaluated = [spec.task for spec in evaluation_specs(config)]
+    own = [build(config.model, task_shapes(task, config.evaluation.subset)) for task in evaluated]
+    if config.call == "train":
+        own += [build(config.model, task_shapes(task, "train")) for task in training_specs(config)]
+        assert jax.tree.leaves(own[0]), "nothing to find"
+    assert all(each == own[0] for each in own), "the learner cannot be taken from one task to another"
+    for entry in config.evaluation.learners:
+        if entry.restore is None:
+            for _, model in model_choices(config.model, entry):
+                for task in evaluated:
+                    build(model, task_shapes(task.padded(entry.pad), config.evaluation.subset))
+    assert dump(config) == text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_every_config_loads_and_builds_over_the_default(path, tmp_path):
+    check(load_config([path]), tmp_path)
+
+
+@pytest.mark.parametrize("path", ARRAYS, ids=name)
+def test_every_entry_of_every_array_loads_and_builds_over_the_default(path, tmp_path):
+    for config in load_array_configs(load_array(path)):
+        check(config, tmp_path)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_commands_of_every_heading_load_build_and_have_a_plan(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(Evolution, "_check_memory", lambda *args: None)  # it compiles
+    configs = configs_of(words)
+    for config in configs:
+        check(config, tmp_path)
+    assert ("a meta step: " in describe(configs[-1], ranks=1)) == (configs[-1].call == "train")
+
+
+@pytest.mark.parametrize("learner", ["metarnn", "hebbian", "fwmemory", "fwp"])
+def test_the_heading_of_a_padded_baseline_has_the_matrix_of_data_sets(learner):
+    words = f"--config_files configs/{learner}.yaml configs/pad.yaml --tags {learner}".split()
+    assert ["--array", "configs/array/datasets.yaml", *words] in commands(ROOT / f"configs/{learner}.yaml")
+
+
+# Running, on a few small images.
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with data sets of a few images (`root`) and what a run leaves to start from (`run`)."""
+    folder = tmp_path_factory.mktemp("configs")
+    write_data_root(folder / "root")
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    for name in ("learner.safetensors", "checkpoints/best.safetensors"):
+        export_params(folder / "run" / name, params, {"config": Config().model_dump(mode="json")})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """Let XLA optimise little: runs this short do hardly anything but compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # no other test shall run this code
+
+
+@pytest.fixture
+def small(data, monkeypatch):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(data / "converted"))
+    return [f"data.root={data / 'root'}", "data.verify=false", "tracking.wandb.mode=disabled"]
+
+
+def with_settings(words, settings):
+    """Put settings into a command, before its own: of two --config only the last would count."""
+    place = words.index("--config") + 1 if "--config" in words else len(words)
+    return [*words[:place], *(["--config"] if place == len(words) else []), *settings, *words[place:]]
+
+
+def shrunk(config):
+    """Return settings that make a run as short as it can be with every task of its mixture in it."""
+    few_shot = config.data.few_shot
+    length = 3 if few_shot is None else few_shot.support + 1
+    learners = [
+        entry.model_dump(mode="json") | {"tune": {path: values[:1] for path, values in entry.tune.items()}}
+        for entry in config.evaluation.learners
+    ]
+    return [
+        "training.iterations=1",
+        f"training.population_size={len(training_specs(config))}",
+        f"training.episode_length={length}",
+        f"evaluation.episode_length={length}",
+        "evaluation.count=1",
+        "evaluation.tune_count=1",
+        f"evaluation.learners={json.dumps(learners)}",
+    ]
+
+
+# Of arrays which entries are run; all of a paper's matrix differ in nothing but names of data sets.
+ENTRIES = {"array/conv": (1, 3, 5), "array/datasets": (6,), "array/eval_invariances": (2,), "array/sgd": (4,)}
+
+# What is run at the sizes that it says. All other images become 8x8, unless their task says another size.
+OWN_SIZES = ("pad", "cifar10", "omniglot", "sgd_omniglot", "invariances")
+
+# What is made smaller besides.
+SMALLER = {
+    # Each set of classes, each size, projections on and off, in 4 of their 24 combinations.
+    "invariances": [
+        "data.preprocess.resize={split: [[14, 14], [28, 28], [32, 32]]}",
+        "data.preprocess.rand_proj={split: [false, true]}",
+        "training.population_size=4",
+    ],
+    "compare": ["evaluation.datasets=[mnist, {dataset: kmnist, optional: true}]"],
+    "sgd": ["evaluation.datasets=[mnist]"],
+}
+
+RUNS = [
+    pytest.param(path, number, entry, id=f"{name(path)}-{number}" + (f"-{entry}" if entry else ""))
+    for path in CONFIGS + ARRAYS
+    for number in range(2 if name(path) == "array/datasets" else 1)
+    for entry in (ENTRIES.get(name(path), (1,)) if path in ARRAYS else (None,))
+]
+
+
+def on_small_data(path, number, entry, data, small):
+    """Return a command of a heading, made small, with files where it says FILE and RUN."""
+    places = {"FILE": data / "run" / "learner.safetensors", "RUN": data / "run"}
+    words = [
+        re.sub(r"\b(FILE|RUN)\b", lambda found: str(places[found[0]]), word)
+        for word in commands(path)[number]
+        if word != "--dry_run"
+    ]
+    if entry is not None:
+        words += ["--array_index", str(entry)]
+    settings = [*small, *shrunk(launch.read_config(launch.parse(words)))]
+    if name(path) not in OWN_SIZES:
+        settings.append("data.preprocess.resize=[8, 8]")
+    if "datasets:" not in path.read_text(encoding="utf-8"):  # those of a file that is run itself
+        settings.append("evaluation.datasets=[mnist]")
+    return with_settings(words, [*settings, *SMALLER.get(name(path), ())])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "number", "entry"), RUNS)
+def test_every_file_does_a_meta_step_and_an_evaluation(path, number, entry, data, small, hasty, tmp_path):
+    words = on_small_data(path, number, entry, data, small)
+    run = tmp_path / "run"
+    assert launch.main([*words, "--run_dir", str(run)]) == 0
+
+    config = launch.read_config(launch.parse(words))
+    learners = {compared.name for compared in config.evaluation.learners}
+    if config.call == "train":
+        learners.add("evolved")
+        params = load_file(run / "learner.safetensors")
+        assert params and all(np.isfinite(array).all() for array in params.values())
+        (line,) = read_metrics(run / "metrics.jsonl")
+        assert math.isfinite(line["meta_loss"]) and line["nonfinite"] == 0
+    elif config.checkpoint.restore:
+        learners.add("restored")
+    if config.evaluation.untrained:
+        learners.add("untrained")
+    rows = json.loads((run / "evaluation.json").read_text())
+    datasets = [spec.name for spec in evaluation_specs(config)]
+    assert {(row["learner"], row["dataset"]) for row in rows} == set(itertools.product(learners, datasets))
+    assert all(math.isfinite(row["loss"]) and 0 <= row["accuracy"] <= 1 for row in rows)
+
+
+# What a user is told of data that cannot be used.
+
+
+def refusal(folder, dataset, verify=False):
+    """Return what launch.py says as it ends with exit code 1."""
+    words = ["--config_files", "configs/test.yaml", "--run_dir", str(folder / "run"), "--config"]
+    settings = [f"training.dataset={dataset}", f"data.root={folder}", f"data.verify={json.dumps(verify)}"]
+    with pytest.raises(SystemExit) as ended:
+        launch.main([*words, *settings])
+    assert str(ended.value).startswith("error: "), "a text goes to stderr, and the exit code is 1"
+    return str(ended.value)
+
+
+def test_kmnist_without_train_images_is_told_with_file_address_and_folder(tmp_path, monkeypatch):
+    def unreachable(*args, **options):
+        raise requests.ConnectionError("the network is unreachable")
+
+    monkeypatch.setattr(requests, "get", unreachable)
+    write_mnist(tmp_path, "KMNIST", "train", noise(4, 28, 28), np.arange(4))
+    path = tmp_path / "KMNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    path.unlink()
+    address = f"http://codh.rois.ac.jp/kmnist/dataset/kmnist/{path.name}"
+    said = refusal(tmp_path, "kmnist", verify=True)
+    assert f"{path} is missing and the download failed. Get {path.name} from {address} into the" in said
+    assert f"folder {path.parent}, or set data.root or VSML_DATA_DIR" in said
+    assert f"{address}: the network is unreachable" in said
+    assert not list(path.parent.glob("*.part"))
+
+
+def truncated(folder):
+    write_mnist(folder, "MNIST", "train", noise(4, 28, 28), np.arange(4))
+    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    write(path, path.read_bytes()[:-9])
+    return "mnist"
+
+
+def with_an_eleventh_class(folder):
+    write_mnist(folder, "MNIST", "train", noise(4, 28, 28), np.array([0, 1, 9, 10]))
+    return "mnist"
+
+
+def text_named_npz(folder):
+    write(folder / "own.npz", b"x_train,y_train\n")
+    return folder / "own.npz"
+
+
+def images_of_two_sizes(folder):
+    x = np.array([noise(4, 4), noise(3, 4)], dtype=object)
+    np.savez(folder / "own.npz", x_train=x, y_train=np.arange(2))
+    return folder / "own.npz"
+
+
+def halves_of_two_sizes(folder):
+    y = np.arange(2)
+    np.savez(folder / "own.npz", x_train=noise(2, 4, 4), y_train=y, x_test=noise(2, 3, 4), y_test=y)
+    return folder / "own.npz"
+
+
+@pytest.mark.parametrize(
+    ("broken", "verify", "message"),
+    [
+        (truncated, False, r"train-images-idx3-ubyte\.gz: truncated or not a \.gz file"),
+        (truncated, True, r"train-images-idx3-ubyte\.gz: wrong checksum, got md5 .* set data\.verify: false"),
+        (with_an_eleventh_class, False, r"train-labels-idx1-ubyte\.gz.*got labels 0\.\.10, expected 0\.\.9"),
+        (text_named_npz, True, r"own\.npz: not an npz file \(a zip archive of arrays"),
+        (images_of_two_sizes, True, r"own\.npz: an array could not be read .* images of different sizes"),
+        (
+            halves_of_two_sizes,
+            True,
+            r"own\.npz: got train and test images of uint8 \(4, 4, 1\) and uint8 \(3, 4, 1\)",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else getattr(value, "__name__", None),
+)
+def test_broken_data_end_with_one_message(broken, verify, message, tmp_path):
+    assert re.search(message, refusal(tmp_path, broken(tmp_path), verify))
