@@ -297,3 +297,11 @@ def test_bytes_that_another_rank_sent_load_like_the_file(tmp_path):
     assert_same_bits(checkpoint.from_bytes(data, "rank 0", tree)[0], tree)
     with pytest.raises(DamagedCheckpointError, match="rank 0"):
         checkpoint.from_bytes(data[:-1], "rank 0")
+
+
+def test_a_folder_with_the_exported_meta_parameters_alone_will_do(tmp_path):
+    params = {"a": np.ones(2, np.float32)}
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .* or learner\.safetensors"):
+        checkpoint.load_params(tmp_path)
+    checkpoint.export_params(tmp_path / checkpoint.EXPORT_NAME, params, {})
+    assert np.array_equal(checkpoint.load_params(tmp_path)[0]["a"], params["a"])

@@ -25,6 +25,8 @@ from vsml.types import Params
 
 FORMAT_VERSION = 1
 BEST_NAME = "best.safetensors"
+EXPORT_NAME = "learner.safetensors"
+"""The meta-parameters alone, written into a run's directory when it is complete."""
 
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
 _DTYPES = {
@@ -96,7 +98,7 @@ def load_params(
 
     Args:
         path: a file, a run directory or its `checkpoints` folder. In a directory the best checkpoint is
-            taken, and the latest where no best one has been kept yet.
+            taken, the latest where no best one has been kept yet, and learner.safetensors where there is none.
         template: meta-parameters to compare names, shapes and dtypes with.
 
     Returns:
@@ -121,9 +123,13 @@ def find_params(path: str | os.PathLike[str]) -> Path:
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     best = folder / BEST_NAME
+    exported = path / EXPORT_NAME
     found = best if best.exists() else CheckpointStore(folder, keep=1).newest()
+    if found is None and exported.exists():
+        return exported
     if found is None:
-        raise FileNotFoundError(f"no checkpoint in {folder}: expected {BEST_NAME} or step_*.safetensors")
+        expected = f"{BEST_NAME}, step_*.safetensors or {EXPORT_NAME}"
+        raise FileNotFoundError(f"no checkpoint in {folder}: expected {expected}")
     return found
 
 

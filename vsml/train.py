@@ -31,10 +31,6 @@ from vsml.signals import StopSignals
 from vsml.tracking import RunDirectory, WandbTracker
 from vsml.types import Array, Params
 
-EXPORT_NAME = "learner.safetensors"
-"""The meta-parameters alone, written when a run is complete."""
-
-
 def meta_train(
     optimizer: MetaOptimizer,
     params: Params,
@@ -279,7 +275,7 @@ class _Run:
         """Evaluate what was found beside what it started from, and export it."""
         params = self.optimizer.params(self.state)
         if self.run is not None:
-            checkpoint.export_params(self.run.path / EXPORT_NAME, params, self._metadata())
+            checkpoint.export_params(self.run.path / checkpoint.EXPORT_NAME, params, self._metadata())
         evaluations = self.last_evaluations
         if evaluations is None:
             evaluations = self._evaluate_own(params)
