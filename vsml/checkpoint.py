@@ -98,7 +98,7 @@ def load_params(
 
     Args:
         path: a file, a run directory or its `checkpoints` folder. In a directory the best checkpoint is
-            taken, the latest where no best one has been kept yet, and learner.safetensors where there is none.
+            taken, the latest where no best one has been kept yet, else learner.safetensors.
         template: meta-parameters to compare names, shapes and dtypes with.
 
     Returns:

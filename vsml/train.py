@@ -31,6 +31,7 @@ from vsml.signals import StopSignals
 from vsml.tracking import RunDirectory, WandbTracker
 from vsml.types import Array, Params
 
+
 def meta_train(
     optimizer: MetaOptimizer,
     params: Params,
