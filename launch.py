@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 if comm.rank == 0:
                     print(dump(config) + "\n" + describe(config, comm.size))
-            except ValueError as error:
+            except (ValueError, OSError, MemoryError) as error:
                 sys.exit(f"error: {error}")
             return 0
         try:

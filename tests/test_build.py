@@ -7,6 +7,7 @@ from vsml.config import Schedule
 from vsml.config_files import ConfigError, load_config
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
+from vsml.plan import describe
 
 DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
 DIGITS += ["evaluation.datasets=[digits]", "evaluation.episode_length=4", "evaluation.count=2"]
@@ -121,3 +122,14 @@ def test_what_has_no_meta_parameters_cannot_be_trained():
     config = load_config(overrides=["model.type=sgd"])
     with pytest.raises(ConfigError, match=r"model\.type: got sgd, .* expected call: evaluate"):
         build.meta_optimizer(config, {})
+
+
+def test_evaluation_on_shapes_that_ask_for_other_meta_parameters_is_refused_before_training():
+    small = "evaluation.datasets=[digits, {dataset: digits, name: small, preprocess: {resize: [6, 6]}}]"
+    shapes = [("digits", (8, 8, 1), 10), ("small", (6, 6, 1), 10)]
+    vsml, rnn = config_of(small), config_of(small, "model.type=meta_rnn")
+    build.check_evaluation(vsml, build.learner_maker(vsml.model)((8, 8, 1), 10), shapes)
+    with pytest.raises(ConfigError, match=r"1 mistake.*\n.* small: meta_rnn has other meta-parameters"):
+        build.check_evaluation(rnn, build.learner_maker(rnn.model)((8, 8, 1), 10), shapes)
+    with pytest.raises(ConfigError, match="pad both to one shape"):
+        describe(rnn, ranks=1)

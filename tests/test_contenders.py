@@ -101,6 +101,14 @@ def test_a_learner_may_be_padded_alone_and_still_meets_the_same_examples():
         ("{name: evolved}", "evaluation.learners.0.name: got 'evolved', expected a name of its own"),
         ("{name: a, model: {type: rnn}}", "evaluation.learners.0.model: got .* but type: Input should be"),
         ("{name: a, tune: {sgd.rate: [1]}}", "evaluation.learners.0.tune: got .* but sgd.rate: Extra inputs"),
+        ("{name: vsml}", "evaluation.learners.0.name: got 'vsml', expected a name of its own"),
+        ("{name: a|b}", r"evaluation.learners.0.name: got 'a\|b'"),
+        ("{name: a, tune: {sgd.num_layers: [1, 2]}}", "expected settings of the model's type, vsml"),
+        ("{name: a, model: {type: sgd}, tune: {sgd.num_layers: [2, 2]}}", "expected distinct values"),
+        (
+            "{name: a, model: {type: sgd, sgd: {x: 1}}, tune: {sgd.num_layers: [2]}}",
+            r"learners.0.model: .*sgd.x",
+        ),
         ("{name: a, tune: {sgd.num_layers: []}}", "expected at least 1 in the list"),
         ("{name: a, tune: {sgd.num_layers: [1, x]}}", "sgd.num_layers: "),
     ],
@@ -111,7 +119,9 @@ def test_mistakes_in_the_list_of_learners_are_found_before_anything_starts(learn
 
 
 def test_what_is_tried_can_be_written_as_json():
-    (contender,) = contenders("evaluation.learners=[{name: a, tune: {sgd.num_layers: [1, 2]}}]")
+    (contender,) = contenders(
+        "evaluation.learners=[{name: a, model: {type: sgd}, tune: {sgd.num_layers: [1, 2]}}]"
+    )
     assert json.loads(json.dumps([tried for tried, _ in contender.choices])) == [
         {"sgd.num_layers": 1},
         {"sgd.num_layers": 2},

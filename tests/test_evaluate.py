@@ -10,6 +10,7 @@ from vsml.config_files import load_config
 from vsml.contenders import compared_contenders
 from vsml.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
 from vsml.learners import Vsml
+from vsml.losses import right_answers
 from vsml.tasks import build_task, load
 from vsml.tracking import create_run
 
@@ -129,6 +130,13 @@ def test_a_comparison_writes_one_table_as_markdown_and_json_one_figure_and_the_t
     assert len(json.loads((run.path / "tuning.json").read_text())) == 4
     assert (run.path / "learning_curves.png").stat().st_size > 1000
     assert "tuned" in capsys.readouterr().out
+
+
+def test_what_is_not_finite_is_no_right_answer():
+    logits = jax.numpy.array([[2.0, 1.0], [jax.numpy.nan, jax.numpy.nan], [1.0, 2.0]])
+    assert right_answers(logits, jax.numpy.zeros(3, int)).tolist() == [True, False, False]
+    diverged = Evaluation("it", "digits", 0.1, np.zeros((1, 4)), np.array([[1, np.nan, np.inf, 1]]))
+    assert diverged.summary()["nonfinite"] == 2
 
 
 def test_a_learner_without_meta_parameters_goes_by_its_type():

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vsml.config_files import load_config
+from vsml.config_files import ConfigError, load_config
 from vsml.learners import LEARNERS, continue_episode, make_learner, run_episode
 from vsml.losses import cross_entropy, error_signal
 from vsml.types import Episode
@@ -218,6 +218,26 @@ def test_the_delta_rule_replaces_the_value_at_a_key():
     np.testing.assert_allclose(again.fast, state.fast, atol=1e-6)  # it is there already
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_on_images_only_normalised_keys_keep_fast_weights_finite(normalize):
+    settings = load_config(overrides=[f"model.fwp.normalize={normalize}"]).model.fwp
+    learner = make_learner("fwp", settings, (28, 28, 1), 10)
+    logits = run(learner, make_episode(200, shape=(28, 28, 1), num_classes=10))
+    assert bool(jnp.isfinite(logits).all()) == normalize
+
+
+def test_writes_of_a_batch_are_added_to_the_fast_weights_that_all_of_them_read():
+    learner, episode = make("fwp"), make_episode(1, batch_size=2)
+    params = learner.init_params(jax.random.key(1))
+    fast = jax.random.normal(jax.random.key(2), (6, CLASSES))
+    x, y = episode.x[0], episode.labels[0]
+    both, _ = learner.step(params, learner.with_fast(fast, 2), x, y)
+    alone = [
+        learner.step(params, learner.with_fast(fast), x[k : k + 1], y[k : k + 1])[0].fast for k in (0, 1)
+    ]
+    np.testing.assert_allclose(both.fast - fast, alone[0] + alone[1] - 2 * fast, atol=1e-5)
+
+
 def test_fast_weights_start_with_the_variance_of_their_size():
     learner = make_learner("fwp", load_config(overrides=["model.fwp.fast_size=64"]).model.fwp, (1,), 100)
     fast = learner.init_state({}, jax.random.key(0)).fast
@@ -233,7 +253,32 @@ def test_the_memory_stays_within_its_norm_and_is_shared_by_the_batch():
     assert 0.5 < jnp.linalg.norm(state.memory) <= 1 + 1e-6
 
 
+def test_what_a_batch_writes_into_the_memory_is_averaged():
+    learner, episode = make("fw_memory"), make_episode(1, batch_size=2)
+    params = learner.init_params(jax.random.key(1))
+    start = learner.init_state(params, jax.random.key(2))  # an empty memory: norms stay below 1
+    x, y = episode.x[0], episode.labels[0]
+    both, _ = learner.step(params, learner.init_state(params, jax.random.key(2), 2), x, y)
+    alone = [learner.step(params, start, x[k : k + 1], y[k : k + 1])[0].memory for k in (0, 1)]
+    np.testing.assert_allclose(both.memory, (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
 # Gradient descent.
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("{optimizer: adm}", r"model\.sgd\.optimizer: got 'adm', expected one of adabelief"),
+        ("{optimizer_options: {momentu: 1}}", "expected what optax takes: .*momentu"),
+        ("{optimizer: adam, optimizer_options: {b1: x}}", "expected numbers, true, false or null"),
+        ("{optimizer: adamw, optimizer_options: {mask: {a: 1}}}", "expected numbers, true, false or null"),
+        ("{optimizer: lion, optimizer_options: {b1: null}}", "expected what optax takes"),
+    ],
+)
+def test_what_optax_would_refuse_is_refused_in_the_configuration(settings, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config(overrides=[f"model.sgd={settings}"])
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "lion", "adafactor"])

@@ -30,6 +30,7 @@ from vsml.meta.objective import (
     MetaOptimizer,
     group_units,
     meta_adam,
+    params_shapes,
     replicate,
     segments_of,
     state_bytes,
@@ -184,6 +185,31 @@ def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_P
 def learner_maker(model: ModelSettings) -> Callable[[tuple[int, ...], int], Learner]:
     """Return what makes the configured learner for an input shape and a number of classes."""
     return lambda shape, num_classes: make_learner(model.type, model.settings, shape, num_classes)
+
+
+def check_evaluation(
+    config: Config, learner: Learner, shapes: Iterable[tuple[str, tuple[int, ...], int]]
+) -> None:
+    """Check that what is meta-trained can be evaluated.
+
+    Args:
+        config: the run.
+        learner: as it is meta-trained.
+        shapes: of what it is evaluated on: name, input_shape and number of classes.
+
+    Raises:
+        ConfigError: its meta-parameters depend on the shapes, and these differ.
+    """
+    make, trained = learner_maker(config.model), params_shapes(learner)
+    mistakes = [
+        f"evaluation.datasets: {name}: {config.model.type} has other meta-parameters for inputs {shape} with "
+        f"{classes} classes than for {learner.input_shape} with {learner.num_classes}, as in meta-training; "
+        "pad both to one shape (data.preprocess.pad, configs/pad.yaml)"
+        for name, shape, classes in shapes
+        if params_shapes(make(shape, classes)) != trained
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:

@@ -175,7 +175,7 @@ class EvaluationTask(Overrides):
 class ComparedLearner(Section):
     """A learner to evaluate beside the others, on the same episodes."""
 
-    name: Text = Field(description="name in tables and figures")
+    name: Annotated[str, Field(pattern=r"^[^|\n]+$")] = Field(description="name in tables and figures")
     restore: Text | None = Field(
         default=None,
         description="file of meta-parameters, or a run's folder, whose model settings are taken too; "
@@ -431,20 +431,33 @@ def _config_problems(config: Config) -> Iterator[Problem]:
 
 
 def _compared_problems(config: Config) -> Iterator[Problem]:
-    names = [learner.name for learner in config.evaluation.learners]
-    for index, learner in enumerate(config.evaluation.learners):
+    learners = config.evaluation.learners
+    reserved = (*RESERVED_NAMES, config.model.type)
+    involved = ("evaluation.learners", "model")
+    for index, learner in enumerate(learners):
         path = f"evaluation.learners.{index}"
-        if learner.name in (*names[:index], *RESERVED_NAMES):
-            expected = f"a name of its own, and none of {', '.join(RESERVED_NAMES)}"
-            yield Problem(f"{path}.name", learner.name, expected, ("evaluation.learners",))
+        if learner.name in reserved or learner.name in [other.name for other in learners[:index]]:
+            expected = f"a name of its own, and none of {', '.join(reserved)}"
+            yield Problem(f"{path}.name", learner.name, expected, involved)
+        for key, values in learner.tune.items():
+            if len({repr(value) for value in values}) < len(values):
+                yield Problem(f"{path}.tune", values, f"distinct values of {key}", involved)
         try:
-            model_choices(config.model, learner)
+            choices = model_choices(config.model, learner)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            key = "tune" if learner.tune else "model"
-            expected = f"settings of a model, but {where}: {first['msg']}"
-            yield Problem(f"{path}.{key}", dict(getattr(learner, key)), expected, ("evaluation", "model"))
+            for each in error.errors():
+                where = ".".join(map(str, each["loc"]))
+                expected = f"settings of a model, but {where}: {each['msg']}"
+                tuned = any(where == key or where.startswith(f"{key}.") for key in learner.tune)
+                key = "tune" if tuned else "model"
+                yield Problem(f"{path}.{key}", dict(getattr(learner, key)), expected, involved)
+            continue
+        types = {model.type for _, model in choices}
+        if learner.restore is None and (
+            idle := [key for key in learner.tune if key.partition(".")[0] not in {"type", *types}]
+        ):
+            expected = f"settings of the model's type, {' or '.join(sorted(types))}"
+            yield Problem(f"{path}.tune", idle[0], expected, involved)
 
 
 def _few_shot_problems(config: Config) -> Iterator[Problem]:

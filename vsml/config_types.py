@@ -95,6 +95,10 @@ Options = Annotated[
     WithJsonSchema({"type": "object"}),
 ]
 """A mapping with any keys, kept as pairs, so that a section that has one can be hashed."""
+LogitBound = Annotated[
+    Float,
+    Field(ge=0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"),
+]
 Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes part of folder names and metric names
 
 

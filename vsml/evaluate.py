@@ -26,7 +26,7 @@ from vsml.contenders import (
 )
 from vsml.files import atomic_write
 from vsml.learners import Learner, make_learner, run_episode
-from vsml.losses import cross_entropy
+from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
 from vsml.tasks import TaskDistribution
 from vsml.tracking import RunDirectory, jsonable
@@ -90,6 +90,7 @@ class Evaluation:
             "chance": self.chance,
             "tried": self.tried,
             "loss": float(self.loss.mean()),
+            "nonfinite": int((~np.isfinite(self.loss)).sum()),
             **{name: float(values.mean()) for name, values in recent.items()},
             "interval_95": widths,
         }
@@ -141,7 +142,7 @@ def _answers(
         params, task, key = shared
         episode, state_key = sample_unit((task,), 0, key, number)
         logits = run_episode(learner, params, state_key, episode)
-        correct = (logits.argmax(-1) == episode.labels).mean(-1)
+        correct = right_answers(logits, episode.labels).mean(-1)
         return correct, cross_entropy(logits, episode.labels).mean(-1), episode.weight.mean(-1)
 
     return map_units(answer, numbers, (params, task, key))

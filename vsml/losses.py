@@ -42,3 +42,16 @@ def error_signal(logits: Array, labels: Array) -> Array:
     """
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return (jax.nn.softmax(logits) - one_hot) / logits.shape[0]
+
+
+def right_answers(logits: Array, labels: Array) -> Array:
+    """Return whether the largest logit is that of the label; never where a logit is not finite.
+
+    Args:
+        logits: [..., C].
+        labels: int [...].
+
+    Returns:
+        bool [...].
+    """
+    return (logits.argmax(-1) == labels) & jnp.isfinite(logits).all(-1)

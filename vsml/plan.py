@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
-from vsml.build import learner_maker, meta_optimizer
+from vsml.build import check_evaluation, learner_maker, meta_optimizer
 from vsml.config import Config, TaskSpec, evaluation_specs, model_choices, training_specs
 from vsml.learners import Learner
 from vsml.meta.objective import params_shapes, state_bytes
@@ -81,7 +81,12 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
             f"state {state_bytes(learner, training.batch_size):,} bytes a member"
         )
         lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
-    meta_optimizer(config, learner.init_params(jax.random.key(0)))  # refuses what the run would refuse
+    # These refuse what the run would refuse.
+    meta_optimizer(config, learner.init_params(jax.random.key(0)))
+    evaluated = [
+        (spec.name, *task_shapes(spec.task, config.evaluation.subset)) for spec in evaluation_specs(config)
+    ]
+    check_evaluation(config, learner, evaluated)
     lines.append(
         f"a meta step: {examples:,} examples, {flops:.3g} FLOP; "
         f"the run: {examples * training.iterations:,} examples, {flops * training.iterations:.3g} FLOP"

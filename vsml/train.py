@@ -149,13 +149,16 @@ class _Run:
         groups = build.training_groups(config, build.load_training_data(config, comm))
         self.sources, self.left_out = build.load_evaluation_data(config, comm)
         self.tasks = build.evaluation_tasks(config, self.sources)
+        shapes = [(each.name, each.task.input_shape, each.task.num_classes) for each in self.tasks]
+        build.check_evaluation(config, groups[0].learner, shapes)
         size = int(comm.allgather(np.array(build.chunk_size(config, groups, comm.size))).min())
         self.config = config.model_copy(
             update={"training": config.training.model_copy(update={"chunk_size": size})}
         )
         self.chunks = chunks_of(groups, size)
         self.untrained = groups[0].learner.init_params(initial_key(config))
-        compared_contenders(config, self.sources, comm)  # now, not after hours: are their files there?
+        if not resume:
+            compared_contenders(config, self.sources, comm)  # now, not after hours: are their files there?
         self.optimizer = build.meta_optimizer(config, self.untrained)
         key = jax.random.key(config.seed)
         self.state = self.optimizer.init(jax.random.fold_in(key, 1), self.untrained)
@@ -280,18 +283,22 @@ class _Run:
         evaluations = self.last_evaluations
         if evaluations is None:
             evaluations = self._evaluate_own(params)
-        contenders = compared_contenders(self.config, self.sources, self.comm) if self.tasks else []
         if self.config.evaluation.untrained and self.tasks:
-            contenders.append(untrained_contender(self.config, self.tasks))
-        trials: list[Evaluation] = []
-        if contenders:
+            untrained = untrained_contender(self.config, self.tasks)
+            evaluations = evaluations + evaluate_all(self.config, [untrained], self.comm)[0]
+        self._write(evaluations)  # before others are looked at, whose files may be gone by now
+        if self.config.evaluation.learners and self.tasks:
+            contenders = compared_contenders(self.config, self.sources, self.comm)
             compared, trials = evaluate_all(self.config, contenders, self.comm)
-            evaluations = evaluations + compared
+            self._write(evaluations + compared, trials)
         if self.run is not None and evaluations:
-            write_results(self.run, evaluations, trials, self.config.name)
             image = self.run.path / "learning_curves.png"
             self.tracker.log_image("learning_curves", image, self.done.step)
         self.tracker.finish()
+
+    def _write(self, evaluations: Sequence[Evaluation], trials: Sequence[Evaluation] = ()) -> None:
+        if self.run is not None and evaluations:
+            write_results(self.run, evaluations, trials, self.config.name)
 
     def _log(self, metrics: dict[str, float]) -> None:
         training = self.config.training

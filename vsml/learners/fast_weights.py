@@ -3,27 +3,30 @@
 import functools
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.config_types import Float, Positive, Section
+from vsml.config_types import Bool, LogitBound, Positive, Section
 from vsml.learners.base import Feedback, batch_elements
 from vsml.losses import bound_logits
 from vsml.modules import Functional, linear
 from vsml.types import Array, Params
+
+NORM_EPSILON = 1e-6
 
 
 class FastWeightsConfig(Section):
     """A fast weight programmer with the delta rule."""
 
     fast_size: Positive = Field(default=64, description="size of keys and queries")
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
+    normalize: Bool = Field(
+        default=False,
+        description="divide keys and queries by their norm, without which the delta rule diverges on images",
     )
+    logit_bound: LogitBound = 100.0
 
 
 class FastWeightsModule(nnx.Module):
@@ -59,6 +62,10 @@ class FastWeights:
 
     and answers q F with the new F. F starts truncated-normal with variance 1 / fast_size. Meta-parameters
     depend on input_shape and num_classes.
+
+    As in 2021 k and q are linear: where the squared norm of k is above 2 / sigmoid(beta), a write overshoots
+    more than it corrects, and F grows without bound. With `normalize` both are divided by their Euclidean
+    norm, and no write overshoots (Schlag et al. divide by the sum of the entries instead).
 
     Attributes:
         input_shape: shape of one input.
@@ -120,4 +127,11 @@ class FastWeights:
         size = self.config.fast_size
         ends = (size, size + self.num_classes, 2 * size + self.num_classes)
         key, value, query, beta = jnp.split(self._module.with_params(params).slow(inputs), ends, axis=-1)
+        if self.config.normalize:
+            key, query = _of_length_one(key), _of_length_one(query)
         return key, query, jax.nn.sigmoid(beta) * (value - key @ state.fast)
+
+
+def _of_length_one(vectors: Array) -> Array:
+    """Divide vectors [B, n] by their Euclidean norms."""
+    return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(-1, keepdims=True) + NORM_EPSILON)

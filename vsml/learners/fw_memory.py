@@ -2,14 +2,13 @@
 
 import functools
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.config_types import Bool, Float, Positive, Section
+from vsml.config_types import Bool, LogitBound, Positive, Section
 from vsml.learners.base import Feedback, batch_elements
 from vsml.losses import bound_logits
 from vsml.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
@@ -26,9 +25,7 @@ class FwMemoryConfig(Section):
     memory_size: Positive = Field(
         default=16, description="size m of a key and of a value; the memory is m x m^2"
     )
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
+    logit_bound: LogitBound = 100.0
     conv: Bool = Field(default=False, description="three convolutions of 8 channels before the LSTM")
 
 

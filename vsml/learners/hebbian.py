@@ -2,14 +2,14 @@
 
 import functools
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from vsml.config_types import Bool, Float, Section
+from vsml.config_types import Bool, LogitBound, Section
 from vsml.learners.base import Feedback
 from vsml.losses import bound_logits
 from vsml.modules import CONV_ACTIVATIONS, Features, Functional, kernel_init
@@ -24,9 +24,7 @@ class HebbianConfig(Section):
     """A layer with Hebbian fast weights."""
 
     rule: Literal["hebb", "oja"] = Field(default="hebb", description="how fast weights change")
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
+    logit_bound: LogitBound = 100.0
     conv: Bool = Field(default=False, description="three convolutions of 8 channels before the layer")
 
 

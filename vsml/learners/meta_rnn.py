@@ -2,13 +2,12 @@
 
 import functools
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.config_types import Bool, Float, Positive, Section
+from vsml.config_types import Bool, LogitBound, Positive, Section
 from vsml.learners.base import Feedback, batch_elements
 from vsml.losses import bound_logits
 from vsml.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
@@ -22,9 +21,7 @@ class MetaRnnConfig(Section):
 
     hidden_size: Positive = Field(default=128, description="size of the LSTM's hidden and of its cell state")
     micro_ticks: Positive = Field(default=2, description="ticks of the LSTM per input")
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
+    logit_bound: LogitBound = 100.0
     conv: Bool = Field(default=False, description="three convolutions of 64 channels before the LSTM")
 
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Self
 
@@ -13,7 +13,7 @@ import optax
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
-from vsml.config_types import Bool, Float, Options, Positive, Problem, Section, Text, refuse
+from vsml.config_types import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.losses import bound_logits, cross_entropy
 from vsml.modules import Features, Functional, linear
 from vsml.types import Array, Params
@@ -32,31 +32,35 @@ class SgdConfig(Section):
     optimizer_options: Options = Field(
         default=(), description="its other options by their optax names, such as {momentum: 0.9}"
     )
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
+    logit_bound: LogitBound = 100.0
     conv: Bool = Field(default=False, description="three convolutions of 8 channels first, trained too")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        try:
-            self.make_optimizer()
-        except (TypeError, ValueError) as error:
-            got = {"optimizer": self.optimizer, **dict(self.optimizer_options)}
-            refuse([Problem("optimizer_options", got, f"what optax takes: {error}", ("optimizer",))])
+        refuse(_sgd_problems(self))
         return self
 
     def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
-        """Return the optax optimizer.
-
-        Raises:
-            ValueError: optax has no optimizer of that name, or a value is out of its range.
-            TypeError: it has no such option.
-        """
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"got the optimizer {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+        """Return the optax optimizer."""
         optimizer = OPTIMIZERS[self.optimizer](self.learning_rate, **dict(self.optimizer_options))
         return optax.with_extra_args_support(optimizer)
+
+
+def _sgd_problems(sgd: SgdConfig) -> Iterator[Problem]:
+    options = dict(sgd.optimizer_options)
+    if sgd.optimizer not in OPTIMIZERS:
+        yield Problem("optimizer", sgd.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        return
+    if others := {k: v for k, v in options.items() if not isinstance(v, bool | int | float | None)}:
+        yield Problem("optimizer_options", others, "numbers, true, false or null")
+        return
+    weights = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+    try:  # the options are optax's, so is the judgement
+        optimizer = sgd.make_optimizer()
+        state = jax.eval_shape(optimizer.init, weights)
+        jax.eval_shape(optimizer.update, weights, state, weights)
+    except (TypeError, ValueError) as error:
+        yield Problem("optimizer_options", options, f"what optax takes: {error}", ("optimizer",))
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:

@@ -12,7 +12,7 @@ from flax import nnx, struct
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from vsml.config_types import Bool, Float, Int, Positive, Problem, Section, refuse
+from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
 from vsml.conv import Conv, ConvLayer
 from vsml.layers import DenseLayer, Kernel, Layer
 from vsml.losses import bound_logits, error_signal
@@ -86,9 +86,7 @@ class VsmlConfig(Section):
         default=(DenseConfig(),), min_length=1, description="layers, input side first"
     )
     micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
-    logit_bound: Annotated[Float, Field(ge=0)] = Field(
-        default=100.0, description="logits are squashed into (-bound, bound); 0 leaves them unbounded"
-    )
+    logit_bound: LogitBound = 100.0
     output_channel: Annotated[Int, Field(ge=0)] = Field(
         default=1,
         description="channel of the last forward message that is the logit, from 0; below message_size",

@@ -175,7 +175,8 @@ class Evolution:
             raise MemoryError(
                 f"optimizer.algorithm: {name} needs {needed / 2**30:.1f} GiB for {size} meta-parameters "
                 f"and {2 * self.population_size} members, and {available / 2**30:.1f} GiB are available; "
-                "take a smaller population, or an algorithm without a covariance matrix, such as Open_ES"
+                "take a smaller population, back-propagation (configs/backprop.yaml) or, if this one has a "
+                "covariance matrix, an algorithm without, such as Open_ES"
             )
 
     def init(self, key: Array, params: Params) -> EvolutionState:

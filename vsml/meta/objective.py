@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.learners import Learner, run_episode
-from vsml.losses import cross_entropy
+from vsml.losses import cross_entropy, right_answers
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode, EpisodeResult, Params
 
@@ -221,7 +221,7 @@ def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> Epis
     if loss_type == "last":
         weight = weight.at[:-1].set(0.0)
     weight = weight / weight.sum()
-    correct = logits.argmax(-1) == episode.labels
+    correct = right_answers(logits, episode.labels)
     return EpisodeResult(
         loss=(cross_entropy(logits, episode.labels) * weight).sum(), accuracy=(correct * weight).sum()
     )
