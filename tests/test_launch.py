@@ -214,10 +214,14 @@ def test_ranks_never_change_a_gradient_run(place):
         "optimizer.type=gradient",
         "optimizer.learning_rate=1e-3",
         "training.iterations=6",
+        "evaluation.tune_count=3",
+        "evaluation.learners=[{name: SGD, model: {type: sgd}, tune: {sgd.learning_rate: [0.01, 0.1]}}]",
     ]
     for ranks in (1, 2):
         tiny(place, f"gradient_{ranks}", *settings, ranks=ranks)
-    assert_same_run(place / "gradient_1", place / "gradient_2")
+    one, two = place / "gradient_1", place / "gradient_2"
+    assert_same_run(one, two)
+    assert (one / "tuning.json").read_bytes() == (two / "tuning.json").read_bytes()
 
 
 @pytest.mark.mpi
