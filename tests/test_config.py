@@ -295,6 +295,10 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "layers.0.type: got 'cone', expected 'dense' or 'conv' or 'conv1d' (from --config",
         ),
         (
+            "model.vsml.layers=[{out_channels: 2, stride: 2}, {}]",
+            "layers.0.type: got None, expected 'conv' or 'conv1d' for a layer with out_channels, stride (from",
+        ),
+        (
             "model.vsml.layers=[{type: conv1d, out_channels: 2, kernel_size: 4}, {}]",
             "layers.0.kernel_size: got 4, expected an odd number",
         ),

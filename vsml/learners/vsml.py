@@ -120,9 +120,14 @@ def _type_problems(values: Any) -> Iterator[Problem]:
     """Yield layers of no known type, of which nothing else can be judged."""
     layers = values.get("layers") if isinstance(values, Mapping) else None
     for index, layer in enumerate(layers if isinstance(layers, list | tuple) else ()):
-        if isinstance(layer, Mapping) and layer.get("type", "dense") not in LAYER_TYPES:
+        if not isinstance(layer, Mapping):
+            continue
+        if layer.get("type", "dense") not in LAYER_TYPES:
             expected = " or ".join(map(repr, LAYER_TYPES))
             yield Problem(f"layers.{index}.type", layer["type"], expected, ("layers",))
+        if "type" not in layer and (keys := sorted(layer.keys() & ConvConfig.model_fields.keys())):
+            expected = f"'conv' or 'conv1d' for a layer with {', '.join(keys)}"
+            yield Problem(f"layers.{index}.type", None, expected, ("layers",))
 
 
 def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
