@@ -296,7 +296,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
         ),
         (
             "model.vsml.layers=[{out_channels: 2, stride: 2}, {}]",
-            "layers.0.type: got None, expected 'conv' or 'conv1d' for a layer with out_channels, stride (from",
+            "layers.0.type: got None, expected 'conv' or 'conv1d' for a layer with out_channels, stride",
         ),
         (
             "model.vsml.layers=[{type: conv1d, out_channels: 2, kernel_size: 4}, {}]",
