@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vsml.kernels.tiled import CellWeights
+from vsml.modules import linear
 from vsml.types import Array
 
 GATE_OFFSET = 5.0
@@ -36,19 +37,14 @@ class Synapse(nnx.Module):
     def __init__(
         self, state_size: int, message_size: int, layer_norm: bool, init_scale: float, rngs: nnx.Rngs
     ):
-        def linear(fan_in: int, fan_out: int) -> nnx.Linear:
-            # Standard normal cut at +-2, times init_scale / sqrt(fan-in), variance not corrected for the cut.
-            init = jax.nn.initializers.truncated_normal(init_scale * fan_in**-0.5)
-            return nnx.Linear(fan_in, fan_out, kernel_init=init, rngs=rngs)
-
         def norm() -> nnx.LayerNorm | None:
             if not layer_norm:
                 return None
             return nnx.LayerNorm(message_size, epsilon=NORM_EPSILON, use_fast_variance=False, rngs=rngs)
 
-        self.lstm = linear(2 * message_size + state_size, 4 * state_size)
-        self.forward_message = linear(state_size, message_size)
-        self.backward_message = linear(state_size, message_size)
+        self.lstm = linear(2 * message_size + state_size, 4 * state_size, rngs, init_scale)
+        self.forward_message = linear(state_size, message_size, rngs, init_scale)
+        self.backward_message = linear(state_size, message_size, rngs, init_scale)
         self.forward_norm = norm()
         self.backward_norm = norm()
 

@@ -15,7 +15,9 @@ from pydantic_core import PydanticCustomError
 from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
 from vsml.conv import Conv, ConvLayer
 from vsml.layers import DenseLayer, Kernel, Layer
+from vsml.learners.base import batch_elements
 from vsml.losses import bound_logits, error_signal
+from vsml.modules import Functional
 from vsml.network import Network, NetworkState
 from vsml.types import Array, Params
 
@@ -290,12 +292,12 @@ class Vsml:
         return tuple(layers)
 
     @functools.cached_property
-    def _graphdef(self) -> nnx.GraphDef:
-        return nnx.split(nnx.eval_shape(lambda: self.network.init_synapses(nnx.Rngs(0))))[0]
+    def _synapses(self) -> Functional[nnx.List]:
+        return Functional(self.network.init_synapses)
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
-        return nnx.to_pure_dict(nnx.split(self.network.init_synapses(nnx.Rngs(key)))[1])
+        return self._synapses.init(key)
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
@@ -308,7 +310,7 @@ class Vsml:
 
     def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
-        synapses = nnx.merge(self._graphdef, params)
+        synapses = self._synapses.with_params(params)
         network, forward, logits = self._answer(synapses, self._merge_batch(state.network), state.feedback, x)
         feedback = error_signal(logits, y)[..., None]
         label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.feed_label
@@ -321,11 +323,9 @@ class Vsml:
 
     def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
         """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
-        synapses = nnx.merge(self._graphdef, params)
-        batch_size, count = len(state.feedback), len(x)
+        synapses = self._synapses.with_params(params)
         network = self._merge_batch(state.network)
-        element = jnp.arange(count) % batch_size
-        network, feedback = jax.tree.map(lambda a: a[element], (network, state.feedback))
+        network, feedback = batch_elements((network, state.feedback), len(x))
         return self._answer(synapses, network, feedback, x)[2]
 
     def _answer(
