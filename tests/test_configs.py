@@ -220,7 +220,11 @@ def shrunk(config):
     few_shot = config.data.few_shot
     length = 3 if few_shot is None else few_shot.support + 1
     learners = [
-        entry.model_dump(mode="json") | {"tune": {path: values[:1] for path, values in entry.tune.items()}}
+        entry.model_dump(mode="json")
+        | {"tune": {path: values[:1] for path, values in entry.tune.items()}}
+        | {
+            "model": {"type": config.model.type, **entry.model}
+        }  # the list is put into every entry of an array
         for entry in config.evaluation.learners
     ]
     return [
