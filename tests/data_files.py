@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.io import savemat
 
@@ -135,3 +138,13 @@ def write_data_root(root):
             for copy in (1, 2)
         }
         write_omniglot(root, drawings, "zip", half)
+
+
+def real_root(needed):
+    """Return the folder of real data sets, or skip where it lacks a file."""
+    root = os.environ.get("VSML_DATA_DIR")
+    if not root:
+        pytest.skip("VSML_DATA_DIR is not set")
+    if not (Path(root) / needed).is_file():
+        pytest.skip(f"VSML_DATA_DIR has no {needed}")
+    return root

@@ -3,8 +3,6 @@
 import dataclasses
 import gzip
 import hashlib
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from data_files import (
     ink,
     mat,
     noise,
+    real_root,
     write,
     write_cifar,
     write_emnist,
@@ -332,15 +331,6 @@ def test_an_omniglot_zip_without_drawings_or_with_too_many_characters_is_a_clear
 
 
 # Real files
-
-
-def real_root(needed):
-    root = os.environ.get("VSML_DATA_DIR")
-    if not root:
-        pytest.skip("VSML_DATA_DIR is not set")
-    if not (Path(root) / needed).is_file():
-        pytest.skip(f"VSML_DATA_DIR has no {needed}")
-    return root
 
 
 def test_the_real_test_batch_of_cifar_has_1000_images_of_each_class():

@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data_files import idx
+from data_files import idx, real_root
 
 from vsml.tasks import DataError, MissingDataError, available, load
 from vsml.tasks.decoders import decode_idx
@@ -316,15 +315,6 @@ REAL = [
     ("kmnist", "test", 10000, (28, 28, 1), "KMNIST/raw/t10k-images-idx3-ubyte.gz", 47.0620),
     ("usps", "test", 2007, (16, 16, 1), "USPS/usps.t.bz2", 0.2613 * 255),
 ]
-
-
-def real_root(needed):
-    root = os.environ.get("VSML_DATA_DIR")
-    if not root:
-        pytest.skip("VSML_DATA_DIR is not set")
-    if not (Path(root) / needed).is_file():
-        pytest.skip(f"VSML_DATA_DIR has no {needed}")
-    return root
 
 
 @pytest.mark.parametrize(("name", "subset", "n", "shape", "needed", "mean"), REAL)
