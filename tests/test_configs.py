@@ -18,10 +18,12 @@ import pytest
 import requests
 from data_files import noise, write, write_data_root, write_mnist
 from safetensors.numpy import load_file
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
 import launch
 from vsml.build import learner_maker
 from vsml.checkpoint import export_params
+from vsml.command_line import parse, read_config
 from vsml.config import Config, evaluation_specs, model_choices, training_specs
 from vsml.config_array import load_array, load_array_configs
 from vsml.config_files import dump, load_config
@@ -29,11 +31,12 @@ from vsml.learners import Vsml
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import params_shapes
 from vsml.plan import describe, task_shapes
-from vsml.tracking import read_metrics
+from vsml.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
+SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
 
 def heading(path):
@@ -383,3 +386,35 @@ def halves_of_two_sizes(folder):
 )
 def test_broken_data_end_with_one_message(broken, verify, message, tmp_path):
     assert re.search(message, refusal(tmp_path, broken(tmp_path), verify))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=name)
+def test_a_sweep_starts_runs_that_log_what_it_optimises(path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    sweep = load_sweep_config(str(path))
+    ends = {
+        key: each["values"] if "values" in each else [each["min"], each["max"]]
+        for key, each in sweep["parameters"].items()
+    }
+    for first_or_last in (0, -1):
+        chosen = {key: {"value": values[first_or_last]} for key, values in ends.items()}
+        parts = create_sweep_command_args({"args": chosen}) | {
+            "env": ["/usr/bin/env"],
+            "interpreter": ["python"],
+            "program": [sweep["program"]],
+        }
+        command = [
+            word
+            for part in sweep["command"]
+            for word in (parts[part[2:-1]] if part.startswith("${") else [part])
+        ]
+        assert command[:3] == ["/usr/bin/env", "python", "launch.py"]
+        config = read_config(parse(command[3:]))
+        settings = config.model_dump()
+        for key, value in chosen.items():
+            assert functools.reduce(lambda tree, part: tree[part], key.split("."), settings) == value["value"]
+        assert launch.main([*command[3:], "--dry_run"]) == 0
+        dataset = re.fullmatch(r"eval/(.*)/accuracy_last", sweep["metric"]["name"])[1]
+        assert dataset in [spec.name for spec in evaluation_specs(config)]
+        assert config.evaluation.frequency <= config.training.iterations

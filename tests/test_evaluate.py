@@ -11,8 +11,8 @@ from vsml.contenders import compared_contenders
 from vsml.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
 from vsml.learners import Vsml
 from vsml.losses import right_answers
+from vsml.runs import RunDirectory
 from vsml.tasks import build_task, load
-from vsml.tracking import create_run
 
 
 def evaluation_of(correct):
@@ -67,7 +67,7 @@ def test_ranks_share_the_episodes_and_get_the_same_result():
 
 
 def test_results_are_written_and_printed(tmp_path, capsys):
-    run = create_run("", directory=tmp_path / "run")
+    run = RunDirectory(tmp_path)
     write_results(run, [evaluation_of(np.ones((3, 20)))])
     (row,) = json.loads((run.path / "evaluation.json").read_text())
     assert row["learner"] == "evolved" and row["accuracy_last"] == 1 and row["chance"] == 0.1
@@ -120,7 +120,7 @@ def test_the_best_of_the_settings_to_tune_is_taken_after_trials_on_other_episode
 
 
 def test_a_comparison_writes_one_table_as_markdown_and_json_one_figure_and_the_trials(tmp_path, capsys):
-    run = create_run("", directory=tmp_path / "run")
+    run = RunDirectory(tmp_path)
     run_evaluation(comparison(TUNED), run, SerialCommunicator())
     (row,) = json.loads((run.path / "evaluation.json").read_text())
     tried = f"optimizer {row['tried']['sgd.optimizer']}, learning_rate {row['tried']['sgd.learning_rate']}"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from vsml.tracking import read_metrics
+from vsml.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = [sys.executable, str(ROOT / "launch.py")]
@@ -70,8 +70,9 @@ def tiny(place: Path, run_dir: str, *arguments: str, **options):
 
 @pytest.fixture(scope="module")
 def uninterrupted(place):
-    """The directory of a complete run of tiny.yaml."""
-    tiny(place, "uninterrupted")
+    """The directory of a complete run of tiny.yaml, with wandb offline."""
+    settings = ["--config", "name=first", "tracking.wandb={mode: offline, group: pair, tags: [quick]}"]
+    tiny(place, "uninterrupted", *settings)
     return place / "uninterrupted"
 
 
@@ -115,6 +116,35 @@ def test_a_run_leaves_everything_that_is_documented(uninterrupted):
 
 
 @pytest.mark.slow
+def test_wandb_offline_carries_all_that_is_shown_online(uninterrupted):
+    (file,) = uninterrupted.glob("wandb/offline-run-*/run-*.wandb")
+    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", file]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    records = [json.loads(line) for line in text.splitlines()]
+
+    def of(kind):
+        return [record[kind] for record in records if record["type"] == kind]
+
+    (run,) = of("run")
+    assert (run["display_name"], run["run_group"], run["job_type"]) == ("first", "pair", "train")
+    assert run["tags"] == ["quick"]
+    assert run["run_id"] == (uninterrupted / "wandb_id").read_text().strip()
+    assert run["config"]["update"]["training"]["iterations"] == 20
+    axes = {metric["name"]: metric.get("step_metric") for metric in of("metric")}
+    assert axes["meta_loss"] == axes["grad_norm"] == axes["eval/digits/accuracy"] == "step"
+    assert axes["curves/digits/evolved"] == "curves/examples"
+    lines = [line["item"] for line in of("history")]
+    logged = [line["meta_loss"] for line in lines if "meta_loss" in line]
+    assert logged == [line["meta_loss"] for line in untimed(uninterrupted)]
+    assert [line["curves/examples"] for line in lines if "curves/examples" in line] == list(range(1, 13))
+    kinds = {name: value for line in lines for name, value in line.items() if name.endswith("._type")}
+    assert kinds["params/0/lstm/kernel._type"] == "histogram"
+    assert kinds["evaluation._type"] == "table-file" and kinds["learning_curves._type"] == "image-file"
+    kept = {artifact["name"].partition("-")[0] for artifact in of("artifact")}
+    assert kept >= {"best", "learner"} and "checkpoint" not in kept
+
+
+@pytest.mark.slow
 def test_the_same_configuration_and_seed_give_the_same_run(place, uninterrupted):
     tiny(place, "again")
     assert_same_run(uninterrupted, place / "again")
@@ -151,6 +181,27 @@ def test_a_run_that_is_stopped_and_resumed_is_the_uninterrupted_one(place, unint
         assert "to go on: python launch.py --resume" in output
     launch(place, "--resume", run.name)
     assert_same_run(uninterrupted, run)
+
+
+@pytest.mark.slow
+def test_one_command_line_starts_a_run_goes_on_with_it_and_leaves_a_complete_one_alone(place, uninterrupted):
+    run = place / "continued"
+    arguments = [*LAUNCH, "--config_files", "tiny.yaml", "--run_dir", run.name, "--continue"]
+    process = subprocess.Popen(arguments, cwd=place, env=environment(place), stdout=subprocess.DEVNULL)
+    wait_for(run / "checkpoints" / "step_00000005.safetensors", process)
+    process.send_signal(signal.SIGSTOP)  # it is there, and does not come to its end meanwhile
+    second = launch(place, *arguments[2:], code=1)
+    assert f"in use by process {process.pid}" in second.stderr and "Traceback" not in second.stderr
+    process.kill()
+    process.wait()
+    assert not (run / "complete").exists(), "it was complete before it was killed"
+    other = launch(place, *arguments[2:], "--config", "training.iterations=30", code=1)
+    assert "training.iterations: got 30, expected 20" in other.stderr
+    launch(place, *arguments[2:])
+    assert_same_run(uninterrupted, run)
+    before = (run / "evaluation.json").stat().st_mtime_ns
+    assert "complete" in launch(place, *arguments[2:]).stdout
+    assert (run / "evaluation.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
@@ -231,13 +282,13 @@ def test_more_ranks_than_chunks_is_an_error_that_ends_all(place):
     assert "training.chunk_size" in done.stderr and "4 ranks" in done.stderr
 
 
-@pytest.mark.mpi
-def test_a_rank_that_is_killed_ends_the_others(place):
+def start_ranks(place: Path, run: Path) -> tuple[subprocess.Popen, list[int]]:
+    """Start two ranks that train for long, and return mpirun and the ranks' process numbers."""
     arguments = [
         "--config_files",
         "tiny.yaml",
         "--run_dir",
-        "killed",
+        run.name,
         "--config",
         "training.iterations=100000",
     ]
@@ -249,8 +300,29 @@ def test_a_rank_that_is_killed_ends_the_others(place):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_for(place / "killed" / "checkpoints" / "step_00000005.safetensors", process)
+    wait_for(run / "checkpoints" / "step_00000005.safetensors", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    process.communicate(timeout=60)
+    return process, [int(child) for child in children]
+
+
+@pytest.mark.mpi
+def test_a_rank_that_is_killed_ends_the_others_and_is_named(place):
+    process, ranks = start_ranks(place, place / "killed")
+    os.kill(ranks[1], signal.SIGKILL)
+    output = process.communicate(timeout=60)[0]
     assert process.returncode != 0
+    assert "rank 1" in output and "Killed" in output
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGUSR1, "mpirun"), (signal.SIGUSR1, "a rank"), (signal.SIGTERM, "a rank")]
+)
+def test_a_signal_to_ranks_saves_and_ends_them_in_good_order(place, number, to):
+    run = place / f"{number.name} to {to}"
+    process, ranks = start_ranks(place, run)
+    os.kill(process.pid if to == "mpirun" else ranks[1], number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    saved = max(run.glob("checkpoints/step_*.safetensors")).stem.removeprefix("step_")
+    assert f"stopped after step {int(saved)}" in output and "--resume" in output

@@ -14,13 +14,16 @@ ROOT = Path(__file__).parents[1]
 # it; it may import its own room and those below.
 ROOMS = [
     {"launch"},
+    {"vsml.submission"},
+    {"vsml.command_line"},
     {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures"},
-    {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan"},
+    {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan", "vsml.scaling"},
     {"vsml.contenders"},
     {"vsml.build"},
     {
         "vsml.comm",
         "vsml.checkpoint",
+        "vsml.runs",
         "vsml.tracking",
         "vsml.plots",
         "vsml.console",

@@ -233,7 +233,7 @@ class CheckpointStore:
         return None if path is None else load(path, template)
 
     def _write(self, path: Path, step: int, tree: Any, metadata: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder that is away is not to be replaced
         save(path, tree, {**metadata, "step": step})
 
 

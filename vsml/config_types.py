@@ -1,6 +1,6 @@
 """What the schema is built from: checked scalars, the base sections, splits, and problems between values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -53,6 +53,16 @@ def refuse(problems: Iterable[Problem]) -> None:
     found = tuple(problems)
     if found:
         raise SectionError(found)
+
+
+def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted path, the value here and the value there of all that differs in two nested dicts."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in dict.fromkeys([*one, *other]):
+            below = f"{path}.{key}" if path else key
+            yield from differences(one.get(key), other.get(key), below)
+    elif one != other:
+        yield path, one, other
 
 
 # Scalars. YAML has booleans, and a quoted number is a mistake; 4 and 4.0 are both the whole number 4.

@@ -1,6 +1,6 @@
 """Who is compared in an evaluation: what a run found, what it started from, baselines, files of others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from vsml.build import EvaluationTask, Source, evaluation_tasks
 from vsml.comm import Communicator
 from vsml.config import ComparedLearner, Config, ModelConfig, ModelSettings, model_choices
 from vsml.config_files import ConfigError
+from vsml.config_types import differences
 from vsml.learners import Learner, make_learner
+from vsml.tracking import fetch_from_wandb, is_wandb_path
 from vsml.types import Array, Params
 
 
@@ -99,14 +101,15 @@ class StoredParams:
 
     @classmethod
     def read(cls, path: str, comm: Communicator) -> "StoredParams":
-        """Read a file, or what a run's folder has to offer, which only rank 0 has to see.
+        """Read a file, or what a run's folder or wandb has to offer, which only rank 0 has to see.
 
         Raises:
             FileNotFoundError: there is none.
+            OSError: wandb cannot be asked.
             CheckpointError: it is damaged.
             ConfigError: its model settings are none that exist here.
         """
-        data = comm.bcast(checkpoint.find_params(path).read_bytes() if comm.rank == 0 else b"")
+        data = comm.bcast(_read(path) if comm.rank == 0 else b"")
         saved = checkpoint.params_from_bytes(data, path)[1].get("config", {}).get("model")
         try:
             model = None if saved is None else ModelConfig.model_validate(saved)
@@ -135,13 +138,17 @@ class StoredParams:
             {"type": each.type, each.type: each.settings.model_dump(mode="json")}
             for each in (self.model, model)
         )
-        differences = [
+        mistakes = [
             f"model.{key}: got {now!r}, expected {then!r} as in {self.path}"
-            for key, then, now in _differences(saved, configured)
+            for key, then, now in differences(saved, configured)
             if not key.endswith("init_scale")
         ]
-        if differences:
-            raise ConfigError(differences)
+        if mistakes:
+            raise ConfigError(mistakes)
+
+
+def _read(path: str) -> bytes:
+    return fetch_from_wandb(path) if is_wandb_path(path) else checkpoint.find_params(path).read_bytes()
 
 
 def restored_params(config: Config, comm: Communicator) -> StoredParams:
@@ -149,15 +156,6 @@ def restored_params(config: Config, comm: Communicator) -> StoredParams:
     stored = StoredParams.read(str(config.checkpoint.restore), comm)
     stored.check(config.model)
     return stored
-
-
-def _differences(saved: Any, configured: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(saved, dict) and isinstance(configured, dict):
-        for key in saved.keys() | configured.keys():
-            below = f"{path}.{key}" if path else key
-            yield from _differences(saved.get(key), configured.get(key), below)
-    elif saved != configured:
-        yield path, saved, configured
 
 
 def initial_key(config: Config) -> Array:

@@ -28,8 +28,9 @@ from vsml.files import atomic_write
 from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
+from vsml.runs import RunDirectory, jsonable
 from vsml.tasks import TaskDistribution
-from vsml.tracking import RunDirectory, jsonable
+from vsml.tracking import WandbTracker, start_tracking
 from vsml.types import Array, Params
 
 _TRIALS = 1
@@ -37,6 +38,10 @@ _TRIALS = 1
 
 MILESTONES = (10, 100, 1000)
 """After how many examples the accuracy is reported, besides at the end."""
+
+FIGURE = "learning_curves.png"
+
+_POINTS_IN_WANDB = 30
 
 RECENT_SHARE = 0.2
 """The accuracy after n examples is that on the last fifth of them."""
@@ -213,8 +218,30 @@ def write_results(
         plots.Curve(each.learner, each.dataset, each.correct, each.chance, each.support)
         for each in evaluations
     ]
-    plots.learning_curves(run.path / "learning_curves.png", curves, title=title)
+    plots.learning_curves(run.path / FIGURE, curves, title=title)
     print_results(rows)
+
+
+def track_results(run: RunDirectory, tracker: WandbTracker, evaluations: Sequence[Evaluation]) -> None:
+    """Copy what `write_results` wrote into wandb: table, figure, and curves over examples seen.
+
+    A point of a curve is the mean over episodes of `plots.trailing_accuracy`, at up to 30 places that are
+    evenly spaced on a logarithmic axis.
+    """
+    if not evaluations:
+        return
+    rows = [each.summary() for each in evaluations]
+    tracker.log_table("evaluation", [{k: v for k, v in row.items() if k != "interval_95"} for row in rows])
+    tracker.log_image("learning_curves", run.path / FIGURE)
+    points: dict[int, dict[str, float]] = {}
+    for each in evaluations:
+        accuracy = plots.trailing_accuracy(each.correct).mean(0)
+        for place in np.unique(np.geomspace(1, len(accuracy), _POINTS_IN_WANDB).round().astype(int)):
+            seen = int(each.support + place)
+            points.setdefault(seen, {"examples": seen})[f"{each.dataset}/{each.learner}"] = float(
+                accuracy[place - 1]
+            )
+    tracker.log_curves("curves", "examples", [points[seen] for seen in sorted(points)])
 
 
 def _as_json(rows: Sequence[dict[str, Any]]) -> str:
@@ -244,4 +271,8 @@ def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator)
         for reason in missing:
             print(f"left out: {reason}")
         write_results(run, evaluations, trials, config.name)
+        tracker = start_tracking(config, run)
+        track_results(run, tracker, evaluations)
+        tracker.finish()
+        run.complete.touch()
     return evaluations

@@ -1,181 +1,68 @@
-"""What a run leaves behind: its directory with config, environment and metrics, and its copy in wandb."""
+"""The copy of a run in wandb, which no run needs, and what was left there by others."""
 
-import datetime
-import json
-import math
 import os
-import platform
-import subprocess
-import sys
+import re
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from vsml.files import atomic_write, library_versions
+from vsml.config import Config
+from vsml.runs import RunDirectory
+from vsml.types import Params
 
 WandbMode = Literal["online", "offline", "disabled"]
 
 _WANDB_START_TIMEOUT_S = 30.0
 _WANDB_FINISH_TIMEOUT_S = 120.0
-_GIT_TIMEOUT_S = 10.0
+_API_TIMEOUT_S = 30
+
+ARTIFACTS = ("best", "checkpoint", "learner")
+"""Files of a run that wandb keeps, as artifacts `<kind>-<run id>`; the first that is there is restored."""
+
+_WANDB_PATH = re.compile(r"([\w.-]+)/([\w.-]+)/([\w.-]+)(:[\w.-]+)?")
 
 
-@dataclass(frozen=True)
-class RunDirectory:
-    """The files of one run, written by rank 0. Made by `create_run` or `open_run`.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """What the run ran on."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write environment.json, usually what `describe_environment` returns."""
-        atomic_write(self.environment, json.dumps(jsonable(environment), indent=2) + "\n")
-
-    def append_metrics(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl; it is in the file when this returns.
-
-        Args:
-            step: meta step, never lower than that of the line before.
-            values: numbers, 0-d arrays, texts or nestings of them; NaN and infinities are written as null.
-        """
-        line = json.dumps({"step": step, **jsonable(values)}, allow_nan=False)
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-    def truncate_metrics(self, step: int) -> None:
-        """Cut metrics.jsonl back to the lines up to and including a meta step, as a resumed run needs it.
-
-        The lines that stay keep their bytes; a half-written last line goes.
-
-        Args:
-            step: the step of the checkpoint that the run goes on from.
-        """
-        if self.metrics.exists():
-            kept = [line for line, values in _complete_lines(self.metrics) if values["step"] <= step]
-            atomic_write(self.metrics, "".join(kept))
-
-
-def create_run(
-    config: str,
-    *,
-    directory: str | os.PathLike[str] | None = None,
-    name: str = "run",
-    root: str | os.PathLike[str] = "runs",
-) -> RunDirectory:
-    """Make the directory of a new run and write its config.yaml, before anything else.
+def start_tracking(config: Config, run: RunDirectory | None) -> "WandbTracker":
+    """Return the tracker of a run; it goes on with the wandb run that the run's folder names.
 
     Args:
-        config: text of config.yaml.
-        directory: the folder to use; None means `root/<date_time>-<name>/`.
-        name: last part of the folder's name.
-        root: where the folder is made.
-
-    Raises:
-        ValueError: the directory holds a run already.
-        OSError: it cannot be made or written.
+        config: the run.
+        run: its folder on rank 0, which gets the file wandb_id; None on the other ranks, which track nothing.
     """
-    if directory is None:
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        run = RunDirectory(_make_unused(Path(root) / f"{stamp}-{name}"))
-    else:
-        run = RunDirectory(Path(directory))
-        if run.config.exists() or run.metrics.exists() or run.checkpoints.exists():
-            raise ValueError(f"run_dir: {directory} holds a run already; resume it, or name another folder")
-        run.path.mkdir(parents=True, exist_ok=True)
-    atomic_write(run.config, config)
-    return run
-
-
-def open_run(directory: str | os.PathLike[str]) -> RunDirectory:
-    """Return the directory of an existing run, to resume or to read.
-
-    Raises:
-        ValueError: there is no config.yaml in it.
-    """
-    run = RunDirectory(Path(directory))
-    if not run.config.exists():
-        raise ValueError(f"{directory}: expected the directory of a run, got one without config.yaml")
-    return run
-
-
-def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the objects of a metrics.jsonl in order; a half-written last line is left out.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ValueError: another line is not a JSON object.
-    """
-    return [values for _, values in _complete_lines(Path(path))]
-
-
-def describe_environment(world_size: int = 1) -> dict[str, Any]:
-    """Return what a run's numbers may depend on, ready for environment.json.
-
-    Args:
-        world_size: number of ranks.
-
-    Returns:
-        versions, python, platform, git {commit, dirty} of this library (None outside a git checkout), device
-        {platform, kind, count} of this rank, world_size, command_line.
-    """
-    devices = jax.local_devices()
-    return {
-        "versions": library_versions(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git": _git_state(Path(__file__).parent),
-        "device": {
-            "platform": devices[0].platform,
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-        },
-        "world_size": world_size,
-        "command_line": [sys.executable, *sys.argv],
-    }
+    wandb = config.tracking.wandb
+    if run is None:
+        return WandbTracker("", "disabled")
+    id_file = run.path / "wandb_id"
+    tracker = WandbTracker(
+        run.path,
+        wandb.mode,
+        config=config.model_dump(mode="json"),
+        run_id=id_file.read_text().strip() if id_file.exists() else None,
+        name=config.name,
+        job_type=wandb.job_type or config.call,
+        **wandb.model_dump(exclude={"mode", "job_type"}),
+    )
+    if tracker.run_id is not None:
+        id_file.write_text(tracker.run_id + "\n")
+    return tracker
 
 
 class WandbTracker:
-    """A copy of the metrics in wandb. It never prompts, and never stops a run.
+    """A copy of a run in wandb. It never prompts, and never stops a run.
 
     The first failure of wandb becomes a warning, and everything after it does nothing. Files go to
-    `directory/wandb`. On ranks other than 0, and with mode "disabled", wandb is not even imported.
+    `directory/wandb`. With mode "disabled" wandb is not even imported.
 
     Args:
         directory: folder of the run.
         mode: None means what the variable WANDB_MODE says, else "online" if there is an API key
             (WANDB_API_KEY or a login in the netrc file), else "offline". "online" without a key warns and is
             offline.
-        rank: number of this process.
         config: the resolved config.
         run_id: id of the wandb run to go on with, as `run_id` of the former tracker; None starts a new one.
         options: `project`, `entity`, `group`, `job_type`, `name` and `tags`, as wandb.init takes them.
@@ -186,15 +73,15 @@ class WandbTracker:
         directory: str | os.PathLike[str],
         mode: WandbMode | None = None,
         *,
-        rank: int = 0,
         config: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         **options: str | Sequence[str] | None,
     ) -> None:
         self._run: Any = None
+        self._defined: set[str] = set()
         wanted = os.environ.get("WANDB_MODE") if mode is None else mode
-        if rank == 0 and wanted != "disabled":
-            self._guarded(lambda: self._start(directory, wanted, config, run_id, options))
+        if wanted != "disabled":
+            self._guarded(lambda: self._start(directory, wanted, config, run_id, options), started=False)
 
     @property
     def run_id(self) -> str | None:
@@ -208,19 +95,91 @@ class WandbTracker:
             values: by name.
             step: meta step.
         """
-        if self._run is not None:
-            self._guarded(lambda: self._run.log({**values, "step": step}))
+        self._guarded(lambda: self._log({**values, "step": step}, "step"))
 
-    def log_image(self, name: str, path: str | os.PathLike[str], step: int) -> None:
-        """Log an image file.
+    def log_params(self, params: Params, step: int) -> None:
+        """Log a histogram of each array of the meta-parameters, as "params/<name>"."""
+
+        def log() -> None:
+            import wandb
+
+            leaves = jax.tree_util.tree_leaves_with_path(params)
+            histograms = {
+                f"params/{jax.tree_util.keystr(path, simple=True, separator='/')}": wandb.Histogram(
+                    np.asarray(leaf).ravel().tolist()
+                )
+                for path, leaf in leaves
+            }
+            self._log({**histograms, "step": step}, "step")
+
+        self._guarded(log)
+
+    def log_curves(self, name: str, axis: str, points: Sequence[Mapping[str, float]]) -> None:
+        """Log curves over an axis of their own, as charts "<name>/<curve>".
+
+        Args:
+            name: what the charts have in common.
+            axis: key of each point that is its place on the axis.
+            points: values by curve, in the order of the axis.
+        """
+
+        def log() -> None:
+            for point in points:
+                self._log({f"{name}/{key}": value for key, value in point.items()}, f"{name}/{axis}")
+
+        self._guarded(log)
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log rows as a table with the columns of the first; what is no number becomes text.
 
         Args:
             name: what it is called in wandb.
+            rows: values by column.
+        """
+
+        def log() -> None:
+            import wandb
+
+            columns: list[str | int] = list(rows[0])
+            cells = [[_cell(row.get(str(column))) for column in columns] for row in rows]
+            self._run.log({name: wandb.Table(columns=columns, data=cells)})
+
+        if rows:
+            self._guarded(log)
+
+    def log_image(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Log an image file under a name."""
+
+        def log() -> None:
+            import wandb
+
+            self._run.log({name: wandb.Image(str(path))})
+
+        self._guarded(log)
+
+    def log_file(self, path: str | os.PathLike[str], kind: str, step: int) -> None:
+        """Keep a version of a file as the artifact "<kind>-<run id>" of type "learning-algorithm".
+
+        Checkpoints are kept online only: offline they would fill the disk with copies of what is there.
+
+        Args:
             path: the file.
+            kind: one of ARTIFACTS.
             step: meta step.
         """
-        if self._run is not None:
-            self._guarded(lambda: self._log_image(name, path, step))
+
+        def log() -> None:
+            import wandb
+
+            if kind == "checkpoint" and self._run.offline:
+                return
+            artifact = wandb.Artifact(
+                f"{kind}-{self._run.id}", type="learning-algorithm", metadata={"step": step}
+            )
+            artifact.add_file(str(path), name=f"{kind}.safetensors")
+            self._run.log_artifact(artifact)
+
+        self._guarded(log)
 
     def finish(self, exit_code: int = 0) -> None:
         """Write out what is pending and end the wandb run.
@@ -228,9 +187,8 @@ class WandbTracker:
         Args:
             exit_code: anything but 0 marks the run as failed.
         """
-        if self._run is not None:
-            self._guarded(lambda: self._run.finish(exit_code=exit_code))
-            self._run = None
+        self._guarded(lambda: self._run.finish(exit_code=exit_code))
+        self._run = None
 
     def _start(
         self,
@@ -257,80 +215,74 @@ class WandbTracker:
             ),
             **options,
         )
-        # An axis of our own: wandb's built-in step must not go back, which it does when a run is resumed.
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
 
-    def _log_image(self, name: str, path: str | os.PathLike[str], step: int) -> None:
-        import wandb
+    def _log(self, values: Mapping[str, Any], axis: str) -> None:
+        """Log values on an axis of ours, as wandb's own step may not go back, which it does in a resumed run.
 
-        self._run.log({name: wandb.Image(str(path)), "step": step})
+        Each name is defined by itself: which of two patterns that match would win is not documented.
+        """
+        for name in values.keys() - self._defined:
+            self._run.define_metric(name, **({"hidden": True} if name == axis else {"step_metric": axis}))
+        self._defined |= values.keys()
+        self._run.log(dict(values))
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[[], None], started: bool = True) -> None:
+        if started and self._run is None:
+            return
         try:
             action()
         except Exception as error:  # wandb raises of all kinds, and metrics.jsonl is the truth anyway
             self._run = None
-            warnings.warn(f"wandb failed, going on without it: {error!r}", stacklevel=3)
+            warnings.warn(
+                f"wandb failed, going on without it ({error!r}); the run's folder has everything, and what "
+                "wandb got so far can be sent with `wandb sync`",
+                stacklevel=3,
+            )
 
 
-def _make_unused(path: Path) -> Path:
-    """Make the folder; where another run of the same second has it, one with a number added."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    candidate, number = path, 1
-    while True:
-        try:
-            candidate.mkdir()
-            return candidate
-        except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.name}-{number}")
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return lines with their line ends, and the objects in them."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    complete = []
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith("\n"):
-            break
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:80]!r}") from error
-        complete.append((line, values))
-    return complete
+def is_wandb_path(path: str) -> bool:
+    """Whether a path that is no file here may be one of wandb: entity/project/run, or an artifact's."""
+    local = Path(path)
+    here = local.exists() or local.suffix == ".safetensors" or Path(local.parts[0]).exists()
+    return not here and _WANDB_PATH.fullmatch(path) is not None
 
 
-def jsonable(value: Any) -> Any:
-    """Return the value as JSON has it: arrays as numbers or lists, NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return jsonable(np.asarray(value).tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def fetch_from_wandb(path: str) -> bytes:
+    """Return a checkpoint that wandb keeps.
 
+    Args:
+        path: `entity/project/run`, which stands for the run's best checkpoint, the newest where there is no
+            best one, else what it found; or an artifact, `entity/project/name:version`.
 
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return commit and dirtiness of the checkout that the folder belongs to, None where there is none."""
+    Raises:
+        OSError: wandb has none, or cannot be asked; the message says why.
+    """
+    import wandb
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_S
-        ).stdout.strip()
-
+    entity, project, name, version = _WANDB_PATH.fullmatch(path).groups()  # type: ignore[union-attr]
+    names = [f"{name}{version}"] if version else [f"{kind}-{name}:latest" for kind in ARTIFACTS]
     try:
-        # A library installed into a virtual environment inside some other checkout is not part of that one.
-        if not git("ls-files", "__init__.py"):
-            return None
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+        api = wandb.Api(timeout=_API_TIMEOUT_S)
+        found = next((each for each in names if api.artifact_exists(f"{entity}/{project}/{each}")), None)
+        if found is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                artifact = api.artifact(f"{entity}/{project}/{found}")
+                files = sorted(Path(artifact.download(root=folder)).glob("*.safetensors"))
+                if len(files) == 1:
+                    return files[0].read_bytes()
+    except Exception as error:  # wandb raises of all kinds
+        raise OSError(
+            f"{path}: there is no such file here, and wandb cannot be asked for it: {error}. It needs a "
+            "network and an API key (`wandb login`)"
+        ) from error
+    raise FileNotFoundError(
+        f"{path}: there is no such file here, and wandb has no artifact {' or '.join(names)} with one "
+        f".safetensors file in {entity}/{project}"
+    )
 
 
 def _choose_wandb_mode(wanted: str | None) -> WandbMode:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,11 +26,12 @@ from vsml.contenders import (
     restored_params,
     untrained_contender,
 )
-from vsml.evaluate import Evaluation, evaluate_all, write_results
+from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
 from vsml.files import atomic_write
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
+from vsml.runs import MetricsLog, RunDirectory
 from vsml.signals import StopSignals
-from vsml.tracking import RunDirectory, WandbTracker
+from vsml.tracking import start_tracking
 from vsml.types import Array, Params
 
 
@@ -110,6 +113,9 @@ def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Re
     return Results(loss=loss, accuracy=accuracy, gradient=gradient)
 
 
+_CHECKPOINT = "the checkpoint"
+
+
 @dataclass
 class _Progressed:
     """How far a run is; kept in its checkpoints beside the state of the outer loop."""
@@ -117,7 +123,6 @@ class _Progressed:
     step: int = 0
     wall_s: float = 0.0
     best_accuracy: float | None = None
-    wandb_id: str | None = None
 
 
 def run_training(config: Config, run: RunDirectory | None, comm: Communicator, resume: bool = False) -> bool:
@@ -172,18 +177,11 @@ class _Run:
         self.started = started - self.done.wall_s
         self.session_started = started
         if run is not None:
+            run.complete.unlink(missing_ok=True)
             atomic_write(run.config, dump(self.config))
-        wandb = config.tracking.wandb
-        self.tracker = WandbTracker(
-            run.path if run else "",
-            wandb.mode,
-            rank=comm.rank,
-            config=self.config.model_dump(mode="json"),
-            run_id=self.done.wandb_id,
-            name=config.name,
-            **wandb.model_dump(exclude={"mode"}),
-        )
-        self.done.wandb_id = self.tracker.run_id
+        self.metrics = MetricsLog(run.metrics) if run else None
+        self.failing: set[str] = set()
+        self.tracker = start_tracking(self.config, run)
 
     def train(self, stop: StopSignals) -> bool:
         """Run the meta steps that are left; return whether the run is complete."""
@@ -202,19 +200,20 @@ class _Run:
             rank=self.comm.rank,
             terminal=False if launcher_size() is not None else None,
         ) as progress:
+            self.progress = progress
             for reason in self.left_out:
                 progress.note(f"left out: {reason}")
             while self.done.step < iterations:
                 why = self._reason_to_stop(stop)
                 if self.comm.any(why is not None):
-                    self._save()
+                    self._save_or_rescue()
                     progress.note(f"stopped after step {self.done.step} ({why or 'as another rank did'})")
                     self.tracker.finish()
                     return False
                 self.last_evaluations = None
-                self._step(progress)
-        if self.done.step % self.config.checkpoint.frequency:
-            self._save()
+                self._step()
+            if self.done.step % self.config.checkpoint.frequency or self.failing:
+                self._save_or_rescue()
         self._finish()
         return True
 
@@ -226,7 +225,7 @@ class _Run:
             return f"training.time_limit_s of {limit:g} s"
         return None
 
-    def _step(self, progress: Progress) -> None:
+    def _step(self) -> None:
         """Take one meta step, and write what is due after it."""
         key = jax.random.fold_in(self.episode_key, self.done.step)
         self.state, metrics = meta_step(self.optimizer, self.state, self.chunks, key, self.comm)
@@ -239,31 +238,32 @@ class _Run:
                 f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "
                 "A smaller optimizer.learning_rate or optimizer.clip_gradnorm may help"
             )
-        progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
+        self.progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
         settings = self.config
         due = (
             metrics if step % settings.summary.frequency == 0 or step == settings.training.iterations else {}
         )
         frequency = settings.evaluation.frequency
         if frequency and step % frequency == 0 and self.tasks:
-            due = due | self._evaluate(params, progress)
+            due = due | self._evaluate(params)
         if due:
             self._log(due)
-        if step % settings.checkpoint.frequency == 0:
-            self._save()
+        if step % settings.checkpoint.frequency == 0 or _CHECKPOINT in self.failing:
+            self._attempt(_CHECKPOINT, self._save)
 
-    def _evaluate(self, params: Params, progress: Progress) -> dict[str, float]:
+    def _evaluate(self, params: Params) -> dict[str, float]:
         """Evaluate, keep the best, and return metrics."""
         evaluations = self._evaluate_own(params)
         self.last_evaluations = evaluations
         accuracy = float(np.mean([each.correct.mean() for each in evaluations]))
         summaries = [each.summary() for each in evaluations]
         shown = ", ".join(f"{each['dataset']} {each['accuracy_last']:.3f}" for each in summaries)
-        progress.note(f"step {self.done.step}: accuracy on the last examples: {shown}")
+        self.progress.note(f"step {self.done.step}: accuracy on the last examples: {shown}")
         if self.done.best_accuracy is None or accuracy > self.done.best_accuracy:
-            self.done.best_accuracy = accuracy
-            if self.store is not None:
-                self.store.save_best(self.done.step, {"params": params}, self._metadata())
+            before, self.done.best_accuracy = self.done.best_accuracy, accuracy
+            if not self._attempt("best.safetensors", lambda: self._save_best(params)):
+                self.done.best_accuracy = before
+        self.tracker.log_params(params, self.done.step)
         return {
             f"eval/{each['dataset']}/{name}": value
             for each in summaries
@@ -279,7 +279,9 @@ class _Run:
         """Evaluate what was found beside what it started from, and export it."""
         params = self.optimizer.params(self.state)
         if self.run is not None:
-            checkpoint.export_params(self.run.path / checkpoint.EXPORT_NAME, params, self._metadata())
+            exported = self.run.path / checkpoint.EXPORT_NAME
+            checkpoint.export_params(exported, params, self._metadata())
+            self.tracker.log_file(exported, "learner", self.done.step)
         evaluations = self.last_evaluations
         if evaluations is None:
             evaluations = self._evaluate_own(params)
@@ -291,9 +293,10 @@ class _Run:
             contenders = compared_contenders(self.config, self.sources, self.comm)
             compared, trials = evaluate_all(self.config, contenders, self.comm)
             self._write(evaluations + compared, trials)
-        if self.run is not None and evaluations:
-            image = self.run.path / "learning_curves.png"
-            self.tracker.log_image("learning_curves", image, self.done.step)
+            evaluations = evaluations + compared
+        if self.run is not None:
+            track_results(self.run, self.tracker, evaluations)
+            self.run.complete.touch()
         self.tracker.finish()
 
     def _write(self, evaluations: Sequence[Evaluation], trials: Sequence[Evaluation] = ()) -> None:
@@ -309,8 +312,9 @@ class _Run:
             "examples": self.done.step * per_step,
             **metrics,
         }
-        if self.run is not None:
-            self.run.append_metrics(self.done.step, line)
+        if self.metrics is not None:
+            self.metrics.append(self.done.step, line)
+            self._attempt("metrics.jsonl", self.metrics.flush)
         self.tracker.log(line, self.done.step)
 
     def _metadata(self) -> dict[str, Any]:
@@ -321,8 +325,54 @@ class _Run:
         return {"params": self.optimizer.params(self.state), "optimizer": self.state}
 
     def _save(self) -> None:
+        if self.store is not None and self.run is not None:
+            if not self.run.config.exists():  # the folder has been away, and another one is in its place
+                atomic_write(self.run.config, dump(self.config))
+            path = self.store.save(self.done.step, self._tree(), self._metadata())
+            self.tracker.log_file(path, "checkpoint", self.done.step)
+
+    def _save_best(self, params: Params) -> None:
         if self.store is not None:
-            self.store.save(self.done.step, self._tree(), self._metadata())
+            path = self.store.save_best(self.done.step, {"params": params}, self._metadata())
+            self.tracker.log_file(path, "best", self.done.step)
+
+    def _attempt(self, what: str, write: Callable[[], None]) -> bool:
+        """Write what the disk may refuse, say so once, and let training go on; return whether it worked."""
+        try:
+            write()
+        except OSError as error:
+            if what not in self.failing:
+                self.failing.add(what)
+                self.progress.note(
+                    f"cannot write {what}: {error}. Training goes on, and it will be tried again: make room, "
+                    "or bring the folder back. What was saved before is untouched"
+                )
+            return False
+        if what in self.failing:
+            self.failing.remove(what)
+            self.progress.note(f"step {self.done.step}: {what} is written again")
+        return True
+
+    def _save_or_rescue(self) -> None:
+        """Save before the end; where the run's folder refuses, into a new one among the temporary files.
+
+        Raises:
+            OSError: the run's folder refused; the message names the new one, which can be resumed.
+        """
+        if self.run is None or self.store is None:
+            return
+        try:
+            self._save()
+            if self.metrics is not None:
+                self.metrics.flush()
+        except OSError as error:
+            rescue = RunDirectory(Path(tempfile.mkdtemp(prefix=f"{self.run.path.name}-")))
+            atomic_write(rescue.config, dump(self.config))
+            CheckpointStore(rescue.checkpoints).save(self.done.step, self._tree(), self._metadata())
+            raise OSError(
+                f"cannot write to {self.run.path}: {error}\nThe state after meta step {self.done.step} is in "
+                f"{rescue.path}; to go on: python launch.py --resume {rescue.path}"
+            ) from error
 
     def _load(self) -> bool:
         """Go on from the newest undamaged checkpoint; return False, to start afresh, where there is none."""
