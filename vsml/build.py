@@ -10,7 +10,7 @@ import jax
 import optax
 import psutil
 
-from vsml.comm import Communicator, local_rank
+from vsml.comm import Communicator
 from vsml.config import (
     Config,
     EvaluationSpec,
@@ -22,6 +22,7 @@ from vsml.config import (
     training_specs,
 )
 from vsml.config_files import ConfigError
+from vsml.devices import local_rank
 from vsml.learners import Learner, make_learner
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation

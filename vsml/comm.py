@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -10,11 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# Open MPI and hydra (MPICH, Intel MPI) tell their children how many ranks there are; under srun with an MPI
-# plugin only PMIX_RANK says that it is one. A plain sbatch script has SLURM_NTASKS as well, yet runs once:
-# that is serial.
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+from vsml.devices import launcher_size
 
 
 class Communicator(Protocol):
@@ -147,21 +142,6 @@ class MpiCommunicator:
         return [array.reshape(-1).view(np.uint8), self._mpi.BYTE]
 
 
-def launcher_size(environ: Mapping[str, str] | None = None) -> int | None:
-    """Return how many ranks the MPI launcher of this process started; None when there is no launcher.
-
-    Args:
-        environ: environment variables, by default those of this process.
-    """
-    environ = os.environ if environ is None else environ
-    for name in _SIZE_VARIABLES:
-        if name in environ:
-            return int(environ[name])
-    if "PMIX_RANK" in environ:
-        return int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    return None
-
-
 def connect(environ: Mapping[str, str] | None = None) -> Communicator:
     """Join the other ranks, if a launcher started any; inside plain sbatch without mpirun this is serial.
 
@@ -182,24 +162,6 @@ def connect(environ: Mapping[str, str] | None = None) -> Communicator:
             "library that mpi4py loads are of different MPI installations; use the mpirun beside this python"
         )
     return comm
-
-
-def local_rank(environ: Mapping[str, str] | None = None) -> int:
-    """Return the number of this process among those on the same machine, 0 without a launcher.
-
-    Args:
-        environ: environment variables, by default those of this process.
-
-    Raises:
-        RuntimeError: the launcher says nothing about local ranks.
-    """
-    environ = os.environ if environ is None else environ
-    for name in _LOCAL_RANK_VARIABLES:
-        if name in environ:
-            return int(environ[name])
-    if launcher_size(environ) is None:
-        return 0
-    raise RuntimeError(f"under an MPI launcher, but none of {', '.join(_LOCAL_RANK_VARIABLES)} is set")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import optax
 
 from vsml import build, checkpoint
 from vsml.checkpoint import CheckpointStore
-from vsml.comm import Communicator, SerialCommunicator, launcher_size
+from vsml.comm import Communicator, SerialCommunicator
 from vsml.config import Config
 from vsml.config_files import dump
 from vsml.console import Progress
@@ -27,6 +27,7 @@ from vsml.contenders import (
     untrained_contender,
 )
 from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
+from vsml.devices import launcher_size
 from vsml.files import atomic_write
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
 from vsml.runs import MetricsLog, RunDirectory
