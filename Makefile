@@ -8,10 +8,12 @@ ARGS ?=
 in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
 # Most of a test's time is XLA compiling on one core: two files at a time.
 pytest := $(in_venv) pytest -n 2 --dist loadfile
+# What starts ranks, jobs or servers.
+clusters := mpi or slurm or ssh
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-slow test-mpi check lint types format bench docs lock clean
+.PHONY: help install quickstart test test-slow test-mpi test-slurm test-ssh check lint types format bench docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -25,17 +27,24 @@ quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and
 	python launch.py --config_files configs/quickstart.yaml configs/quickstart_long.yaml --run_dir "$$run-long" \
 	    --config checkpoint.restore="$$run/learner.safetensors"
 
-test: .venv/.installed  ## the tests, less whole runs and those that start ranks (10 minutes on 2 cores)
-	$(pytest) -m "not slow and not mpi" $(ARGS)
+test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs or servers (10 minutes on 2 cores)
+	$(pytest) -m "not slow and not ($(clusters))" $(ARGS)
 
 test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
-	$(pytest) -m "slow and not mpi" $(ARGS)
+	$(pytest) -m "slow and not ($(clusters))" $(ARGS)
 
 test-mpi: .venv/.installed  ## runs of several ranks under mpirun
 	$(pytest) -m mpi $(ARGS)
 
-check: lint types  ## what continuous integration runs: lint, types and all tests
-	$(pytest) $(ARGS)
+test-slurm: .venv/.installed  ## jobs on a private Slurm of one node (installs Debian's packages when root)
+	$(pytest) -m slurm $(ARGS)
+
+test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's packages when root)
+	$(pytest) -m ssh $(ARGS)
+
+check: lint types  ## what continuous integration runs: lint, types and all tests, those of clusters last
+	$(pytest) -m "not ($(clusters))" $(ARGS)
+	$(pytest) -m "$(clusters)" $(ARGS)
 
 lint: .venv/.installed  ## formatting and style (ruff)
 	$(in_venv) ruff format --check .

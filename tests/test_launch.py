@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
-
-from vsml.runs import read_metrics
+from comparing import assert_same_run, untimed
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = [sys.executable, str(ROOT / "launch.py")]
@@ -74,20 +72,6 @@ def uninterrupted(place):
     settings = ["--config", "name=first", "tracking.wandb={mode: offline, group: pair, tags: [quick]}"]
     tiny(place, "uninterrupted", *settings)
     return place / "uninterrupted"
-
-
-def untimed(run: Path) -> list[dict]:
-    return [
-        {key: value for key, value in line.items() if key != "wall_s"}
-        for line in read_metrics(run / "metrics.jsonl")
-    ]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert untimed(one) == untimed(other)
-    first, second = load_file(one / "learner.safetensors"), load_file(other / "learner.safetensors")
-    assert first.keys() == second.keys()
-    assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.slow

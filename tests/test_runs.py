@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml import runs
 from vsml.runs import (
     MetricsLog,
     RunDirectory,
     RunLockedError,
     describe_environment,
+    git_state,
     new_run,
     open_run,
     read_metrics,
@@ -201,16 +201,16 @@ def test_the_git_state_is_that_of_the_library_and_no_other_checkout(tmp_path):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    assert runs._git_state(package) is None
+    root = tmp_path / "root"
+    (root / "vsml").mkdir(parents=True)
+    (root / "vsml" / "__init__.py").write_text("")
+    assert git_state(root) is None
     git("init")
     git("commit", "--allow-empty", "-m", "before the package")
-    assert runs._git_state(package) is None
+    assert git_state(root) is None
     git("add", ".")
     git("commit", "-m", "first")
-    state = runs._git_state(package)
+    state = git_state(root)
     assert len(state["commit"]) == 40 and state["dirty"] is False
-    (package / "__init__.py").write_text("x = 1\n")
-    assert runs._git_state(package)["dirty"] is True
+    (root / "vsml" / "__init__.py").write_text("x = 1\n")
+    assert git_state(root)["dirty"] is True

@@ -3,14 +3,13 @@
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from comparing import assert_same_learner, assert_same_run
 
 from vsml import train
 from vsml.comm import SerialCommunicator
 from vsml.config_files import dump, load_config
-from vsml.runs import RunDirectory, read_metrics
+from vsml.runs import RunDirectory
 from vsml.train import run_training
 
 SETTINGS = [
@@ -42,10 +41,6 @@ def start(folder, **events):
         return run_training(config, run, SerialCommunicator())
 
 
-def untimed(run):
-    return [{**line, "wall_s": 0} for line in read_metrics(run / "metrics.jsonl")]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
@@ -53,15 +48,8 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def assert_same_learner(folder, undisturbed):
-    found, expected = (load_file(run / "learner.safetensors") for run in (folder, undisturbed))
-    assert found.keys() == expected.keys()
-    assert all(np.array_equal(found[name], expected[name]) for name in found)
-
-
 def assert_same(folder, undisturbed):
-    assert untimed(folder) == untimed(undisturbed)
-    assert_same_learner(folder, undisturbed)
+    assert_same_run(folder, undisturbed)
     assert (folder / "checkpoints" / "step_00000012.safetensors").exists()
     assert (folder / "complete").exists()
 

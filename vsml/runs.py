@@ -22,6 +22,9 @@ from vsml.files import atomic_write, library_versions
 
 _GIT_TIMEOUT_S = 10.0
 
+GIT_STATE_NAME = "git_state.json"
+"""In a copy of the code, which has no history: what `git_state` said of the original."""
+
 
 class RunLockedError(ValueError):
     """Another process works in the directory of a run; the message says which."""
@@ -225,7 +228,7 @@ def describe_environment(world_size: int = 1) -> dict[str, Any]:
         "versions": library_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "git": _git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__).parents[1]),
         "device": {
             "platform": devices[0].platform,
             "kind": devices[0].device_kind,
@@ -284,8 +287,15 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return commit and dirtiness of the checkout that the folder belongs to, None where there is none."""
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout that this is, or was copied from; None where there is none.
+
+    Args:
+        folder: the one that has launch.py and vsml/.
+    """
+    copied = folder / GIT_STATE_NAME
+    if copied.exists():
+        return json.loads(copied.read_text())
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
@@ -295,7 +305,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
     try:
         # A library installed into a virtual environment inside some other checkout is not part of that one.
-        if not git("ls-files", "__init__.py"):
+        if not git("ls-files", "vsml/__init__.py"):
             return None
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):

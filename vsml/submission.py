@@ -5,6 +5,7 @@ the scripts that run it, `logs/`, and the run itself, or a folder `<index>/` for
 """
 
 import datetime
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from vsml.command_line import parse, read_all_configs
 from vsml.config import Config
 from vsml.config_files import read_section
 from vsml.config_types import Section
+from vsml.runs import GIT_STATE_NAME, git_state
 
 ROOT = Path(__file__).parents[1]
 """The checkout that this library runs from."""
@@ -186,18 +188,22 @@ def submission_name(name: str, now: datetime.datetime | None = None) -> str:
     return f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
 
 
-def snapshot(destination: str | os.PathLike[str], root: Path = ROOT) -> None:
+def snapshot(destination: str | os.PathLike[str], program: Sequence[str] = (), root: Path = ROOT) -> None:
     """Copy the code as it is now, uncommitted changes included, so that later edits do not reach what waits.
 
-    What git ignores (runs, virtual environments, data) stays behind.
+    What git ignores (virtual environments, data) stays behind. `runs/...` means the same in the copy as
+    beside it: the folder that has the submission.
 
     Args:
-        destination: the folder to fill; made if need be.
+        destination: `runs/<submission>/code`, the folder to fill; made if need be.
+        program: what will run in it, whose relative files have to be there.
         root: the checkout.
 
     Raises:
-        SubmissionError: the library does not run from a git checkout.
+        SubmissionError: the library does not run from a git checkout, or the program names a file that is
+            here but not in the copy.
     """
+    destination = Path(destination)
     command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, text=True)
     if listed.returncode:
@@ -205,14 +211,33 @@ def snapshot(destination: str | os.PathLike[str], root: Path = ROOT) -> None:
             f"{root}: expected a git checkout to take the code from: {listed.stderr.strip()}"
         )
     for name in filter(None, listed.stdout.split("\0")):
-        source, target = root / name, Path(destination) / name
+        source, target = root / name, destination / name
         if source.is_file():  # else deleted, but not in the index yet
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    (destination / GIT_STATE_NAME).write_text(json.dumps(git_state(root)) + "\n")
+    (destination / "runs").symlink_to("../..")
+    for word in program:
+        name = word.rpartition("=")[2]
+        if Path(name).is_absolute() and Path(name).resolve() == root / "launch.py":
+            raise SubmissionError(f"got {name}, expected launch.py, which is the copy of it")
+        if (
+            name
+            and not name.startswith("runs/")
+            and Path(name).exists()
+            and not (destination / name).exists()
+        ):
+            raise SubmissionError(
+                f"{name} is here, but not in the copy of the code that the program runs in (git ignores it, "
+                f"or it is not below {root}): expected a file of the checkout, or an absolute path"
+            )
 
 
 def passed_environment(
-    environ: Mapping[str, str] = os.environ, names: Iterable[str] = (), secrets: bool = False
+    environ: Mapping[str, str] = os.environ,
+    names: Iterable[str] = (),
+    secrets: bool = False,
+    elsewhere: bool = False,
 ) -> dict[str, str]:
     """Return the variables of this process that a run elsewhere needs too.
 
@@ -220,18 +245,28 @@ def passed_environment(
         environ: variables of this process.
         names: others than VSML_*, WANDB_*, JAX_*, XLA_* and GPU_COUNT.
         secrets: also those that look like one, such as WANDB_API_KEY; never write these where others read.
+        elsewhere: for another machine: folders of this one (VSML_SITE, and what ends in _DIR) only where
+            `names` has them.
 
     Raises:
         SubmissionError: one of `names` is not set.
     """
+    names = tuple(names)
     missing = [name for name in names if name not in environ]
     if missing:
         raise SubmissionError(f"--env: {', '.join(missing)}: expected a variable that is set here")
-    wanted = {*names, *_PASSED_NAMES}
+
+    def wanted(name: str) -> bool:
+        if name in names:
+            return True
+        if elsewhere and (name.endswith("_DIR") or name == "VSML_SITE"):
+            return False
+        return name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
+
     return {
         name: value
         for name, value in sorted(environ.items())
-        if (name in wanted or name.startswith(_PASSED_PREFIXES)) and (secrets or not _SECRET.search(name))
+        if wanted(name) and (secrets or not _SECRET.search(name))
     }
 
 

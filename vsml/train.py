@@ -26,8 +26,8 @@ from vsml.contenders import (
     restored_params,
     untrained_contender,
 )
-from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
 from vsml.devices import launcher_size
+from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
 from vsml.files import atomic_write
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
 from vsml.runs import MetricsLog, RunDirectory

@@ -1,0 +1,434 @@
+"""Submitting to Slurm: what is decided and refused without one, and real jobs on a private one."""
+
+import getpass
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slurm_cluster
+from comparing import assert_same_run
+from safetensors.numpy import load_file
+
+from slurm import schedule
+from vsml.runs import read_metrics
+
+ROOT = Path(__file__).parents[1]
+SCHEDULE = ROOT / "slurm" / "schedule.py"
+QUICKSTART = ["python", "launch.py", "--config_files", "configs/quickstart.yaml"]
+DATASETS = ["python", "launch.py", "--array", "configs/array/datasets.yaml"]
+
+# Long enough to be stopped on its way, short enough for a test.
+TINY = """
+training: {dataset: digits, iterations: 150, population_size: 4, episode_length: 3, chunk_size: 2}
+evaluation: {datasets: [digits], episode_length: 3, count: 1, frequency: 0, untrained: false}
+checkpoint: {frequency: 2, keep: 2}
+summary: {frequency: 10}
+tracking: {wandb: {mode: disabled}}
+"""
+ARRAY = """
+array:
+  - {config: [training.iterations=150]}
+  - {config: [training.iterations=2, optimizer.learning_rate=0.1]}
+  - {config: [training.iterations=2, optimizer.noise_std=0.1]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("VSML_SITE", str(tmp_path / "site.yaml"))
+    (tmp_path / "site.yaml").write_text(f"directory: {tmp_path}\n")
+
+
+def dry_run(capsys, *arguments: str, program=QUICKSTART) -> tuple[list[str], list[str]]:
+    """Return the lines of the job script, and the commands that would submit it."""
+    assert schedule.main(["--dry_run", *arguments, "--", *program]) == 0
+    script, _, commands = capsys.readouterr().out.partition("\n\nsbatch ")
+    return script.splitlines(), [f"sbatch {command}" for command in commands.strip().split("\nsbatch ")]
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert schedule.main(list(arguments)) == 2
+    return capsys.readouterr().err
+
+
+def test_any_option_of_sbatch_arrives_in_the_script_however_it_is_written(capsys):
+    options = ["-n4", "-t", "10", "--time", "04:00:00", "--exclusive", "--mem=4G", "-Jmine", "--comment=a b"]
+    script, _ = dry_run(capsys, *options)
+    lines = [line for line in script if line.startswith("#SBATCH")]
+    expected = ["-n 4", "-t 10", "--time=04:00:00", "--exclusive", "--mem=4G", "--job-name=mine"]
+    for option in [*expected, "--comment='a b'", "--signal=B:USR1@120", "--requeue", "--open-mode=append"]:
+        assert lines.count(f"#SBATCH {option}") == 1
+
+
+def test_the_program_arrives_word_for_word(capsys):
+    script, _ = dry_run(capsys, program=[*QUICKSTART, "--config", "tracking.wandb.group=$HOME 'a' \"b\""])
+    words = script[-1].split(" ", 3)[3]
+    found = subprocess.run(
+        ["bash", "-c", f"run_dir=x; printf '%s\\n' {words}"], capture_output=True, text=True
+    )
+    expected = ["tracking.wandb.group=$HOME 'a' \"b\"", "--run_dir", "x", "--continue"]
+    assert found.stdout.splitlines() == [*QUICKSTART, "--config", *expected]
+
+
+def test_entries_of_an_array_get_a_folder_each(capsys):
+    options = ["--array=1-11", "--nodes=128", "--time", "04:00:00"]
+    script, (command,) = dry_run(capsys, *options, program=DATASETS)
+    assert "#SBATCH --nodes=128" in script and "#SBATCH --array=1-11" in script
+    assert script[-2].startswith("run_dir=") and script[-2].endswith('/"$SLURM_ARRAY_TASK_ID"')
+    assert script[-1].endswith('--run_dir "$run_dir" --continue --array_index "$SLURM_ARRAY_TASK_ID"')
+    assert command.startswith("sbatch --parsable /") and command.endswith("-datasets/job.sh")
+
+
+def test_jobs_of_a_chain_wait_for_each_other_and_are_not_queued_again(capsys):
+    script, commands = dry_run(capsys, "--chain", "3", "--after", "12", "--dependency=singleton")
+    assert "export VSML_REQUEUE=no" in script
+    assert not any("dependency" in line for line in script), "it would bind who submits the script again"
+    assert "--dependency=singleton,afterok:12 " in commands[0]
+    assert all("--dependency=afterany:JOBID " in command for command in commands[1:]) and len(commands) == 3
+    _, commands = dry_run(capsys, "--chain=2", "--array=1-3", program=DATASETS)
+    assert "--dependency=aftercorr:JOBID " in commands[1]
+
+
+def test_the_site_gives_what_the_command_line_does_not(capsys, tmp_path):
+    site = tmp_path / "other.yaml"
+    site.write_text(
+        "sbatch: {partition: gpu, time: 60, exclusive: true}\nsetup: [module load cuda]\n"
+        "environment: {NAME: a b}\nmpirun: mpirun --mca x y\n"
+    )
+    script, _ = dry_run(capsys, "--site", str(site), "--time=5")
+    assert {"#SBATCH --partition=gpu", "#SBATCH --time=5", "#SBATCH --exclusive"} <= set(script)
+    assert script.index("export NAME='a b'") < script.index("module load cuda")
+    assert "export MPIRUN='mpirun --mca x y'" in script
+
+
+def test_no_secret_is_written_into_the_script(capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "hidden")
+    monkeypatch.setenv("WANDB_PROJECT", "shown")
+    script, commands = dry_run(capsys)
+    assert "hidden" not in "".join([*script, *commands]) and "export WANDB_PROJECT=shown" in script
+
+
+def test_other_programs_are_taken_as_they_are(capsys):
+    script, _ = dry_run(capsys, "--array=0-3", program=["wandb", "agent", "me/project/sweep"])
+    assert script[-1] == "exec bash slurm/job.sh wandb agent me/project/sweep"
+    assert script[-2].startswith("cd ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--time=5"], "expected the program after --"),
+        (["--", *DATASETS], "expected --array=1-11 before --"),
+        (["--array=1-12", "--", *DATASETS], "from 1 to 11"),
+        (["--array=1-3", "--", *QUICKSTART], "expected launch.py with an --array file"),
+        (["--", *QUICKSTART, "--run_dir", "here"], "the launcher sets it"),
+        (["--", *QUICKSTART, "--config", "training.iteration=3", "seed=x"], "2 mistakes"),
+        (["--chdir=/tmp", "--", *QUICKSTART], "--chdir: not to be given"),
+        (["more", "--", *QUICKSTART], "got 'more', expected an option"),
+        (["--env", "NOT_SET_HERE", "--", *QUICKSTART], "NOT_SET_HERE"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_submitted(capsys, tmp_path, arguments, message):
+    assert message in refused(capsys, *arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_in_any_entry_of_the_array_stops_all(capsys, tmp_path):
+    array = tmp_path / "array.yaml"
+    array.write_text("array: [{}, {config: [seed=x]}]")
+    assert "entry 2" in refused(capsys, "--array=1", "--", "python", "launch.py", "--array", str(array))
+
+
+def test_a_file_that_the_copy_of_the_code_lacks_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("seed: 3")
+    assert schedule.main(["--", "python", "launch.py", "--config_files", "mine.yaml"]) == 1
+    assert "mine.yaml is here, but not in the copy" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_slurm_that_is_said(capsys, monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(shutil.which("git"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert schedule.main(["--", *QUICKSTART]) == 1
+    assert "no sbatch on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+def test_another_machine_gets_the_code_and_the_secrets_by_stdin_alone(capsys, monkeypatch, tmp_path):
+    there, tools = tmp_path / "its home", tmp_path / "bin"
+    there.mkdir()
+    tools.mkdir()
+    # An ssh that stays here: leaves its options and the host out, gives the rest to a shell as sshd does.
+    (tools / "ssh").write_text(
+        f'#!/bin/bash\nprintf "%s\\n" "$*" >> {tmp_path}/seen\nwhile [[ $1 == -* ]]; do\n'
+        "    if [[ $1 == -[oFl] ]]; then shift; fi; shift\ndone\nshift\n"
+        f'cd "{there}" && HOME="{there}" exec sh -c "$*"\n'
+    )
+    sbatch = f'#!/bin/sh\necho "$WANDB_API_KEY $*" >> {tmp_path}/submitted\necho 7\n'
+    (there / ".bash_profile").write_text(f"PATH={tools}:$PATH\n")
+    (tools / "sbatch").write_text(sbatch)
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("WANDB_API_KEY", "hidden'")
+    site = tmp_path / "remote.yaml"
+    site.write_text("host: far\ndirectory: ~/my runs\n")
+    assert schedule.main(["--site", str(site), "--chain=2", "--", *QUICKSTART]) == 0
+    (folder,) = (there / "my runs" / "runs").iterdir()
+    assert (folder / "code" / "vsml" / "train.py").is_file() and (folder / "logs").is_dir()
+    assert json.loads((folder / "submission.json").read_text())["jobs"] == ["7", "7"]
+    first, second = (tmp_path / "submitted").read_text().splitlines()
+    assert first == f"hidden' --parsable {folder}/job.sh"
+    assert second == f"hidden' --parsable --dependency=afterany:7 --kill-on-invalid-dep=yes {folder}/job.sh"
+    assert "hidden" not in (tmp_path / "seen").read_text() + (folder / "job.sh").read_text()
+    assert f"far:{folder}" in capsys.readouterr().out
+
+
+# From here on: real jobs.
+
+
+@dataclass(frozen=True)
+class Cluster:
+    folder: Path
+    environment: Mapping[str, str]
+
+    def ask(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def submit(self, name: str, *arguments: str) -> tuple[list[str], Path]:
+        """Run slurm/schedule.py; returns the ids of the jobs, and the folder."""
+        text = self.ask(sys.executable, str(SCHEDULE), "--name", name, *arguments)
+        said = dict(line.split(": ", 1) for line in text.splitlines())
+        return said["submitted"].strip().split(", "), Path(said["folder"].strip())
+
+    def show(self, job: str) -> dict[str, str]:
+        """Return the fields of `scontrol show job`, of one task where the job is an array."""
+        text = self.ask("scontrol", "--oneliner", "show", "job", job)
+        return dict(field.split("=", 1) for field in text.split() if "=" in field)
+
+    def state(self, job: str) -> str:
+        return self.show(job)["JobState"]
+
+    def wait(self, job: str, condition: Callable[[], bool] | None = None, timeout_s: float = 120) -> None:
+        """Wait until the condition holds, by default that the job has ended."""
+        ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+        deadline = time.monotonic() + timeout_s
+        while not (condition() if condition else self.state(job) in ended):
+            if time.monotonic() > deadline or (condition and self.state(job) in ended):
+                logs = "\n".join(path.read_text() for path in self.folder.glob("runs/*/logs/*"))
+                pytest.fail(f"job {job} is {self.state(job)} and not as it should be:\n{logs[-4000:]}")
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    if missing := slurm_cluster.missing_programs():
+        if getpass.getuser() != "root" or not shutil.which("apt-get"):
+            pytest.skip(f"no {', '.join(missing)} here, and not root on a Debian machine to install Slurm")
+        slurm_cluster.install()
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a private Slurm")
+    folder = tmp_path_factory.mktemp("slurm")
+    (folder / "site.yaml").write_text(f"directory: {folder}\n")
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "array.yaml").write_text(ARRAY)
+    with slurm_cluster.cluster(folder / "slurm") as environment:
+        ours = {name: value for name, value in environment.items() if name != "XLA_FLAGS"}
+        ours |= {
+            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+            "VSML_SITE": str(folder / "site.yaml"),
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        }
+        yield Cluster(folder, ours)
+
+
+def tiny(cluster: Cluster) -> list[str]:
+    return ["python", "launch.py", "--config_files", str(cluster.folder / "tiny.yaml")]
+
+
+@pytest.fixture(scope="module")
+def array(cluster):
+    """The folder of an array whose three runs have ended; the first is what stopped runs have to equal."""
+    program = [*tiny(cluster), "--array", str(cluster.folder / "array.yaml")]
+    (job,), folder = cluster.submit("array", "--array=1-3%1", "--", *program)
+    for index in (1, 2, 3):
+        cluster.wait(f"{job}_{index}")
+        assert cluster.state(f"{job}_{index}") == "COMPLETED", (
+            folder / "logs" / f"{job}_{index}.log"
+        ).read_text()
+    return folder
+
+
+def stop_on_its_way(cluster: Cluster, job: str, run: Path) -> None:
+    """Send what Slurm sends ahead of the time limit, once the run has saved for the first time."""
+    cluster.wait(job, lambda: any((run / "checkpoints").glob("step_*.safetensors")))
+    cluster.ask("scancel", "--signal=USR1", "--batch", job)
+
+
+@pytest.mark.slurm
+def test_an_array_runs_each_entry_in_its_folder(array):
+    rates = [read_metrics(array / str(index) / "metrics.jsonl")[-1]["step"] for index in (1, 2, 3)]
+    assert rates == [150, 2, 2]
+    two, three = (load_file(array / index / "learner.safetensors") for index in ("2", "3"))
+    assert not all(np.array_equal(two[name], three[name]) for name in two)
+    assert all((array / str(index) / "complete").exists() for index in (1, 2, 3))
+    assert {path.suffix for path in (array / "logs").iterdir()} == {".log"}
+
+
+@pytest.mark.slurm
+def test_a_chain_is_the_uninterrupted_run(cluster, array):
+    (first, second), folder = cluster.submit("chain", "--chain=2", "--", *tiny(cluster))
+    assert cluster.show(second)["Dependency"].startswith(f"afterany:{first}")
+    stop_on_its_way(cluster, first, folder)
+    cluster.wait(first)
+    assert cluster.state(first) == "COMPLETED" and not (folder / "complete").exists()
+    cluster.wait(second)
+    assert (folder / "complete").exists()
+    assert_same_run(array / "1", folder)
+
+
+@pytest.mark.slurm
+def test_a_job_that_is_warned_is_queued_again_and_ends_as_the_uninterrupted_run(cluster, array):
+    options = ["--ntasks=2", "--nodes=2", "--gpus-per-node=1"]  # a rank on each of two nodes
+    (job,), folder = cluster.submit("requeue", *options, "--", *tiny(cluster))
+    stop_on_its_way(cluster, job, folder)
+    cluster.wait(job, lambda: cluster.show(job)["Restarts"] == "1" and cluster.state(job) == "PENDING")
+    # Else after two minutes; at once is too early, as the node still refuses the job that it has just ended.
+    cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+    cluster.wait(job)
+    log = (folder / "logs" / f"{job}.log").read_text()
+    assert cluster.state(job) == "COMPLETED" and "start 0" in log and "start 1" in log, log
+    assert_same_run(array / "1", folder)
+
+
+# A program that takes its time, and tells which signals it gets.
+LISTENER = """
+import os, pathlib, signal, time
+folder = pathlib.Path(os.environ["HEARD"])
+def hear(number, frame):
+    with (folder / "heard").open("a") as file:
+        file.write(signal.Signals(number).name + " ")
+    raise SystemExit(0)
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, hear)
+(folder / "ready").touch()
+time.sleep(600)
+"""
+
+
+def listener(cluster: Cluster, name: str, *options: str) -> tuple[str, Path]:
+    """Submit it, and wait until it listens."""
+    heard = cluster.folder / name
+    heard.mkdir()
+    text = f"HEARD: {heard}"
+    (cluster.folder / f"{name}.yaml").write_text(f"directory: {cluster.folder}\nenvironment: {{{text}}}\n")
+    site = ["--site", str(cluster.folder / f"{name}.yaml")]
+    (job,), _ = cluster.submit(name, *site, *options, "--", "python", "-c", LISTENER)
+    cluster.wait(job, (heard / "ready").exists)
+    return job, heard
+
+
+@pytest.mark.slurm
+def test_a_job_can_be_told_to_save_and_end(cluster):
+    job, heard = listener(cluster, "told")
+    cluster.ask("scancel", "--signal=TERM", "--batch", job)
+    cluster.wait(job)
+    assert cluster.state(job) == "COMPLETED" and (heard / "heard").read_text() == "SIGUSR1 "
+
+
+@pytest.mark.slurm
+def test_a_cancelled_job_ends_and_is_not_queued_again(cluster):
+    job, heard = listener(cluster, "cancelled")
+    cluster.ask("scancel", job)
+    cluster.wait(job)
+    assert cluster.state(job) == "CANCELLED" and (heard / "heard").read_text().startswith("SIG")
+
+
+@pytest.mark.slurm
+def test_a_preempted_job_is_told_and_queued_again_by_slurm(cluster):
+    job, heard = listener(cluster, "preempted", "--nodes=2", "--exclusive", "--ntasks=1")
+    cluster.ask("sbatch", "--wait", "--output=/dev/null", "--partition=urgent", "--nodes=2", "--wrap=true")
+    assert cluster.show(job)["Restarts"] == "1" and (heard / "heard").read_text().startswith("SIG")
+    cluster.ask("scancel", job)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_the_code_of_a_failing_program_is_that_of_the_job(cluster, tasks):
+    program = ["python", "-c", "raise SystemExit(3)"]
+    (job, second), _ = cluster.submit("failing", f"--ntasks={tasks}", "--chain=2", "--", *program)
+    cluster.wait(job)
+    assert (cluster.state(job), cluster.show(job)["ExitCode"]) == ("FAILED", "3:0")
+    cluster.wait(second)
+
+
+@pytest.mark.slurm
+def test_a_job_starts_after_another_if_that_ends_well(cluster):
+    (good,), _ = cluster.submit("good", "--", "true")
+    (bad,), _ = cluster.submit("bad", "--", "false")
+    (after_good,), _ = cluster.submit("after_good", "--after", good, "--", "true")
+    (after_bad,), _ = cluster.submit("after_bad", "--after", bad, "--", "true")
+    cluster.wait(after_good)
+    cluster.wait(after_bad)
+    assert (cluster.state(after_good), cluster.state(after_bad)) == ("COMPLETED", "CANCELLED")
+
+
+TELL_GPU = (
+    "import os; e = os.environ; print('rank', e['OMPI_COMM_WORLD_RANK'], e['SLURMD_NODENAME'], "
+    "e['OMPI_COMM_WORLD_LOCAL_RANK'], e['CUDA_VISIBLE_DEVICES'], e['SLURM_LOCALID'])"
+)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_ranks_get_the_gpus_of_their_node_in_turn(cluster, nodes):
+    options = [f"--nodes={nodes}", "--ntasks=4", f"--ntasks-per-node={4 // nodes}", "--gpus-per-node=2"]
+    (job,), folder = cluster.submit(f"gpus{nodes}", *options, "--", "python", "-c", TELL_GPU)
+    cluster.wait(job)
+    log = (folder / "logs" / f"{job}.log").read_text()
+    said = [line.split()[1:] for line in log.splitlines() if line.startswith("rank ")]
+    assert sorted(rank for rank, *_ in said) == ["0", "1", "2", "3"], log
+    assert len({node for _, node, *_ in said}) == nodes
+    for _, _, local, gpu, slurm_local in said:
+        assert int(gpu) == int(local) % 2 and slurm_local == "0"
+    assert len({(node, local) for _, node, local, *_ in said}) == 4
+
+
+@pytest.mark.slurm
+def test_one_rank_a_node_where_tasks_are_not_counted(cluster):
+    program = ["python", "-c", "import os; print('rank on', os.environ['SLURMD_NODENAME'])"]
+    site = cluster.folder / "cpu.yaml"  # whole nodes come with their GPUs, which a step must ask for
+    site.write_text(f"directory: {cluster.folder}\nsetup: [unset CUDA_VISIBLE_DEVICES SLURM_GPUS_ON_NODE]\n")
+    options = ["--site", str(site), "--nodes=2", "--exclusive"]
+    (job,), folder = cluster.submit("whole", *options, "--", *program)
+    cluster.wait(job)
+    log = (folder / "logs" / f"{job}.log").read_text()
+    assert sorted(line for line in log.splitlines() if line.startswith("rank on")) == [
+        "rank on one",
+        "rank on two",
+    ]
+
+
+@pytest.mark.slurm
+def test_the_job_script_by_hand(cluster):
+    log = cluster.folder / "by_hand.log"
+    cluster.ask("sbatch", "--wait", f"--output={log}", "slurm/job.sh", "python", "-c", "print('here')")
+    assert log.read_text().endswith("here\n")
