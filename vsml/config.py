@@ -178,7 +178,7 @@ class ComparedLearner(Section):
     name: Annotated[str, Field(pattern=r"^[^|\n]+$")] = Field(description="name in tables and figures")
     restore: Text | None = Field(
         default=None,
-        description="file of meta-parameters, or a run's folder, whose model settings are taken too; "
+        description="meta-parameters, as in checkpoint.restore, whose model settings are taken too; "
         "null: freshly drawn ones, which a learner that has none does not need",
     )
     model: Mapping[str, Any] = Field(
@@ -327,7 +327,9 @@ class CheckpointConfig(Section):
     frequency: Positive = Field(default=100, description="meta steps between checkpoints")
     keep: Positive = Field(default=3, description="newest checkpoints that stay")
     restore: Text | None = Field(
-        default=None, description="file of meta-parameters to start from or to evaluate; null starts afresh"
+        default=None,
+        description="meta-parameters to start from or to evaluate: a file, a run's folder, or a run or an "
+        "artifact of wandb (entity/project/name); null starts afresh",
     )
 
 
@@ -345,8 +347,12 @@ class WandbConfig(Section):
     )
     project: Text = Field(default="vsml", description="project to log to")
     entity: Text | None = Field(default=None, description="user or team; null: the account's default")
-    group: Text | None = Field(default=None, description="group that the run belongs to")
-    job_type: Text | None = Field(default=None, description="kind of run within its group")
+    group: Text | None = Field(
+        default=None, description="group of the run; null: WANDB_RUN_GROUP, or its sweep"
+    )
+    job_type: Text | None = Field(
+        default=None, description="kind of run within its group; null: what `call` is"
+    )
     tags: tuple[Text, ...] = Field(default=(), description="tags of the run; --tags adds to them")
 
 
