@@ -18,6 +18,7 @@ from vsml.comm import Communicator, abort_on_error, connect  # noqa: E402
 from vsml.command_line import continued_config, parse, read_config  # noqa: E402
 from vsml.config import Config  # noqa: E402
 from vsml.config_files import ConfigError, dump  # noqa: E402
+from vsml.console import say  # noqa: E402
 from vsml.runs import RunDirectory, describe_environment, new_run, open_run  # noqa: E402
 
 
@@ -53,6 +54,8 @@ def enter_run(
         else:
             run.start(dump(config), describe_environment(comm.size))
             todo = "start"
+        if not run.environment.exists():  # killed just as it had started
+            run.write_environment(describe_environment(comm.size))
     todo, settings = comm.bcast([todo, config.model_dump(mode="json")])
     return run, Config.model_validate(settings), todo
 
@@ -85,17 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         try:
             run, config, todo = enter_run(options, config, comm, held)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         if run is not None:
-            print(f"run directory: {run.path}{' (complete)' if todo == 'nothing' else ''}", flush=True)
+            say(f"run directory: {run.path}{' (complete)' if todo == 'nothing' else ''}")
         if todo == "nothing":
             return 0
         try:
             if config.call == "evaluate":
-                run_evaluation(config, run, comm)
-            elif not run_training(config, run, comm, resume=todo == "resume") and run is not None:
-                print(f"to go on: python launch.py --resume {run.path}", flush=True)
+                return int(run_evaluation(config, run, comm) is None)
+            if not run_training(config, run, comm, resume=todo == "resume") and run is not None:
+                say(f"to go on: python launch.py --resume {run.path}")
         except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
     return 0

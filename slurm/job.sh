@@ -23,7 +23,9 @@ fi
 # The folder of the run tells whether it is complete; only a program that is given one can be gone on with.
 run_dir=
 previous=
+signal=TERM # for programs of others, such as wandb's agent
 for argument in "$@"; do
+    [[ ${argument##*/} == launch.py ]] && signal=USR1
     [[ $previous == --run_dir ]] && run_dir=$argument
     [[ $argument == --run_dir=* ]] && run_dir=${argument#--run_dir=}
     previous=$argument
@@ -47,8 +49,13 @@ for i in "${!nodes[@]}"; do
 done
 
 # GPUs are shared out by assign_gpu.py. Slurm counts them; it lists them as well where it knows how.
-if [[ -n ${SLURM_GPUS_ON_NODE:-} && -z ${CUDA_VISIBLE_DEVICES:-}${GPU_COUNT:-} ]]; then
-    export GPU_COUNT=$SLURM_GPUS_ON_NODE
+if [[ -n ${SLURM_GPUS_ON_NODE:-} ]]; then
+    unset GPU_COUNT # of the machine that submitted
+    [[ -n ${CUDA_VISIBLE_DEVICES:-} ]] || export GPU_COUNT=$SLURM_GPUS_ON_NODE
+    if ((SLURM_GPUS_ON_NODE > ${tasks[0]:-1})); then
+        echo "slurm/job.sh: $SLURM_GPUS_ON_NODE GPUs on a node for ${tasks[0]:-1} rank(s): the others stay idle;" \
+            "--ntasks-per-node=$SLURM_GPUS_ON_NODE uses all" >&2
+    fi
 fi
 command=("$@")
 if [[ -n ${CUDA_VISIBLE_DEVICES:-}${GPU_COUNT:-} ]]; then
@@ -63,7 +70,7 @@ if ((ranks > 1)); then
     command=("${mpirun[@]}" -n "$ranks" --host "$(IFS=, && echo "${hosts[*]}")" "${command[@]}")
 fi
 
-# Either signal reaches the program as SIGUSR1: mpirun passes that one on and lets the ranks finish, while on
+# Either signal reaches launch.py as SIGUSR1: mpirun passes that one on and lets the ranks finish, while on
 # SIGTERM it kills them.
 child=
 warned=
@@ -72,12 +79,14 @@ told=
 tell() {
     if [[ -n $child && -z $told ]]; then
         told=yes
-        echo "slurm/job.sh: told to stop; the run saves after its meta step"
-        kill -USR1 "$child" 2> /dev/null
+        echo "slurm/job.sh: told to stop; a run saves after its meta step"
+        kill "-$signal" "$child" 2> /dev/null
     fi
 }
 trap 'warned=yes; tell' USR1
-trap 'stopped=yes; tell' TERM
+trap '[[ $warned ]] || stopped=yes; tell' TERM # after the warning it is the time limit itself
+saved() { ls "${run_dir:-.}/checkpoints" 2> /dev/null; }
+saved_before=$(saved)
 echo "slurm/job.sh: job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}, in $PWD: ${command[*]}"
 "${command[@]}" &
 child=$!
@@ -85,11 +94,16 @@ child=$!
 while wait "$child"; kill -0 "$child" 2> /dev/null; do :; done # a signal ends `wait` early
 wait "$child"
 code=$?
-# A program that the signal met before it could handle it has not begun, so has nothing to save.
-if [[ -n $told ]] && ((code == 128 + $(kill -l USR1))); then code=0; fi
+# A run that the signal met before it could handle it has not begun, so has nothing to save.
+if [[ -n $told && -n $run_dir ]] && ((code == 128 + $(kill -l USR1))); then code=0; fi
 
 [[ -n $run_dir && ! -e $run_dir/complete ]] && unfinished=yes || unfinished=
 if [[ $unfinished && $warned && ! $stopped && $code == 0 && ${VSML_REQUEUE:-} != no ]]; then
+    if [[ $(saved) == "$saved_before" ]]; then
+        echo "slurm/job.sh: nothing was saved since this start, so the job is not queued again: the time limit," \
+            "or the time from the signal to it, is too short for a meta step, or for the evaluation at the end" >&2
+        exit 1
+    fi
     echo "slurm/job.sh: not complete; job $SLURM_JOB_ID is queued again"
     scontrol requeue "$SLURM_JOB_ID" # ends this script
     code=$?

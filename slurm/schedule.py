@@ -29,24 +29,37 @@ from vsml.submission import (  # noqa: E402
     Site,
     SubmissionError,
     check_program,
+    exports_of,
     load_site,
     parse_indices,
-    passed_environment,
+    run_environment,
     snapshot,
     split_program,
     submission_name,
     with_run_dir,
 )
 
-_LONG = {"-a": "array", "-d": "dependency", "-D": "chdir", "-e": "error", "-J": "job-name", "-o": "output"}
+_LONG = {
+    "-a": "array",
+    "-d": "dependency",
+    "-D": "chdir",
+    "-e": "error",
+    "-J": "job-name",
+    "-o": "output",
+    "-t": "time",
+}
 _REFUSED = {
     "chdir": "the job runs in the copy of the code",
     "wrap": "the program stands after --",
     "signal": "use --signal_ahead",
     "parsable": "it is given anyway",
+    "test-only": "--dry_run prints script and commands",
     "kill-on-invalid-dep": "it is given where a job depends on another",
 }
 _RUN_DIR = "@run_dir@"
+
+_EARLY_S = 60
+"""How much earlier than asked for Slurm may send a signal."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str |
         metavar="SECONDS",
         help="stop so long ahead of the time limit",
     )
-    parser.add_argument("--env", nargs="+", default=[], metavar="NAME", help="more variables to pass on")
+    parser.add_argument(
+        "--env", nargs="+", action="extend", default=[], metavar="NAME", help="more variables to pass on"
+    )
     parser.add_argument("--host", help="submit on this machine, by ssh and rsync")
     parser.add_argument("--ssh_config", metavar="FILE", help="for ssh -F")
     parser.add_argument("--site", metavar="FILE", help="settings of the cluster, see docs/cluster.md")
@@ -156,6 +171,13 @@ def check_options(
     sbatch |= asked
     if "no-requeue" in sbatch:
         del sbatch["requeue"]
+    limit = sbatch.get("time") or sbatch.get("t")
+    limit_s = _seconds(limit) if limit else None
+    if limit_s is not None and limit_s <= options.signal_ahead + _EARLY_S:
+        raise SubmissionError(
+            f"--time={limit}: got {limit_s} s, expected more than {options.signal_ahead + _EARLY_S} s: the "
+            f"run is told to stop --signal_ahead={options.signal_ahead} s ahead, by Slurm's clock of minutes"
+        )
     indices = sbatch.get("array")
     if indices is not None and checked.is_launch and checked.entries is None:
         raise SubmissionError(f"--array={indices}: expected launch.py with an --array file as well")
@@ -168,12 +190,27 @@ def check_options(
     return sbatch
 
 
+def _seconds(limit: str) -> int | None:
+    """Return a time limit such as 30, MM:SS, HH:MM:SS or D-HH:MM in seconds; None for anything else."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
+    if not match:
+        return None
+    days, *numbers = (None if group is None else int(group) for group in match.groups())
+    first, second, third = numbers
+    if days is not None or third is not None:
+        hours, minutes, seconds = first or 0, second or 0, third or 0
+    else:
+        hours, minutes, seconds = 0, first or 0, second or 0
+    return (((days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def plan(
     options: argparse.Namespace,
     sbatch: Mapping[str, str | None],
     program: Sequence[str],
     checked: Checked,
     site: Site,
+    variables: Mapping[str, str],
     directory: PurePosixPath,
 ) -> Submission:
     """Decide on everything else; nothing is written.
@@ -184,6 +221,7 @@ def plan(
         program: with its arguments.
         checked: what is known of it.
         site: settings of the cluster.
+        variables: for the program, none of them a secret.
         directory: folder that gets runs/, on the machine that submits.
     """
     folder = directory / "runs" / submission_name(options.name or checked.name)
@@ -198,9 +236,11 @@ def plan(
         commands.append(("sbatch", "--parsable", *depends, f"{folder}/job.sh"))
         # After task i comes task i; Slurm has that only for tasks that ended with code 0.
         waits = ["aftercorr:JOBID" if array else "afterany:JOBID"]
-    variables = site.environment | passed_environment(os.environ, options.env) | {"MPIRUN": site.mpirun}
+    variables = {**variables, "MPIRUN": site.mpirun}
     if options.chain > 1 or "no-requeue" in sbatch:
         variables["VSML_REQUEUE"] = "no"  # the next job of the chain goes on
+    if array:
+        variables.setdefault("WANDB_RUN_GROUP", folder.name)
     script = _job_script(folder, sbatch, variables, site.setup, program, checked)
     record = {"program": list(program), "sbatch": sbatch, "chain": options.chain}
     return Submission(folder, script, tuple(commands), record)
@@ -227,7 +267,7 @@ def _job_script(
         "# To submit it again, which goes on where the run is:",
         f"#   sbatch {shlex.quote(f'{folder}/job.sh')}",
         "",
-        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *exports_of(variables).splitlines(),
         *setup,
         f"cd {shlex.quote(f'{folder}/code')} || exit 1",
         *([f"run_dir={run_dir}"] if _RUN_DIR in words else []),
@@ -260,13 +300,14 @@ def submit(submission: Submission, remote: Remote | None, secrets: Mapping[str, 
     folder = submission.folder
     with tempfile.TemporaryDirectory() as temporary:
         built = Path(temporary) / "built"
-        snapshot(built / "code", submission.record["program"])
+        snapshot(built / "code", submission.record["program"], None if remote else folder.parent)
         (built / "logs").mkdir()
         (built / "job.sh").write_text(submission.script)
         (built / "job.sh").chmod(0o755)
         if remote is None:
             shutil.copytree(built, folder, symlinks=True)
         else:
+            remote.make_folder(str(folder))
             remote.copy_to(built, str(folder))
     jobs: list[str] = []
     for command in submission.commands:
@@ -278,28 +319,35 @@ def submit(submission: Submission, remote: Remote | None, secrets: Mapping[str, 
                 f"{error}\nsubmitted before that: {', '.join(jobs) or 'nothing'}"
             ) from error
     text = json.dumps(submission.record | {"jobs": jobs}, indent=2) + "\n"
-    if remote is None:
-        Path(folder, "submission.json").write_text(text)
-    else:
-        remote.run(["tee", str(folder / "submission.json")], input=text)
+    try:
+        if remote is None:
+            Path(folder, "submission.json").write_text(text)
+        else:
+            remote.run(["tee", str(folder / "submission.json")], input=text)
+    except (OSError, SubmissionError) as error:
+        raise SubmissionError(f"submitted: {', '.join(jobs)}; but not written down: {error}") from error
     return jobs
 
 
 def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str, str]) -> str:
     """Run sbatch and return the id of the job."""
     if remote is not None:  # by a login shell, as for a user, that reads the secrets from its input
-        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
+        exports = exports_of(secrets)
         done = remote.run(
             ["bash", "--login", "-s", "--", *command], input=f'{exports}exec "$@"\n', check=False
         )
     else:
         try:
-            done = subprocess.run(command, capture_output=True, text=True)
+            environment = os.environ | dict(secrets)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
         except FileNotFoundError as error:
             raise SubmissionError("there is no sbatch on this machine: expected Slurm, or --host") from error
     if done.returncode:
         raise SubmissionError(f"{shlex.join(command)} failed ({done.returncode}): {done.stderr.strip()}")
-    return done.stdout.strip().splitlines()[-1].partition(";")[0]  # an id, or id;cluster
+    said = done.stdout.strip().splitlines()
+    if not said:
+        raise SubmissionError(f"{shlex.join(command)}: expected the id of a job, got nothing")
+    return said[-1].partition(";")[0]  # an id, or id;cluster
 
 
 def _directory(site: Site, remote: Remote | None, dry_run: bool) -> PurePosixPath:
@@ -335,16 +383,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, asked = parse(own)
         site = load_site(options.site)
         checked = check_program(program)
-        secrets = passed_environment(os.environ, options.env, secrets=True)
+        host = options.host or site.host
+        public, secrets = run_environment(site, os.environ, options.env, elsewhere=host is not None)
         job_options = check_options(options, asked, checked, site)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    host = options.host or site.host
     remote = Remote(host, options.ssh_config or site.ssh_config) if host else None
     try:
         directory = _directory(site, remote, options.dry_run)
-        submission = plan(options, job_options, program, checked, site, directory)
+        submission = plan(options, job_options, program, checked, site, public, directory)
         if options.dry_run:
             print(submission.script)
             print(*map(shlex.join, submission.commands), sep="\n")

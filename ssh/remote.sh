@@ -3,7 +3,7 @@
 #   gpus                 one line each: "gpu INDEX, UUID, MiB used", "busy UUID", "window NAME"; fails without nvidia-smi
 #   submissions          names, the oldest first
 #   start NAME           a tmux session, with a window for each of its scripts
-#   alive NAME           whether that session is there
+#   liveness NAME        "running" or "ended"
 #   status [NAME ...]    for each run: NAME, INDEX, state, where, last line of its log, with tabs between
 #   stop NAME SECONDS    save and end; kill what is left after so many seconds
 
@@ -16,6 +16,8 @@ tm() { tmux -L vsml -f /dev/null "$@"; }
 session() { tr . _ <<< "$1"; } # as tmux names it
 
 alive() { tm has-session -t "=$(session "$1")" 2> /dev/null; }
+
+liveness() { alive "$1" && echo running || echo ended; }
 
 gpus() {
     command -v nvidia-smi > /dev/null || { echo "no nvidia-smi" >&2; return 1; }
@@ -37,6 +39,7 @@ submissions() {
 start() {
     local here=$folder/runs/$1 script name command=()
     command -v tmux > /dev/null || { echo "tmux is not installed on this machine" >&2; return 1; }
+    ! alive "$1" || { echo "$1 still runs" >&2; return 1; }
     rm -f "$here"/logs/*.exit
     for script in "$here"/queue-*.sh; do
         name=$(sed -n 's/^# window: //p' "$script")

@@ -31,9 +31,10 @@ from vsml.submission import (
     Site,
     SubmissionError,
     check_program,
+    exports_of,
     load_site,
     parse_indices,
-    passed_environment,
+    run_environment,
     snapshot,
     split_program,
     submission_name,
@@ -194,7 +195,7 @@ def queue_script(
         'cd "$(dirname "${BASH_SOURCE[0]}")/code" || exit 1',
         *setup,
         ". ../environment.sh",
-        *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
+        *exports_of(variables).splitlines(),
         ". ssh/job.sh # run INDEX PROGRAM: keeps log and exit code, passes signals on",
         *(
             shlex.join(["run", label(run), *with_run_dir(program, run_folder(name, run), run)])
@@ -285,6 +286,7 @@ def send(
             own = Path(temporary) / str(number)
             here = [queue for queue in queues if queue.host == host.remote.host]
             stage(own, here, scripts, environment)
+            host.remote.make_folder(f"{host.folder}/runs/{name}")
             for part in (common, own):
                 host.remote.copy_to(part, f"{host.folder}/runs/{name}")
     for host in hosts:
@@ -318,9 +320,10 @@ def launch(options: argparse.Namespace, program: list[str]) -> int:
     gpus = gpus_to_use(options, hosts, len(runs))
     queues = deal(runs, gpus, options.nodes, options.oversubscribe, options.series)
     name = submission_name(options.name or checked.name)
-    exported = passed_environment(os.environ, options.env, secrets=True, elsewhere=True) | site.environment
-    for key in ("GPU_COUNT", "CUDA_VISIBLE_DEVICES"):  # those of this machine; said by the scripts
-        exported.pop(key, None)
+    public, secrets = run_environment(site, os.environ, options.env, elsewhere=True)
+    exported = public | secrets
+    if options.array is not None:
+        exported.setdefault("WANDB_RUN_GROUP", name)
     ranks = options.nodes * options.ntasks_per_node
     scripts = {
         queue.number: queue_script(
@@ -341,8 +344,7 @@ def launch(options: argparse.Namespace, program: list[str]) -> int:
         return 0
     used = [host for host in hosts if any(queue.host == host.remote.host for queue in queues)]
     record = {"command": sys.argv, "program": program, "hosts": [host.remote.host for host in used]}
-    environment = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in exported.items())
-    send(used, name, record, environment, queues, scripts)
+    send(used, name, record, exports_of(exported), queues, scripts)
     for queue in queues:
         labels = ", then ".join(label(run) for run in queue.runs)
         print(f"{queue.host} {queue.window}: {labels}")
@@ -429,10 +431,17 @@ def attach_command(host: Host, name: str) -> list[str]:
 
 def wait(hosts: Sequence[Host], name: str) -> None:
     """Return once nothing of a submission runs any more."""
-    pause_s = 0.5
-    while any(host.call("alive", name, check=False).returncode == 0 for host in hosts):
+    pause_s, left, unreachable = 0.5, list(hosts), False
+    while left:
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _LONGEST_POLL_S)
+        try:
+            left = [host for host in left if host.call("liveness", name).stdout.strip() != "ended"]
+            unreachable = False
+        except SubmissionError as error:  # a network that is away for a while
+            if not unreachable:
+                print(f"{error}; still waiting", file=sys.stderr)
+            unreachable = True
 
 
 def fetch(hosts: Sequence[Host], name: str) -> None:
@@ -550,7 +559,7 @@ def main(arguments: Sequence[str]) -> int:
             return manage(parse_command(arguments))
         options = parse_launch(list(itertools.takewhile(lambda argument: argument != "--", arguments)))
         return launch(options, split_program(arguments)[1])
-    except ValueError as error:  # SubmissionError, ConfigError
+    except (ValueError, OSError) as error:  # SubmissionError, ConfigError; a folder that cannot be written
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -61,10 +61,21 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def test_any_option_of_sbatch_arrives_in_the_script_however_it_is_written(capsys):
-    options = ["-n4", "-t", "10", "--time", "04:00:00", "--exclusive", "--mem=4G", "-Jmine", "--comment=a b"]
+    options = [
+        "-n4",
+        "-p",
+        "main",
+        "-t9",
+        "--time",
+        "04:00:00",
+        "--exclusive",
+        "--mem=4G",
+        "-Jmine",
+        "--comment=a b",
+    ]
     script, _ = dry_run(capsys, *options)
     lines = [line for line in script if line.startswith("#SBATCH")]
-    expected = ["-n 4", "-t 10", "--time=04:00:00", "--exclusive", "--mem=4G", "--job-name=mine"]
+    expected = ["-n 4", "-p main", "--time=04:00:00", "--exclusive", "--mem=4G", "--job-name=mine"]
     for option in [*expected, "--comment='a b'", "--signal=B:USR1@120", "--requeue", "--open-mode=append"]:
         assert lines.count(f"#SBATCH {option}") == 1
 
@@ -101,7 +112,7 @@ def test_jobs_of_a_chain_wait_for_each_other_and_are_not_queued_again(capsys):
 def test_the_site_gives_what_the_command_line_does_not(capsys, tmp_path):
     site = tmp_path / "other.yaml"
     site.write_text(
-        "sbatch: {partition: gpu, time: 60, exclusive: true}\nsetup: [module load cuda]\n"
+        "sbatch: {partition: gpu, time: '60', exclusive: true}\nsetup: [module load cuda]\n"
         "environment: {NAME: a b}\nmpirun: mpirun --mca x y\n"
     )
     script, _ = dry_run(capsys, "--site", str(site), "--time=5")
@@ -110,11 +121,31 @@ def test_the_site_gives_what_the_command_line_does_not(capsys, tmp_path):
     assert "export MPIRUN='mpirun --mca x y'" in script
 
 
-def test_no_secret_is_written_into_the_script(capsys, monkeypatch):
+def test_no_secret_is_written_into_the_script(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_API_KEY", "hidden")
     monkeypatch.setenv("WANDB_PROJECT", "shown")
-    script, commands = dry_run(capsys)
+    site = tmp_path / "secrets.yaml"
+    site.write_text("environment: {MY_TOKEN: hidden, WANDB_PROJECT: other}\n")
+    script, commands = dry_run(capsys, "--site", str(site))
     assert "hidden" not in "".join([*script, *commands]) and "export WANDB_PROJECT=shown" in script
+
+
+def test_folders_of_this_machine_stay_here(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("VSML_DATA_DIR", "/here")
+    site = tmp_path / "remote.yaml"
+    site.write_text("environment: {VSML_DATA_DIR: /there}\n")
+    script, _ = dry_run(capsys, "--site", str(site), "--host", "far")
+    assert "export VSML_DATA_DIR=/there" in script
+    script, _ = dry_run(capsys, "--site", str(site))
+    assert "export VSML_DATA_DIR=/here" in script
+
+
+def test_entries_of_an_array_are_one_group_in_wandb(capsys, monkeypatch):
+    script, (command,) = dry_run(capsys, "--array=1-2", program=DATASETS)
+    folder = command.split("/")[-2]
+    assert f"export WANDB_RUN_GROUP={folder}" in script
+    monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
+    assert "export WANDB_RUN_GROUP=mine" in dry_run(capsys, "--array=1-2", program=DATASETS)[0]
 
 
 def test_other_programs_are_taken_as_they_are(capsys):
@@ -134,7 +165,9 @@ def test_other_programs_are_taken_as_they_are(capsys):
         (["--", *QUICKSTART, "--config", "training.iteration=3", "seed=x"], "2 mistakes"),
         (["--chdir=/tmp", "--", *QUICKSTART], "--chdir: not to be given"),
         (["more", "--", *QUICKSTART], "got 'more', expected an option"),
-        (["--env", "NOT_SET_HERE", "--", *QUICKSTART], "NOT_SET_HERE"),
+        (["--env", "NOT_SET_HERE", "--env", "HOME", "--", *QUICKSTART], "NOT_SET_HERE"),
+        (["--time=3", "--", *QUICKSTART], "--time=3: got 180 s, expected more than 180 s"),
+        (["-t", "0-00:01:30", "--", *QUICKSTART], "got 90 s"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_submitted(capsys, tmp_path, arguments, message):
@@ -284,7 +317,7 @@ def stop_on_its_way(cluster: Cluster, job: str, run: Path) -> None:
 
 
 @pytest.mark.slurm
-def test_an_array_runs_each_entry_in_its_folder(array):
+def test_an_array_runs_each_entry_in_its_folder(limited, array):
     rates = [read_metrics(array / str(index) / "metrics.jsonl")[-1]["step"] for index in (1, 2, 3)]
     assert rates == [150, 2, 2]
     two, three = (load_file(array / index / "learner.safetensors") for index in ("2", "3"))
@@ -319,6 +352,39 @@ def test_a_job_that_is_warned_is_queued_again_and_ends_as_the_uninterrupted_run(
     assert_same_run(array / "1", folder)
 
 
+# Stands for launch.py: saves when it is told to and ends, is complete when it is started again.
+WARNED = """
+import pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[sys.argv.index("--run_dir") + 1])
+(run / "checkpoints").mkdir(exist_ok=True)
+def save(number, frame):
+    if sys.argv[-1] == "saves":
+        (run / "checkpoints" / "step_1").touch()
+    raise SystemExit(0)
+signal.signal(signal.SIGUSR1, save)
+if (run / "checkpoints" / "step_1").exists():
+    (run / "complete").touch()
+else:
+    time.sleep(600)
+"""
+
+
+def start_with_a_limit(cluster: Cluster, name: str) -> tuple[str, Path]:
+    """Submit the body of all jobs by hand with a limit of a minute; return job and run."""
+    run = cluster.folder / f"limit_{name}"
+    run.mkdir()
+    options = ["--parsable", "--time=1", "--signal=B:USR1@30", "--requeue", "--open-mode=append"]
+    program = ["python", "-c", WARNED, "launch.py", "--run_dir", str(run), name]
+    job = cluster.ask("sbatch", *options, f"--output={run}/log", "slurm/job.sh", *program).strip()
+    return job, run
+
+
+@pytest.fixture(scope="module")
+def limited(cluster):
+    """Jobs that meet their time limit while other tests run."""
+    return {name: start_with_a_limit(cluster, name) for name in ("saves", "idles")}
+
+
 # A program that takes its time, and tells which signals it gets.
 LISTENER = """
 import os, pathlib, signal, time
@@ -351,7 +417,7 @@ def test_a_job_can_be_told_to_save_and_end(cluster):
     job, heard = listener(cluster, "told")
     cluster.ask("scancel", "--signal=TERM", "--batch", job)
     cluster.wait(job)
-    assert cluster.state(job) == "COMPLETED" and (heard / "heard").read_text() == "SIGUSR1 "
+    assert cluster.state(job) == "COMPLETED" and (heard / "heard").read_text() == "SIGTERM "
 
 
 @pytest.mark.slurm
@@ -432,3 +498,18 @@ def test_the_job_script_by_hand(cluster):
     log = cluster.folder / "by_hand.log"
     cluster.ask("sbatch", "--wait", f"--output={log}", "slurm/job.sh", "python", "-c", "print('here')")
     assert log.read_text().endswith("here\n")
+
+
+@pytest.mark.slurm
+def test_ahead_of_the_time_limit_a_run_saves_and_is_queued_again_if_it_came_further(cluster, limited):
+    job, run = limited["saves"]
+    cluster.wait(job, lambda: cluster.show(job)["Restarts"] == "1")
+    if cluster.state(job) == "PENDING":
+        cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+    cluster.wait(job)
+    assert cluster.state(job) == "COMPLETED" and (run / "complete").exists()
+    job, run = limited["idles"]
+    cluster.wait(job)
+    assert (
+        cluster.state(job) == "FAILED" and "nothing was saved since this start" in (run / "log").read_text()
+    )

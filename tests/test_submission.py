@@ -17,6 +17,7 @@ from vsml.submission import (
     load_site,
     parse_indices,
     passed_environment,
+    run_environment,
     snapshot,
     split_program,
     submission_name,
@@ -131,6 +132,11 @@ def test_files_that_the_copy_lacks_are_refused(tmp_path, monkeypatch):
     for number, word in enumerate(["mine.yaml", "--config_files=mine.yaml"]):
         with pytest.raises(SubmissionError, match=r"mine\.yaml is here, but not in the copy"):
             snapshot(tmp_path / f"refused{number}", ["python", "launch.py", word])
+    (tmp_path / "runs" / "there").mkdir(parents=True)
+    restore = "checkpoint.restore=runs/{}"
+    snapshot(tmp_path / "2", [restore.format("there")], runs=tmp_path / "runs")
+    with pytest.raises(SubmissionError, match="runs/nowhere: expected a file or folder in"):
+        snapshot(tmp_path / "3", [restore.format("nowhere")], runs=tmp_path / "runs")
     with pytest.raises(SubmissionError, match=r"expected launch\.py, which is the copy"):
         snapshot(tmp_path / "refused", ["python", str(ROOT / "launch.py")])
 
@@ -140,13 +146,21 @@ def test_without_a_checkout_there_is_nothing_to_copy(tmp_path):
         snapshot(tmp_path / "code", root=tmp_path)
 
 
-def test_variables_of_the_run_are_passed_on_and_secrets_only_when_asked_for():
+def test_variables_of_the_run_are_passed_on():
     here = {"VSML_X": "1", "WANDB_API_KEY": "k", "VSML_DATA_DIR": "/d", "HOME": "h", "OTHER": "o"}
-    assert passed_environment(here, ["OTHER"]) == {"VSML_X": "1", "VSML_DATA_DIR": "/d", "OTHER": "o"}
-    assert passed_environment(here, secrets=True, elsewhere=True) == {"VSML_X": "1", "WANDB_API_KEY": "k"}
+    expected = {"VSML_X": "1", "WANDB_API_KEY": "k", "VSML_DATA_DIR": "/d", "OTHER": "o"}
+    assert passed_environment(here, ["OTHER"]) == expected
+    assert passed_environment(here, elsewhere=True) == {"VSML_X": "1", "WANDB_API_KEY": "k"}
     assert "VSML_DATA_DIR" in passed_environment(here, ["VSML_DATA_DIR"], elsewhere=True)
     with pytest.raises(SubmissionError, match="--env: MISSING"):
         passed_environment(here, ["MISSING"])
+
+
+def test_what_is_set_here_goes_before_the_site_and_secrets_are_kept_apart():
+    site = Site(environment={"VSML_X": "site", "VSML_Y": "site", "my_password": "p"})
+    public, secret = run_environment(site, {"VSML_X": "here", "WANDB_API_KEY": "k"})
+    assert public == {"VSML_X": "here", "VSML_Y": "site"}
+    assert secret == {"my_password": "p", "WANDB_API_KEY": "k"}
 
 
 def test_settings_of_the_site_come_from_one_checked_file(tmp_path, monkeypatch):
@@ -159,6 +173,9 @@ def test_settings_of_the_site_come_from_one_checked_file(tmp_path, monkeypatch):
     other = tmp_path / "other.yaml"
     other.write_text("setpu: [module load cuda]\n")
     with pytest.raises(ConfigError, match=r"setpu.*did you mean setup"):
+        load_site(environ={"VSML_SITE": str(other)})
+    other.write_text("sbatch: {time: 12:00:00}\n")
+    with pytest.raises(ConfigError, match=r"sbatch\.time: got 43200, expected it in quotes"):
         load_site(environ={"VSML_SITE": str(other)})
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
         load_site(tmp_path / "missing.yaml", environ={})

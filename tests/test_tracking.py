@@ -10,6 +10,7 @@ import pytest
 
 from vsml import tracking
 from vsml.config_files import load_config
+from vsml.runs import RunDirectory
 from vsml.tracking import WandbTracker, fetch_from_wandb, is_wandb_path, start_tracking
 
 
@@ -101,7 +102,6 @@ def test_a_failure_in_mid_run_is_one_warning(tmp_path):
         lambda tracker: tracker.log_params({"kernel": np.zeros(3)}, step=1),
         lambda tracker: tracker.log_curves("curves", "examples", [{"examples": 1}]),
         lambda tracker: tracker.log_table("evaluation", [{"dataset": "digits"}]),
-        lambda tracker: tracker.log_file(tmp_path / "none", "best", step=1),
         lambda tracker: tracker.finish(),
     ):
         tracker = broken()
@@ -110,6 +110,69 @@ def test_a_failure_in_mid_run_is_one_warning(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             use_all(tracker, tmp_path)
+
+
+def test_a_file_that_wandb_does_not_take_costs_that_file_alone(tmp_path, monkeypatch):
+    (tmp_path / "best").write_bytes(b"1")
+
+    class WithoutNetwork:
+        id, offline = "a", False
+        logged, tried = (), 0
+
+        def log(self, values):
+            self.logged = (*self.logged, values["loss"])
+
+        def define_metric(self, *arguments, **options):
+            pass
+
+        def log_artifact(self, artifact):
+            self.tried += 1
+            raise ConnectionError("no network")
+
+    tracker = WandbTracker(tmp_path, "disabled")
+    run = tracker._run = WithoutNetwork()
+    with pytest.warns(UserWarning, match=r"does not take files now, .*no network"):
+        tracker.log_file(tmp_path / "best", "best", step=1)
+    tracker.log_file(tmp_path / "best", "best", step=2)
+    tracker.log({"loss": 1.0}, step=3)
+    assert run.tried == 1 and run.logged == (1.0,)
+    monkeypatch.setattr("time.monotonic", lambda: 1e12)
+    with pytest.warns(UserWarning, match="no network"):
+        tracker.log_file(tmp_path / "best", "best", step=4)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_with_its_wandb_run(tmp_path):
+    run = RunDirectory(tmp_path)
+    config = load_config(overrides=["tracking.wandb.mode=offline"])
+    ids = []
+    for step in (1, 2):
+        tracker = start_tracking(config, run)
+        tracker.log({"loss": 1.0}, step)
+        ids.append(tracker.run_id)
+        tracker.finish()
+    assert ids[0] == ids[1] == run.wandb_id.read_text()
+    files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert {file.stem for file in files} == {f"run-{ids[0]}"}
+
+
+def test_without_a_connection_at_its_start_a_run_is_offline(tmp_path, monkeypatch):
+    started = []
+
+    class Run:
+        id = "a"
+
+    def init(mode, **options):
+        started.append(mode)
+        if mode == "online":
+            raise TimeoutError("no answer")
+        return Run()
+
+    monkeypatch.setattr("wandb.login", lambda **options: True)
+    monkeypatch.setattr("wandb.init", init)
+    with pytest.warns(UserWarning, match=r"offline, as its server does not answer.*wandb sync"):
+        tracker = WandbTracker(tmp_path, "online")
+    assert started == ["online", "offline"] and tracker.run_id == "a"
 
 
 class Api:

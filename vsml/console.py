@@ -1,5 +1,6 @@
 """What a user sees of a run: progress with rate and time left, and a table of results at the end."""
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -19,6 +20,17 @@ _COLUMNS = {
     "accuracy_at_1000": "at 1,000",
     "accuracy_last": "last",
 }
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line; where it cannot be, as into a log on a disk that is full, the run goes on without it.
+
+    Args:
+        text: without the line's end.
+        stream: where to, by default stdout.
+    """
+    with contextlib.suppress(OSError):
+        print(text, file=stream or sys.stdout, flush=True)
 
 
 class Progress:
@@ -115,7 +127,7 @@ class Progress:
             self._print(text)
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream or sys.stdout, flush=True)
+        say(text, self._stream)
 
     def _line(self, step: int, values: Mapping[str, float]) -> str:
         (first_time, first_step), (last_time, last_step) = self._times[0], self._times[-1]
@@ -183,7 +195,8 @@ def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = Non
         rows: as there.
         stream: where to, by default stdout.
     """
-    Console(file=stream).print(results_table(rows))
+    with contextlib.suppress(OSError):  # as in `say`
+        Console(file=stream).print(results_table(rows))
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from vsml.build import EvaluationTask, evaluation_tasks, load_evaluation_data
 from vsml.comm import Communicator
 from vsml.config import Config
 from vsml.config_files import ConfigError
-from vsml.console import markdown_table, print_results
+from vsml.console import markdown_table, print_results, say
 from vsml.contenders import (
     Contender,
     compared_contenders,
@@ -29,6 +29,7 @@ from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
 from vsml.runs import RunDirectory, jsonable
+from vsml.signals import Stopped, StopSignals
 from vsml.tasks import TaskDistribution
 from vsml.tracking import WandbTracker, start_tracking
 from vsml.types import Array, Params
@@ -154,12 +155,21 @@ def _answers(
 
 
 def evaluate_all(
-    config: Config, contenders: Sequence[Contender], comm: Communicator
+    config: Config,
+    contenders: Sequence[Contender],
+    comm: Communicator,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[list[Evaluation], list[Evaluation]]:
     """Evaluate contenders on their tasks, all on the same episodes.
 
     One with several settings to choose from is first tried with each on `evaluation.tune_count` other
     episodes of the task; the settings with the highest mean accuracy are taken.
+
+    Args:
+        config: the run.
+        contenders: who is evaluated.
+        comm: the ranks.
+        check: called before each evaluation; may raise on all ranks to end it.
 
     Returns:
         The evaluations, task by task, and the trials.
@@ -168,20 +178,24 @@ def evaluate_all(
     evaluations, trials = [], []
     for number in range(len(contenders[0].tasks)):
         for contender in contenders:
-            tried = list(_trials(config, contender, number, comm))
+            tried = list(_trials(config, contender, number, comm, check))
             accuracies = [float(trial.correct.mean()) for trial in tried]
             best = accuracies.index(max(accuracies)) if tried else 0
+            check()
             evaluations.append(_evaluate_choice(contender, number, best, config.evaluation.count, key, comm))
             trials += tried
     return evaluations, trials
 
 
-def _trials(config: Config, contender: Contender, number: int, comm: Communicator) -> Iterator[Evaluation]:
+def _trials(
+    config: Config, contender: Contender, number: int, comm: Communicator, check: Callable[[], None]
+) -> Iterator[Evaluation]:
     """Try each of several settings of a contender on a task."""
     settings = config.evaluation
     key = jax.random.fold_in(jax.random.key(settings.seed), _TRIALS)
     if len(contender.choices) > 1:
         for choice in range(len(contender.choices)):
+            check()
             yield _evaluate_choice(contender, number, choice, settings.tune_count, key, comm)
 
 
@@ -248,14 +262,34 @@ def _as_json(rows: Sequence[dict[str, Any]]) -> str:
     return json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n"
 
 
-def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator) -> list[Evaluation]:
+def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator) -> list[Evaluation] | None:
     """Evaluate what `checkpoint.restore` and `evaluation.learners` name, beside untrained meta-parameters.
 
     Args:
         config: with `call: evaluate`.
         run: where to write, on rank 0; None on the other ranks.
         comm: the ranks.
+
+    Returns:
+        The evaluations; None if a signal ended it, of which nothing is kept.
     """
+    with StopSignals() as stop:
+
+        def check() -> None:
+            if comm.any(bool(stop)):
+                raise Stopped(stop.received or "as another rank did")
+
+        try:
+            return _run_evaluation(config, run, comm, check)
+        except Stopped as why:
+            if run is not None:
+                say(f"stopped before the evaluation was complete ({why}); nothing of it is kept")
+            return None
+
+
+def _run_evaluation(
+    config: Config, run: RunDirectory | None, comm: Communicator, check: Callable[[], None]
+) -> list[Evaluation]:
     sources, missing = load_evaluation_data(config, comm)
     tasks = evaluation_tasks(config, sources)
     if not tasks:
@@ -266,10 +300,10 @@ def run_evaluation(config: Config, run: RunDirectory | None, comm: Communicator)
     contenders += compared_contenders(config, sources, comm)
     if config.evaluation.untrained or not contenders:
         contenders.append(untrained_contender(config, tasks))
-    evaluations, trials = evaluate_all(config, contenders, comm)
+    evaluations, trials = evaluate_all(config, contenders, comm, check)
     if run is not None:
         for reason in missing:
-            print(f"left out: {reason}")
+            say(f"left out: {reason}")
         write_results(run, evaluations, trials, config.name)
         tracker = start_tracking(config, run)
         track_results(run, tracker, evaluations)

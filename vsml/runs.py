@@ -66,6 +66,11 @@ class RunDirectory:
         return self.path / "complete"
 
     @property
+    def wandb_id(self) -> Path:
+        """The id of the wandb run that goes with this one."""
+        return self.path / "wandb_id"
+
+    @property
     def exists(self) -> bool:
         """Whether a run has been started here."""
         return self.config.exists() or self.metrics.exists() or self.checkpoints.exists()
@@ -85,6 +90,10 @@ class RunDirectory:
             raise ValueError(f"run_dir: {self.path} holds a run already; resume it, or name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.config, config)
+        self.write_environment(environment)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write environment.json, usually what `describe_environment` returns."""
         atomic_write(self.environment, json.dumps(jsonable(environment), indent=2) + "\n")
 
     @contextlib.contextmanager
@@ -199,6 +208,13 @@ class MetricsLog:
                 file.truncate(before)  # no half line for the next one to be glued to
                 raise
         self._waiting.clear()
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Write another file with the lines of this one, as far as it can be read, and those that wait."""
+        written = b""
+        with contextlib.suppress(OSError):
+            written = self._path.read_bytes()
+        atomic_write(path, written + "".join(self._waiting).encode())
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

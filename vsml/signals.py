@@ -8,6 +8,10 @@ from typing import Any
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
 
+class Stopped(Exception):  # noqa: N818, no error: it is what was asked for
+    """All ranks have agreed to stop; the message says why."""
+
+
 class StopSignals:
     """Context manager that turns SIGINT, SIGTERM, SIGUSR1 and SIGHUP into a flag.
 

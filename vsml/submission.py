@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vsml.command_line import parse, read_all_configs
 from vsml.config import Config
 from vsml.config_files import read_section
-from vsml.config_types import Section
+from vsml.config_types import Problem, Section, refuse
 from vsml.runs import GIT_STATE_NAME, git_state
 
 ROOT = Path(__file__).parents[1]
@@ -29,8 +29,7 @@ ROOT = Path(__file__).parents[1]
 SITE_FILE = Path("~/.config/vsml/site.yaml")
 
 _PASSED_PREFIXES = ("VSML_", "WANDB_", "JAX_", "XLA_")
-_PASSED_NAMES = ("GPU_COUNT",)
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _CONNECT_TIMEOUT_S = 20
 
 
@@ -43,7 +42,8 @@ class Site(Section):
 
     host: str | None = Field(default=None, description="machine to submit to by ssh; null: this one")
     directory: str | None = Field(
-        default=None, description="folder there that gets runs/; null: vsml in the home folder"
+        default=None,
+        description="folder that gets runs/; null: the current one, or vsml in the home folder elsewhere",
     )
     ssh_config: str | None = Field(default=None, description="file for `ssh -F`")
     setup: tuple[str, ...] = Field(
@@ -55,6 +55,16 @@ class Site(Section):
     sbatch: dict[str, str | int | bool] = Field(
         default={}, description="options of sbatch by long name, such as partition; true: without a value"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Site":
+        time = self.sbatch.get("time")
+        refuse(
+            [Problem("sbatch.time", time, "it in quotes, as YAML takes 12:00:00 for the number 43200")]
+            if isinstance(time, int)
+            else []
+        )
+        return self
 
 
 def load_site(path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Site:
@@ -188,7 +198,12 @@ def submission_name(name: str, now: datetime.datetime | None = None) -> str:
     return f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
 
 
-def snapshot(destination: str | os.PathLike[str], program: Sequence[str] = (), root: Path = ROOT) -> None:
+def snapshot(
+    destination: str | os.PathLike[str],
+    program: Sequence[str] = (),
+    runs: str | os.PathLike[str] | None = None,
+    root: Path = ROOT,
+) -> None:
     """Copy the code as it is now, uncommitted changes included, so that later edits do not reach what waits.
 
     What git ignores (virtual environments, data) stays behind. `runs/...` means the same in the copy as
@@ -197,6 +212,7 @@ def snapshot(destination: str | os.PathLike[str], program: Sequence[str] = (), r
     Args:
         destination: `runs/<submission>/code`, the folder to fill; made if need be.
         program: what will run in it, whose relative files have to be there.
+        runs: the folder `runs/` that it will see, if that is on this machine.
         root: the checkout.
 
     Raises:
@@ -221,12 +237,11 @@ def snapshot(destination: str | os.PathLike[str], program: Sequence[str] = (), r
         name = word.rpartition("=")[2]
         if Path(name).is_absolute() and Path(name).resolve() == root / "launch.py":
             raise SubmissionError(f"got {name}, expected launch.py, which is the copy of it")
-        if (
-            name
-            and not name.startswith("runs/")
-            and Path(name).exists()
-            and not (destination / name).exists()
-        ):
+        if name.startswith("runs/"):
+            if runs is not None and not (Path(runs).parent / name).exists():
+                raise SubmissionError(f"{name}: expected a file or folder in {runs}")
+            continue
+        if name and Path(name).exists() and not (destination / name).exists():
             raise SubmissionError(
                 f"{name} is here, but not in the copy of the code that the program runs in (git ignores it, "
                 f"or it is not below {root}): expected a file of the checkout, or an absolute path"
@@ -234,17 +249,13 @@ def snapshot(destination: str | os.PathLike[str], program: Sequence[str] = (), r
 
 
 def passed_environment(
-    environ: Mapping[str, str] = os.environ,
-    names: Iterable[str] = (),
-    secrets: bool = False,
-    elsewhere: bool = False,
+    environ: Mapping[str, str] = os.environ, names: Iterable[str] = (), elsewhere: bool = False
 ) -> dict[str, str]:
     """Return the variables of this process that a run elsewhere needs too.
 
     Args:
         environ: variables of this process.
-        names: others than VSML_*, WANDB_*, JAX_*, XLA_* and GPU_COUNT.
-        secrets: also those that look like one, such as WANDB_API_KEY; never write these where others read.
+        names: others than VSML_*, WANDB_*, JAX_* and XLA_*.
         elsewhere: for another machine: folders of this one (VSML_SITE, and what ends in _DIR) only where
             `names` has them.
 
@@ -261,13 +272,33 @@ def passed_environment(
             return True
         if elsewhere and (name.endswith("_DIR") or name == "VSML_SITE"):
             return False
-        return name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
+        return name.startswith(_PASSED_PREFIXES)
 
-    return {
-        name: value
-        for name, value in sorted(environ.items())
-        if wanted(name) and (secrets or not _SECRET.search(name))
-    }
+    return {name: value for name, value in sorted(environ.items()) if wanted(name)}
+
+
+def run_environment(
+    site: Site, environ: Mapping[str, str], names: Iterable[str] = (), elsewhere: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables of a run: those of its site, and over them those of this process.
+
+    Args:
+        site: settings of the site.
+        environ: variables of this process; `names` and `elsewhere` as in `passed_environment`.
+        names: others to pass on.
+        elsewhere: for another machine.
+
+    Returns:
+        Those that anybody may read, and those that look like secrets, such as WANDB_API_KEY.
+    """
+    both = site.environment | passed_environment(environ, names, elsewhere)
+    secret = {name: value for name, value in both.items() if _SECRET.search(name)}
+    return {name: value for name, value in both.items() if name not in secret}, secret
+
+
+def exports_of(variables: Mapping[str, str]) -> str:
+    """Return lines of a shell script that export variables, to any value."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 @dataclass(frozen=True)
@@ -303,9 +334,17 @@ class Remote:
         """
         return self._call([*self.ssh, self.host, shlex.join(command)], input, check)
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder there, and those above it.
+
+        Raises:
+            SubmissionError: it is there already.
+        """
+        self.run(["mkdir", "-p", "--", str(PurePosixPath(folder).parent)])
+        self.run(["mkdir", "--", folder])
+
     def copy_to(self, local: str | os.PathLike[str], folder: str) -> None:
-        """Copy the content of a local folder into one there, which is made with its parents."""
-        self.run(["mkdir", "-p", "--", folder])
+        """Copy the content of a local folder into one there."""
         self._rsync([f"{Path(local)}/", f"{self.host}:{folder}/"])
 
     def copy_from(self, folder: str, local: str | os.PathLike[str], exclude: Sequence[str] = ()) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,16 @@ import jax
 import numpy as np
 
 from vsml.config import Config
+from vsml.files import atomic_write
 from vsml.runs import RunDirectory
 from vsml.types import Params
 
 WandbMode = Literal["online", "offline", "disabled"]
 
 _WANDB_START_TIMEOUT_S = 30.0
-_WANDB_FINISH_TIMEOUT_S = 120.0
+_WANDB_FINISH_TIMEOUT_S = 60.0
 _API_TIMEOUT_S = 30
+_FILE_PAUSE_S = 600.0
 
 ARTIFACTS = ("best", "checkpoint", "learner")
 """Files of a run that wandb keeps, as artifacts `<kind>-<run id>`; the first that is there is restored."""
@@ -37,18 +40,17 @@ def start_tracking(config: Config, run: RunDirectory | None) -> "WandbTracker":
     wandb = config.tracking.wandb
     if run is None:
         return WandbTracker("", "disabled")
-    id_file = run.path / "wandb_id"
     tracker = WandbTracker(
         run.path,
         wandb.mode,
         config=config.model_dump(mode="json"),
-        run_id=id_file.read_text().strip() if id_file.exists() else None,
+        run_id=run.wandb_id.read_text().strip() if run.wandb_id.exists() else None,
         name=config.name,
         job_type=wandb.job_type or config.call,
         **wandb.model_dump(exclude={"mode", "job_type"}),
     )
     if tracker.run_id is not None:
-        id_file.write_text(tracker.run_id + "\n")
+        atomic_write(run.wandb_id, tracker.run_id)
     return tracker
 
 
@@ -79,6 +81,7 @@ class WandbTracker:
     ) -> None:
         self._run: Any = None
         self._defined: set[str] = set()
+        self._files_from = 0.0  # when a file may be tried again
         wanted = os.environ.get("WANDB_MODE") if mode is None else mode
         if wanted != "disabled":
             self._guarded(lambda: self._start(directory, wanted, config, run_id, options), started=False)
@@ -160,7 +163,9 @@ class WandbTracker:
     def log_file(self, path: str | os.PathLike[str], kind: str, step: int) -> None:
         """Keep a version of a file as the artifact "<kind>-<run id>" of type "learning-algorithm".
 
-        Checkpoints are kept online only: offline they would fill the disk with copies of what is there.
+        Checkpoints are kept online only: offline they would fill the disk with copies of what is there. When
+        it fails, as without a network, only files are left out, and for some minutes, as each try may take
+        half a minute.
 
         Args:
             path: the file.
@@ -179,7 +184,13 @@ class WandbTracker:
             artifact.add_file(str(path), name=f"{kind}.safetensors")
             self._run.log_artifact(artifact)
 
-        self._guarded(log)
+        if self._run is None or time.monotonic() < self._files_from:
+            return
+        try:
+            log()
+        except Exception as error:  # wandb raises of all kinds
+            self._files_from = time.monotonic() + _FILE_PAUSE_S
+            warnings.warn(f"wandb does not take files now, {path} is left out: {error!r}", stacklevel=2)
 
     def finish(self, exit_code: int = 0) -> None:
         """Write out what is pending and end the wandb run.
@@ -200,21 +211,34 @@ class WandbTracker:
     ) -> None:
         import wandb  # takes a second, and not every run needs it
 
+        def start(mode: WandbMode) -> Any:
+            return wandb.init(
+                dir=str(directory),
+                mode=mode,
+                config=dict(config or {}),
+                id=run_id,
+                resume="allow" if run_id else None,
+                settings=wandb.Settings(
+                    console="off",  # leaves stdout to the progress display
+                    silent=mode == "offline",
+                    init_timeout=_WANDB_START_TIMEOUT_S,
+                    finish_timeout=_WANDB_FINISH_TIMEOUT_S,
+                ),
+                **options,
+            )
+
         mode = _choose_wandb_mode(wanted)
-        self._run = wandb.init(
-            dir=str(directory),
-            mode=mode,
-            config=dict(config or {}),
-            id=run_id,
-            resume="allow" if run_id else None,
-            settings=wandb.Settings(
-                console="off",  # leaves stdout to the progress display
-                silent=mode == "offline",
-                init_timeout=_WANDB_START_TIMEOUT_S,
-                finish_timeout=_WANDB_FINISH_TIMEOUT_S,
-            ),
-            **options,
-        )
+        try:
+            self._run = start(mode)
+        except Exception as error:  # wandb raises of all kinds
+            if mode == "offline":
+                raise
+            warnings.warn(
+                f"wandb is offline, as its server does not answer ({error!r}); send the run later with "
+                "`wandb sync`",
+                stacklevel=5,
+            )
+            self._run = start("offline")
 
     def _log(self, values: Mapping[str, Any], axis: str) -> None:
         """Log values on an axis of ours, as wandb's own step may not go back, which it does in a resumed run.

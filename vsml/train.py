@@ -31,7 +31,7 @@ from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
 from vsml.files import atomic_write
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
 from vsml.runs import MetricsLog, RunDirectory
-from vsml.signals import StopSignals
+from vsml.signals import Stopped, StopSignals
 from vsml.tracking import start_tracking
 from vsml.types import Array, Params
 
@@ -204,19 +204,27 @@ class _Run:
             self.progress = progress
             for reason in self.left_out:
                 progress.note(f"left out: {reason}")
-            while self.done.step < iterations:
-                why = self._reason_to_stop(stop)
-                if self.comm.any(why is not None):
+            try:
+                while self.done.step < iterations:
+                    self._check(stop)
+                    self.last_evaluations = None
+                    self._step()
+                if self.done.step % self.config.checkpoint.frequency or self.failing:
                     self._save_or_rescue()
-                    progress.note(f"stopped after step {self.done.step} ({why or 'as another rank did'})")
-                    self.tracker.finish()
-                    return False
-                self.last_evaluations = None
-                self._step()
-            if self.done.step % self.config.checkpoint.frequency or self.failing:
-                self._save_or_rescue()
-        self._finish()
+                self._finish(lambda: self._check(stop))
+            except Stopped as why:
+                if self.done.step < iterations:
+                    self._save_or_rescue()
+                progress.note(f"stopped after step {self.done.step} ({why})")
+                self.tracker.finish()
+                return False
         return True
+
+    def _check(self, stop: StopSignals) -> None:
+        """Raise Stopped on all ranks if one of them has a reason to."""
+        why = self._reason_to_stop(stop)
+        if self.comm.any(why is not None):
+            raise Stopped(why or "as another rank did")
 
     def _reason_to_stop(self, stop: StopSignals) -> str | None:
         limit = self.config.training.time_limit_s
@@ -272,11 +280,11 @@ class _Run:
             if name == "loss" or name.startswith("accuracy")
         }
 
-    def _evaluate_own(self, params: Params) -> list[Evaluation]:
+    def _evaluate_own(self, params: Params, check: Callable[[], None] = lambda: None) -> list[Evaluation]:
         contender = own_contender(self.config, "evolved", lambda learner: params, self.tasks)
-        return evaluate_all(self.config, [contender], self.comm)[0]
+        return evaluate_all(self.config, [contender], self.comm, check)[0]
 
-    def _finish(self) -> None:
+    def _finish(self, check: Callable[[], None]) -> None:
         """Evaluate what was found beside what it started from, and export it."""
         params = self.optimizer.params(self.state)
         if self.run is not None:
@@ -285,14 +293,14 @@ class _Run:
             self.tracker.log_file(exported, "learner", self.done.step)
         evaluations = self.last_evaluations
         if evaluations is None:
-            evaluations = self._evaluate_own(params)
+            evaluations = self._evaluate_own(params, check)
         if self.config.evaluation.untrained and self.tasks:
             untrained = untrained_contender(self.config, self.tasks)
-            evaluations = evaluations + evaluate_all(self.config, [untrained], self.comm)[0]
+            evaluations = evaluations + evaluate_all(self.config, [untrained], self.comm, check)[0]
         self._write(evaluations)  # before others are looked at, whose files may be gone by now
         if self.config.evaluation.learners and self.tasks:
             contenders = compared_contenders(self.config, self.sources, self.comm)
-            compared, trials = evaluate_all(self.config, contenders, self.comm)
+            compared, trials = evaluate_all(self.config, contenders, self.comm, check)
             self._write(evaluations + compared, trials)
             evaluations = evaluations + compared
         if self.run is not None:
@@ -370,6 +378,10 @@ class _Run:
             rescue = RunDirectory(Path(tempfile.mkdtemp(prefix=f"{self.run.path.name}-")))
             atomic_write(rescue.config, dump(self.config))
             CheckpointStore(rescue.checkpoints).save(self.done.step, self._tree(), self._metadata())
+            if self.metrics is not None:
+                self.metrics.copy_to(rescue.metrics)
+            if self.tracker.run_id is not None:
+                atomic_write(rescue.wandb_id, self.tracker.run_id)
             raise OSError(
                 f"cannot write to {self.run.path}: {error}\nThe state after meta step {self.done.step} is in "
                 f"{rescue.path}; to go on: python launch.py --resume {rescue.path}"
