@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import stat
 import subprocess
@@ -11,8 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol")
-PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PACKAGES = {"slurmctld": "slurmctld", "slurmd": "slurmd", "munged": "munge", "sbatch": "slurm-client"}
 
 # Two nodes that are both this machine, with more CPUs than it may have, and GPUs that are /dev/null. Slurm's
 # daemons differ by port and munge's by socket: another Slurm on the machine is not disturbed.
@@ -52,19 +50,6 @@ NodeName=two NodeHostname=localhost NodeAddr=127.0.0.1 Port={two}
 PartitionName=main Nodes=one,two Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=one,two MaxTime=INFINITE State=UP PriorityTier=2
 """
-
-
-def missing_programs() -> list[str]:
-    """Return the programs of Slurm and munge that are not on this machine."""
-    found = os.environ["PATH"] + ":/usr/sbin"
-    return [name for name in PROGRAMS if shutil.which(name, path=found) is None]
-
-
-def install() -> None:
-    """Install Debian's packages, without starting any service; only for root on a machine with apt-get."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-        subprocess.run(["apt-get", "-qq", *command], check=True, env=environment, timeout=300)
 
 
 @contextlib.contextmanager

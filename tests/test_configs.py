@@ -142,6 +142,7 @@ def check(config, tmp_path):
     text = dump(config)
     write(tmp_path / "config.yaml", text.encode())
     assert load_config([tmp_path / "config.yaml"], default=None) == config
+    assert Config.model_validate(config.model_dump(mode="json")) == config, "other ranks get another one"
     evaluated = [spec.task for spec in evaluation_specs(config)]
     own = [build(config.model, task_shapes(task, config.evaluation.subset)) for task in evaluated]
     if config.call == "train":

@@ -1,6 +1,5 @@
 """Submitting to Slurm: what is decided and refused without one, and real jobs on a private one."""
 
-import getpass
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian
 import numpy as np
 import pytest
 import slurm_cluster
@@ -270,10 +270,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    if missing := slurm_cluster.missing_programs():
-        if getpass.getuser() != "root" or not shutil.which("apt-get"):
-            pytest.skip(f"no {', '.join(missing)} here, and not root on a Debian machine to install Slurm")
-        slurm_cluster.install()
+    debian.need(slurm_cluster.PACKAGES)
     if os.geteuid() != 0:
         pytest.skip("only root can run a private Slurm")
     folder = tmp_path_factory.mktemp("slurm")

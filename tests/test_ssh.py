@@ -1,7 +1,6 @@
 """Runs sent by ssh to a private sshd on the loopback address, with GPUs that are made up."""
 
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import debian
 import pytest
 
 from ssh import schedule
@@ -16,7 +16,7 @@ from vsml.checkpoint import CheckpointStore
 from vsml.submission import Site, SubmissionError
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"/usr/sbin/sshd": "openssh-server", "rsync": "rsync", "tmux": "tmux"}
+PACKAGES = {"sshd": "openssh-server", "rsync": "rsync", "tmux": "tmux"}
 
 
 TINY = """
@@ -77,18 +77,6 @@ environment: {{JAX_COMPILATION_CACHE_DIR: "{place}/cache"}}
 """
 
 
-def need_packages():
-    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
-    if not missing:
-        return
-    if os.geteuid() or not shutil.which("apt-get"):
-        pytest.skip(f"needs {', '.join(missing)}, and only root can install them")
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        done = subprocess.run(["apt-get", *command], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"{', '.join(missing)} could not be installed: {done.stderr.strip()[-200:]}")
-
-
 def free_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
@@ -98,7 +86,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a running sshd, its keys, and what the machine behind it has."""
-    need_packages()
+    debian.need(PACKAGES)
     place = tmp_path_factory.mktemp("ssh")
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)], check=True)
