@@ -5,10 +5,8 @@ python launch.py --config_files configs/quickstart.yaml --config training.iterat
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vsml.devices import prepare
 
@@ -68,9 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # ConfigError and the like; every rank sees the same, so none waits
         print(error, file=sys.stderr)
         return 2
-    sweep = os.environ.get("WANDB_SWEEP_ID") or (options.array and Path(options.array).stem)
-    if sweep:  # the runs of a sweep are one group, unless the user or the launcher has named another
-        os.environ.setdefault("WANDB_RUN_GROUP", sweep)
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.checkpoint import CheckpointError

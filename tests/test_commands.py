@@ -9,7 +9,7 @@ import pytest
 import launch
 import slurm.schedule
 import ssh.schedule
-from vsml.command_line import parse, read_all_configs
+from vsml.command_line import parse, read_all_configs, read_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "running.md", ROOT / "docs" / "cluster.md"]
@@ -81,3 +81,13 @@ def test_documented_commands_are_in_order(command, monkeypatch, capsys):
 
 def test_every_page_has_commands():
     assert all(commands_of(page) for page in PAGES)
+
+
+def test_an_entry_of_an_array_has_a_name_and_a_group_of_its_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    options = parse(["--array", "configs/array/conv.yaml", "--array_index", "2"])
+    config = read_config(options)
+    assert config.name.endswith("-2") and config.tracking.wandb.group == "conv"
+    monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
+    assert read_config(options).tracking.wandb.group == "mine"

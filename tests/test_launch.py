@@ -177,7 +177,7 @@ def test_one_command_line_starts_a_run_goes_on_with_it_and_leaves_a_complete_one
     process.kill()
     process.wait()
     assert not (run / "complete").exists(), "it was complete before it was killed"
-    other = launch(place, *arguments[2:], "--config", "training.iterations=30", code=1)
+    other = launch(place, *arguments[2:], "--config", "training.iterations=30", code=2)
     assert "training.iterations: got 30, expected 20" in other.stderr
     launch(place, *arguments[2:])
     assert_same_run(uninterrupted, run)

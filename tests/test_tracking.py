@@ -156,6 +156,33 @@ def test_a_resumed_run_goes_on_with_its_wandb_run(tmp_path):
     assert {file.stem for file in files} == {f"run-{ids[0]}"}
 
 
+@pytest.mark.parametrize(
+    ("given", "variables", "expected"),
+    [
+        (None, {}, None),
+        (None, {"WANDB_SWEEP_ID": "s"}, "s"),
+        (None, {"WANDB_SWEEP_ID": "s", "WANDB_RUN_GROUP": "g"}, "g"),
+        ("mine", {"WANDB_RUN_GROUP": "g"}, "mine"),
+    ],
+)
+def test_the_runs_of_a_sweep_are_one_group(monkeypatch, tmp_path, given, variables, expected):
+    seen = {}
+
+    class Run:
+        id = "a"
+
+    def init(**options):
+        seen.update(options)
+        return Run()
+
+    monkeypatch.setattr("wandb.init", init)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = ["tracking.wandb.mode=offline", f"tracking.wandb.group={given or 'null'}"]
+    start_tracking(load_config(overrides=settings), RunDirectory(tmp_path))
+    assert (seen["group"], seen["job_type"]) == (expected, "train")
+
+
 def test_without_a_connection_at_its_start_a_run_is_offline(tmp_path, monkeypatch):
     started = []
 

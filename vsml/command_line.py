@@ -1,6 +1,7 @@
 """The command line of launch.py: its options, and the configuration that they ask for."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def read_config(options: argparse.Namespace) -> Config:
     """Return the configuration of the one run that the command line asks for.
 
-    The name of an entry of an array ends with its number.
+    The name of an entry of an array ends with its number, and its group in wandb is the array's name, unless
+    the user has named another.
 
     Raises:
         ConfigError: it has mistakes.
@@ -66,8 +68,11 @@ def read_config(options: argparse.Namespace) -> Config:
     if not options.array:
         return configs[0]
     index = array_index(options.array_index, len(configs))
-    config = configs[index - 1]
-    return config.model_copy(update={"name": f"{config.name or Path(options.array).stem}-{index}"})
+    config, array = configs[index - 1], Path(options.array).stem
+    wandb = config.tracking.wandb
+    group = wandb.group or os.environ.get("WANDB_RUN_GROUP", array)
+    tracking = config.tracking.model_copy(update={"wandb": wandb.model_copy(update={"group": group})})
+    return config.model_copy(update={"name": f"{config.name or array}-{index}", "tracking": tracking})
 
 
 def read_all_configs(options: argparse.Namespace) -> tuple[Config, ...]:

@@ -46,8 +46,9 @@ def start_tracking(config: Config, run: RunDirectory | None) -> "WandbTracker":
         config=config.model_dump(mode="json"),
         run_id=run.wandb_id.read_text().strip() if run.wandb_id.exists() else None,
         name=config.name,
+        group=wandb.group or os.environ.get("WANDB_RUN_GROUP") or os.environ.get("WANDB_SWEEP_ID"),
         job_type=wandb.job_type or config.call,
-        **wandb.model_dump(exclude={"mode", "job_type"}),
+        **wandb.model_dump(exclude={"mode", "group", "job_type"}),
     )
     if tracker.run_id is not None:
         atomic_write(run.wandb_id, tracker.run_id)
