@@ -26,8 +26,8 @@ previous=
 signal=TERM # for programs of others, such as wandb's agent
 for argument in "$@"; do
     [[ ${argument##*/} == launch.py ]] && signal=USR1
-    [[ $previous == --run_dir ]] && run_dir=$argument
-    [[ $argument == --run_dir=* ]] && run_dir=${argument#--run_dir=}
+    [[ $previous == --run_dir || $previous == --resume ]] && run_dir=$argument
+    [[ $argument == --run_dir=* || $argument == --resume=* ]] && run_dir=${argument#*=}
     previous=$argument
 done
 

@@ -171,7 +171,7 @@ def check_options(
     sbatch |= asked
     if "no-requeue" in sbatch:
         del sbatch["requeue"]
-    limit = sbatch.get("time") or sbatch.get("t")
+    limit = sbatch.get("time")
     limit_s = _seconds(limit) if limit else None
     if limit_s is not None and limit_s <= options.signal_ahead + _EARLY_S:
         raise SubmissionError(

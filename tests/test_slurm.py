@@ -352,7 +352,7 @@ def test_a_job_that_is_warned_is_queued_again_and_ends_as_the_uninterrupted_run(
 # Stands for launch.py: saves when it is told to and ends, is complete when it is started again.
 WARNED = """
 import pathlib, signal, sys, time
-run = pathlib.Path(sys.argv[sys.argv.index("--run_dir") + 1])
+run = pathlib.Path(sys.argv[-2])
 (run / "checkpoints").mkdir(exist_ok=True)
 def save(number, frame):
     if sys.argv[-1] == "saves":
@@ -371,7 +371,8 @@ def start_with_a_limit(cluster: Cluster, name: str) -> tuple[str, Path]:
     run = cluster.folder / f"limit_{name}"
     run.mkdir()
     options = ["--parsable", "--time=1", "--signal=B:USR1@30", "--requeue", "--open-mode=append"]
-    program = ["python", "-c", WARNED, "launch.py", "--run_dir", str(run), name]
+    option = {"saves": "--resume", "idles": "--run_dir"}[name]  # a job may have either
+    program = ["python", "-c", WARNED, "launch.py", option, str(run), name]
     job = cluster.ask("sbatch", *options, f"--output={run}/log", "slurm/job.sh", *program).strip()
     return job, run
 
