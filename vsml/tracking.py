@@ -219,6 +219,7 @@ class WandbTracker:
                 config=dict(config or {}),
                 id=run_id,
                 resume="allow" if run_id else None,
+                allow_val_change=True,  # a resumed run may have other settings, such as more meta steps
                 settings=wandb.Settings(
                     console="off",  # leaves stdout to the progress display
                     silent=mode == "offline",
