@@ -1,6 +1,7 @@
 """wandb never stops a run, and never asks a question."""
 
 import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,8 @@ from vsml import tracking
 from vsml.config_files import load_config
 from vsml.runs import RunDirectory
 from vsml.tracking import WandbTracker, fetch_from_wandb, is_wandb_path, start_tracking
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +184,18 @@ def test_the_runs_of_a_sweep_are_one_group(monkeypatch, tmp_path, given, variabl
     settings = ["tracking.wandb.mode=offline", f"tracking.wandb.group={given or 'null'}"]
     start_tracking(load_config(overrides=settings), RunDirectory(tmp_path))
     assert (seen["group"], seen["job_type"]) == (expected, "train")
+
+
+@pytest.mark.slow
+def test_a_run_below_another_that_tracks_writes_into_its_own_folder(tmp_path, monkeypatch):
+    outer = WandbTracker(tmp_path / "outer", "offline")  # its service is that of processes below it
+    code = "from vsml.tracking import WandbTracker; t = WandbTracker('inner', 'offline'); "
+    code += "t.log({'loss': 1.0}, 1); t.finish()"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
+    )
+    outer.finish()
+    assert list(tmp_path.glob("inner/wandb/offline-run-*/*.wandb"))
 
 
 def test_without_a_connection_at_its_start_a_run_is_offline(tmp_path, monkeypatch):

@@ -214,7 +214,7 @@ class WandbTracker:
 
         def start(mode: WandbMode) -> Any:
             return wandb.init(
-                dir=str(directory),
+                dir=os.path.abspath(directory),  # wandb's service may be another's, in another folder
                 mode=mode,
                 config=dict(config or {}),
                 id=run_id,
