@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from pydantic import Field, model_validator
 
 from vsml.command_line import parse, read_all_configs
-from vsml.config import Config
 from vsml.config_files import read_section
 from vsml.config_types import Problem, Section, refuse
 from vsml.runs import GIT_STATE_NAME, git_state
@@ -90,13 +89,11 @@ class Checked:
     Attributes:
         name: for folders and jobs.
         is_launch: whether it runs launch.py; another program is taken as it is.
-        configs: of all entries of its array, or the one where there is no array.
         entries: how many its array has; None without an array.
     """
 
     name: str
     is_launch: bool = False
-    configs: tuple[Config, ...] = ()
     entries: int | None = None
 
 
@@ -150,7 +147,6 @@ def check_program(program: Sequence[str]) -> Checked:
     return Checked(
         name=configs[0].name if configs[0].name and not options.array else stem,
         is_launch=True,
-        configs=configs,
         entries=len(configs) if options.array else None,
     )
 
