@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from vsml.conv import Conv, ConvLayer
+from vsml.kernels import native
 from vsml.kernels.activations import BOUND, tanh
 from vsml.kernels.positions import GROUP_SYNAPSES, group_positions
 from vsml.kernels.tiled import TILE_SYNAPSES, tile_rows
@@ -17,6 +18,9 @@ from vsml.layers import DenseLayer, from_tiles
 from vsml.synapse import Synapse
 
 RANDOM = np.random.default_rng(0)
+
+FAST = ["tiled"] if native.missing(16) else ["tiled", "native"]
+"""Kernels of dense layers that can run here, but for the plain one."""
 
 
 def test_tanh_is_right_to_within_the_precision_of_its_type():
@@ -96,23 +100,29 @@ def visit_all(layer, graph, params, cells, forward, backward, micro_ticks):
 
 
 @pytest.mark.parametrize(
-    ("fan_in", "fan_out", "micro_ticks", "layer_norm"),
+    ("fan_in", "fan_out", "state_size", "micro_ticks", "layer_norm"),
     [
-        (1, 1, 1, False),
-        (3, 5, 2, True),
-        (7, 1, 3, False),
-        (600, 4, 1, False),  # 4 tiles of one output unit
-        (400, 6, 1, True),  # 3 tiles of two
-        (1030, 2, 1, False),  # a unit with more synapses than a tile should have
+        (1, 1, 5, 1, False),
+        (3, 5, 5, 2, True),
+        (39, 3, 16, 3, False),  # 2 vectors of 16 floats and a part of one
+        (600, 4, 5, 1, False),  # 4 tiles of one output unit
+        (400, 6, 8, 1, True),  # 3 tiles of two
+        (1030, 2, 5, 1, False),  # a unit with more synapses than a tile should have
     ],
 )
-def test_the_tiled_kernel_computes_what_the_plain_one_does(fan_in, fan_out, micro_ticks, layer_norm):
-    graph, params = make_synapse(5, 3, layer_norm)
-    cells = RANDOM.normal(size=(fan_in, fan_out, 5)).astype(np.float32)
+def test_the_fast_kernels_compute_what_the_plain_one_does(
+    fan_in, fan_out, state_size, micro_ticks, layer_norm
+):
+    graph, params = make_synapse(state_size, 3, layer_norm)
+    cells = RANDOM.normal(size=(fan_in, fan_out, state_size)).astype(np.float32)
     forward = RANDOM.normal(size=(fan_in, 3)).astype(np.float32)
     backward = RANDOM.normal(size=(fan_out, 3)).astype(np.float32)
-    layers = [DenseLayer(fan_in, fan_out, kernel) for kernel in ("tiled", "reference")]
-    compare(*(visit_all(layer, graph, params, cells, forward, backward, micro_ticks) for layer in layers))
+    want, *fast = (
+        visit_all(DenseLayer(fan_in, fan_out, kernel), graph, params, cells, forward, backward, micro_ticks)
+        for kernel in ("reference", *FAST)
+    )
+    for got in fast:
+        compare(got, want)
 
 
 @pytest.mark.parametrize(

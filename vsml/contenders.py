@@ -17,6 +17,9 @@ from vsml.learners import Learner, make_learner
 from vsml.tracking import fetch_from_wandb, is_wandb_path
 from vsml.types import Array, Params
 
+_FREE = ("init_scale", "state_dtype", "kernel")
+"""Model settings that do not make another learning algorithm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contender:
@@ -127,7 +130,9 @@ class StoredParams:
         return checkpoint.params_from_bytes(self.data, self.path, template)[0]
 
     def check(self, model: ModelSettings) -> None:
-        """Compare model settings with those that the meta-parameters were found for; initialisation is free.
+        """Compare model settings with those that the meta-parameters were found for.
+
+        How they are initialised, and how synapses are computed, is free.
 
         Raises:
             ConfigError: they would be another learning algorithm.
@@ -141,7 +146,7 @@ class StoredParams:
         mistakes = [
             f"model.{key}: got {now!r}, expected {then!r} as in {self.path}"
             for key, then, now in differences(saved, configured)
-            if not key.endswith("init_scale")
+            if key.split(".")[-1] not in _FREE
         ]
         if mistakes:
             raise ConfigError(mistakes)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.kernels import positions
-from vsml.layers import Kernel, SynapseState, draw_cells, mean_message, visit_reference
+from vsml.kernels import Kernel, positions
+from vsml.layers import SynapseState, draw_cells, mean_message, visit_reference
 from vsml.synapse import Synapse
 from vsml.types import Array
 
@@ -67,12 +67,12 @@ class ConvLayer:
     Attributes:
         input_shape: (H, W, channels).
         conv: the convolution.
-        kernel: "tiled" (fast) or "reference" (nested vmap).
+        kernel: "reference" (nested vmap), or any other for `kernels.positions` (fast).
     """
 
     input_shape: tuple[int, int, int]
     conv: Conv
-    kernel: Kernel = "tiled"
+    kernel: Kernel = "auto"
 
     @property
     def fan_in(self) -> int:
@@ -121,13 +121,13 @@ class ConvLayer:
             h_GNRI, c_GNRI, out_PxOxM, back_PxKxM = positions.tick(
                 synapse.cell_weights(),
                 functools.partial(_send, synapse),
-                state.h,
-                state.c,
+                state.h.astype(jnp.float32),
+                state.c.astype(jnp.float32),
                 patches_PxKxM,
                 backward_PxOxM,
                 micro_ticks,
             )
-            state = SynapseState(h=h_GNRI, c=c_GNRI)
+            state = SynapseState(h=h_GNRI, c=c_GNRI).kept_as(state.h.dtype)
         # What a position sends back goes where it reads from: the transpose of reading, whatever K and s are.
         (back_IxM,) = jax.linear_transpose(self._patches, forward_IxM)(back_PxKxM)
         return state, out_PxOxM.reshape(self.fan_out, -1), back_IxM / math.prod(self.conv.kernel_shape)

@@ -1,17 +1,16 @@
 """Layers: synapses between input and output units, their state and one visit; the dense layer."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from jax.typing import DTypeLike
 
-from vsml.kernels import reference, tiled
+from vsml.kernels import Kernel, chosen, native, reference, tiled
 from vsml.synapse import NORM_EPSILON, Synapse, weights_of
 from vsml.types import Array
-
-Kernel = Literal["tiled", "reference"]
 
 
 @struct.dataclass
@@ -19,7 +18,8 @@ class SynapseState:
     """What the synapses of one layer have learned in an episode, in G tiles of R output units.
 
     Attributes:
-        h: hidden states, float32 [G, N, R, I]; output unit b is number `b % R` of tile `b // R`.
+        h: hidden states [G, N, R, I], of a floating-point type that is no more than how they are kept; output
+            unit b is number `b % R` of tile `b // R`.
         c: cell states, likewise.
     """
 
@@ -31,6 +31,10 @@ class SynapseState:
         """Return the state with the given cells and a hidden state of 0."""
         c_GNRI = to_tiles(c_IxOxN)
         return SynapseState(h=jnp.zeros_like(c_GNRI), c=c_GNRI)
+
+    def kept_as(self, dtype: DTypeLike) -> "SynapseState":
+        """Return the state rounded to another floating-point type."""
+        return SynapseState(h=self.h.astype(dtype), c=self.c.astype(dtype))
 
 
 def to_tiles(array_IxOxN: Array) -> Array:
@@ -89,12 +93,12 @@ class DenseLayer:
     Attributes:
         fan_in: I.
         fan_out: O.
-        kernel: "tiled" (fast) or "reference" (nested vmap).
+        kernel: what makes the synapses tick.
     """
 
     fan_in: int
     fan_out: int
-    kernel: Kernel = "tiled"
+    kernel: Kernel = "auto"
 
     def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
         """Draw a fresh state, with noise of variance 1 / I; see `draw_cells`."""
@@ -109,17 +113,25 @@ class DenseLayer:
         self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick on the messages they receive, and average what they send; see `Layer`."""
-        if self.kernel == "reference":
+        kernel = chosen(self.kernel, state.h.shape[1])
+        if kernel == "reference":
             state, forward_1xOxM, backward_1xIxM = visit_reference(
                 synapse, state, forward_IxM[None], backward_OxM[None], micro_ticks
             )
             return state, forward_1xOxM[0], backward_1xIxM[0]
+        tick = {"tiled": tiled.tick, "native": native.tick}[kernel]
         weights = synapse.cell_weights()
-        h_GNRI, c_GNRI = tiled.tick(weights, state.h, state.c, forward_IxM, backward_OxM, micro_ticks)
-        forward_GxRxM = mean_message(synapse.forward_message, synapse.forward_norm, h_GNRI, axes=(3,))
-        backward_IxM = mean_message(synapse.backward_message, synapse.backward_norm, h_GNRI, axes=(0, 2))
-        forward_OxM = forward_GxRxM.reshape(self.fan_out, -1)
-        return SynapseState(h=h_GNRI, c=c_GNRI), forward_OxM, backward_IxM
+        ticked = tick(weights, state.h, state.c, forward_IxM, backward_OxM, micro_ticks)
+        state = SynapseState(h=ticked.h, c=ticked.c)
+        if synapse.forward_norm is None:  # all is linear: of the mean
+            return (
+                state,
+                synapse.forward_message(ticked.forward),
+                synapse.backward_message(ticked.backward),
+            )
+        forward_GxRxM = mean_message(synapse.forward_message, synapse.forward_norm, state.h, axes=(3,))
+        backward_IxM = mean_message(synapse.backward_message, synapse.backward_norm, state.h, axes=(0, 2))
+        return state, forward_GxRxM.reshape(self.fan_out, -1), backward_IxM
 
 
 def draw_cells(
@@ -149,13 +161,13 @@ def visit_reference(
     h, c, forward, backward = reference.visit(
         synapse,
         synapse.messages,
-        from_tiles(state.h),
-        from_tiles(state.c),
+        from_tiles(state.h.astype(jnp.float32)),
+        from_tiles(state.c.astype(jnp.float32)),
         forward_PxIxM,
         backward_PxOxM,
         micro_ticks,
     )
-    return SynapseState(h=to_tiles(h), c=to_tiles(c)), forward, backward
+    return SynapseState(h=to_tiles(h), c=to_tiles(c)).kept_as(state.h.dtype), forward, backward
 
 
 def mean_message(
@@ -164,6 +176,8 @@ def mean_message(
     """Return the mean of `norm(linear(h))` over axes: [G, R, M] for the input side (3), [I, M] for (0, 2)."""
     if norm is None:  # all is linear: take the mean first
         return linear(h_GNRI.mean(axes).swapaxes(-1, -2))
+
+    h_GNRI = h_GNRI.astype(jnp.float32)
 
     @jax.checkpoint  # messages of single synapses are not worth their memory
     def mean_normed(kernel: Array, bias: Array, h_GNRI: Array) -> Array:

@@ -38,6 +38,7 @@ class Network:
         separate_backward: backward sweeps have meta-parameters of their own.
         layer_norm: messages are normalised.
         init_scale: factor on the initial kernels of the meta-parameters.
+        state_dtype: floating-point type that h and c are kept as; arithmetic is in float32.
     """
 
     layers: tuple[Layer, ...]
@@ -49,6 +50,7 @@ class Network:
     separate_backward: bool = False
     layer_norm: bool = False
     init_scale: float = 1.0
+    state_dtype: str = "float32"
 
     def init_synapses(self, rngs: nnx.Rngs) -> nnx.List:
         """Make the meta-parameters: forward ones in layer order, then separate backward ones in layer order.
@@ -79,7 +81,8 @@ class Network:
     def with_layers(self, layers: tuple[SynapseState, ...]) -> NetworkState:
         """Return the state with the given synapse states and all messages 0."""
         silence = tuple(jnp.zeros((layer.fan_out, self.message_size)) for layer in self.layers[:-1])
-        return NetworkState(layers=layers, backward=silence)
+        kept = tuple(layer.kept_as(self.state_dtype) for layer in layers)
+        return NetworkState(layers=kept, backward=silence)
 
     def forward_sweep(
         self, synapses: nnx.List, state: NetworkState, x_IxM: Array, feedback_OxM: Array

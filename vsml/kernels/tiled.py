@@ -34,6 +34,23 @@ class CellWeights:
     bias: Array
 
 
+@struct.dataclass
+class Ticked:
+    """What a visit of a dense layer leaves.
+
+    Attributes:
+        h: new hidden states [G, N, R, I].
+        c: new cell states, likewise.
+        forward: mean over I of the new h, float32 [O, N], before h is rounded to the type that is kept.
+        backward: mean over O, float32 [I, N].
+    """
+
+    h: Array
+    c: Array
+    forward: Array
+    backward: Array
+
+
 def cell(gates: Array, c: Array) -> tuple[Array, Array]:
     """Return the new h and c [N, ...] of synapses with gate inputs [4N, ...] (see `CellWeights`) and c."""
     i, g, f, o = jnp.split(tanh(gates), 4)
@@ -56,36 +73,39 @@ def tick(
     forward_IxM: Array,
     backward_OxM: Array,
     micro_ticks: int,
-) -> tuple[Array, Array]:
+) -> Ticked:
     """Let all synapses of a dense layer tick, with the messages they receive held fixed.
 
     Args:
         weights: the shared LSTM.
         h_GNRI: hidden states [G, N, R, I] of G tiles of R output units each; output b is `b // R, b % R`.
+            Of any floating-point type; all arithmetic is in float32.
         c_GNRI: cell states, likewise.
         forward_IxM: message of each input unit.
         backward_OxM: message of each output unit.
         micro_ticks: how many ticks.
 
-    Returns:
-        The new `h_GNRI` and `c_GNRI`.
     """
-    G, _, R, _ = h_GNRI.shape
+    G, N, R, fan_in = h_GNRI.shape
     from_input_4NxI = weights.forward @ forward_IxM.T + weights.bias[:, None]
     from_output_Gx4NxR = jnp.einsum("km,grm->gkr", weights.backward, backward_OxM.reshape(G, R, -1))
 
     @jax.checkpoint
-    def tick_tile(tile: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        h_NRI, c_NRI, from_output_4NxR = tile
+    def tick_tile(h_NRI: Array, c_NRI: Array, from_output_4NxR: Array) -> tuple[Array, ...]:
+        kept = h_NRI.dtype
+        h_NRI, c_NRI = h_NRI.astype(jnp.float32), c_NRI.astype(jnp.float32)
         # Not flattened to [4N, R * I]: recovering r and i by division would keep XLA from vectorising.
         messages = from_input_4NxI[:, None, :] + from_output_4NxR[:, :, None]
         for _ in range(micro_ticks):
             recurrent = jnp.einsum("kn,nri->kri", weights.hidden, h_NRI)
             h_NRI, c_NRI = cell(recurrent + messages, c_NRI)
-        return h_NRI, c_NRI
+        return h_NRI.astype(kept), c_NRI.astype(kept), h_NRI.mean(2).T, h_NRI.sum(1)
 
-    tiles = (h_GNRI, c_GNRI, from_output_Gx4NxR)
-    if G == 1:  # a loop of one turn would only cost
-        h, c = tick_tile(jax.tree.map(lambda array: array[0], tiles))
-        return h[None], c[None]
-    return jax.lax.map(tick_tile, tiles)
+    def visit_tile(total_NxI: Array, tile: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+        h_NRI, c_NRI, forward_RxN, part_NxI = tick_tile(*tile)
+        return total_NxI + part_NxI, (h_NRI, c_NRI, forward_RxN)
+
+    total_NxI, (h_GNRI, c_GNRI, forward_GxRxN) = jax.lax.scan(
+        visit_tile, jnp.zeros((N, fan_in)), (h_GNRI, c_GNRI, from_output_Gx4NxR), unroll=G == 1
+    )
+    return Ticked(h=h_GNRI, c=c_GNRI, forward=forward_GxRxN.reshape(G * R, N), backward=total_NxI.T / (G * R))

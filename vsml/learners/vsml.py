@@ -14,12 +14,15 @@ from pydantic_core import PydanticCustomError
 
 from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
 from vsml.conv import Conv, ConvLayer
-from vsml.layers import DenseLayer, Kernel, Layer
+from vsml.kernels import Kernel, chosen
+from vsml.layers import DenseLayer, Layer
 from vsml.learners.base import batch_elements
 from vsml.losses import bound_logits, error_signal
 from vsml.modules import Functional
 from vsml.network import Network, NetworkState
 from vsml.types import Array, Params
+
+StateType = Literal["float32", "bfloat16", "float16"]
 
 
 class DenseConfig(Section):
@@ -105,6 +108,16 @@ class VsmlConfig(Section):
     )
     layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
     synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
+    state_dtype: StateType = Field(
+        default="float32",
+        description="type that states are kept as between visits; shorter ones save memory and, on a GPU, "
+        "time. All arithmetic is in float32",
+    )
+    kernel: Kernel = Field(
+        default="auto",
+        description="what makes synapses tick; all compute the same but for rounding. auto: the fastest that "
+        "can be used; tiled: XLA; native: compiled for the CPU that is there; reference: nested vmap, slow",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -214,7 +227,8 @@ class Vsml:
         layer_norm: normalise the messages of single synapses.
         init_scale: factor on the initial kernels, 1 in the paper. Above 1, the products of weights that
             learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
-        kernel: "tiled", or "reference" for the plain formulation.
+        state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
+        kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
     """
 
     input_shape: tuple[int, ...]
@@ -232,9 +246,12 @@ class Vsml:
     layerwise: bool = False
     layer_norm: bool = False
     init_scale: float = 1.0
-    kernel: Kernel = "tiled"
+    state_dtype: StateType = "float32"
+    kernel: Kernel = "auto"
 
     def __post_init__(self) -> None:
+        if self.kernel != "auto":
+            chosen(self.kernel, self.state_size)  # now, and not in the middle of a run
         if not 0 <= self.output_channel < self.message_size:
             raise ValueError(
                 f"output_channel: got {self.output_channel}, expected one of {self.message_size} channels"
@@ -260,6 +277,8 @@ class Vsml:
             separate_backward=config.separate_backward,
             feed_label=config.feed_label,
             layerwise=config.layerwise,
+            state_dtype=config.state_dtype,
+            kernel=config.kernel,
             **config.synapse.model_dump(),
         )
 
@@ -276,6 +295,7 @@ class Vsml:
             separate_backward=self.separate_backward,
             layer_norm=self.layer_norm,
             init_scale=self.init_scale,
+            state_dtype=self.state_dtype,
         )
 
     def _layers(self) -> tuple[Layer, ...]:

@@ -1,0 +1,194 @@
+"""The compiled kernel: many members at once, states that are kept, what a machine may lack."""
+
+import os
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import vsml.kernels
+from vsml.kernels import chosen, native, tiled
+from vsml.layers import SynapseState
+from vsml.learners import Vsml
+from vsml.synapse import Synapse
+
+RANDOM = np.random.default_rng(0)
+N, M, FAN_IN, FAN_OUT = 16, 4, 21, 3
+
+needs_native = pytest.mark.skipif(
+    native.missing(N) is not None, reason=f"no native kernel: {native.missing(N)}"
+)
+
+
+def draw(*shape):
+    return jnp.asarray(RANDOM.normal(size=shape), jnp.float32)
+
+
+def make_weights(seed=0):
+    return Synapse(N, M, False, 2.0, nnx.Rngs(seed)).cell_weights()
+
+
+def make_operands(*members):
+    cells = draw(*members, FAN_IN, FAN_OUT, N).reshape(-1, FAN_IN, FAN_OUT, N)
+    states = [SynapseState.fresh(each) for each in cells]
+    c = jnp.stack([state.c for state in states]).reshape(*members, *states[0].c.shape)
+    return jnp.tanh(c), c, draw(*members, FAN_IN, M), draw(*members, FAN_OUT, M)
+
+
+def scalar(ticked):
+    return sum(jnp.sin(3 * leaf.astype(jnp.float32)).sum() for leaf in jax.tree.leaves(ticked))
+
+
+def visit_twice(tick, weights, h, c, forward, backward):
+    """Visit, and visit again what the first visit left, which has to be kept for the way back."""
+    first = tick(weights, h, c, forward, backward, 2)
+    second = tick(weights, first.h, first.c, first.backward[:, :M], first.forward[:, :M], 2)
+    return scalar(first) + scalar(second), (first, second)
+
+
+def results(tick, weights, operands, axes):
+    """Return values and gradients with respect to everything, members by vmap over the axes given."""
+    function = jax.value_and_grad(
+        lambda *all_operands: visit_twice(tick, *all_operands), argnums=(0, 1, 2, 3, 4), has_aux=True
+    )
+    for axis in reversed(axes):
+        function = jax.vmap(function, (axis, 0, 0, 0, 0))
+    return jax.jit(function)(weights, *operands)
+
+
+def assert_alike(got, want):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * max(1, abs(b).max()))
+
+
+@needs_native
+@pytest.mark.parametrize("axes", [(), (0,), (None,), (0, None)])
+def test_members_tick_side_by_side_with_shared_meta_parameters_or_their_own(axes):
+    sizes = (2, 3)[: len(axes)]
+    own = [size for size, axis in zip(sizes, axes, strict=True) if axis == 0]
+    every = [make_weights(seed) for seed in range(int(np.prod(own)))]
+    weights = jax.tree.map(lambda *a: jnp.stack(a).reshape(*own, *a[0].shape), *every) if own else every[0]
+    operands = make_operands(*sizes)
+    got, want = (results(kernel.tick, weights, operands, axes) for kernel in (native, tiled))
+    assert_alike(got, want)
+
+
+@needs_native
+def test_a_sum_over_members_has_the_gradient_of_shared_meta_parameters():
+    weights, operands = make_weights(), make_operands(3)
+
+    def total(weights, tick):
+        return jax.vmap(lambda *each: visit_twice(tick, weights, *each)[0])(*operands).sum()
+
+    got, want = (jax.jit(jax.grad(total), static_argnums=1)(weights, k.tick) for k in (native, tiled))
+    assert_alike(got, want)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_states_of_shorter_types_are_kept_as_such(dtype):
+    h, c, forward, backward = make_operands()
+    operands = (h.astype(dtype), c.astype(dtype), forward, backward)
+    ticked = native.tick(make_weights(), *operands, 1)
+    assert ticked.h.dtype == ticked.c.dtype == dtype
+    assert ticked.forward.dtype == ticked.backward.dtype == jnp.float32
+    want = tiled.tick(make_weights(), *operands, 1)
+    np.testing.assert_allclose(ticked.forward, want.forward, atol=1e-5)
+    np.testing.assert_allclose(np.float32(ticked.c), np.float32(want.c), rtol=2 * jnp.finfo(dtype).eps)
+
+
+@needs_native
+def test_the_operands_of_a_visit_stay_as_they_are():
+    weights, operands = make_weights(), make_operands()
+    before = jax.tree.map(np.array, operands)
+    native.tick(weights, *operands, 2)
+    jax.tree.map(np.testing.assert_array_equal, operands, before)
+
+
+@needs_native
+def test_what_is_not_a_number_stays_so_and_reaches_nobody_else():
+    h, c, forward, backward = make_operands(2)
+    c = c.at[0, 0, 0, 0, 0].set(jnp.nan)
+    ticked = jax.vmap(lambda *each: native.tick(make_weights(), *each, 1))(h, c, forward, backward)
+    assert np.isnan(ticked.c[0, 0, 0, 0, 0]) and np.isnan(ticked.backward[0, 0, 0])
+    assert np.isfinite(ticked.backward[0, 1:]).all()
+    assert np.isfinite(ticked.c[1]).all() and np.isfinite(ticked.forward[1]).all()
+
+
+@needs_native
+def test_the_same_visit_gives_the_same_bits():
+    weights, operands = make_weights(), make_operands(2)
+    first, second = (results(native.tick, weights, operands, (None,)) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@needs_native
+def test_a_second_call_neither_compiles_nor_builds(forgotten, monkeypatch):
+    visit = jax.jit(native.tick, static_argnums=5)
+    visit(make_weights(), *make_operands(), 2)
+    visit(make_weights(1), *make_operands(), 2)
+    assert visit._cache_size() == 1
+    native.missing.cache_clear()
+    monkeypatch.setattr(native.subprocess, "run", None)  # what would build
+    assert native.missing(N) is None
+
+
+@pytest.fixture
+def forgotten():
+    """Let the kernel be looked for anew."""
+    for function in (native.missing, chosen):
+        function.cache_clear()
+    yield
+    for function in (native.missing, chosen):
+        function.cache_clear()
+
+
+def test_without_a_compiler_synapses_tick_by_xla_and_it_is_said(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.warns(RuntimeWarning, match=r"slower than the native kernel: no C\+\+ compiler"):
+        assert chosen("auto", 7) == "tiled"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert chosen("auto", 7) == "tiled"  # said once
+    with pytest.raises(
+        ValueError, match=r"model\.vsml\.kernel: got 'native', which cannot be used here: no C"
+    ):
+        Vsml((3,), 2, state_size=7, kernel="native")
+
+
+def test_a_source_that_does_not_compile_says_what_the_compiler_said(forgotten, monkeypatch, tmp_path):
+    source = tmp_path / "native.cpp"
+    source.write_text("int broken = ;")
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native, "SOURCE", source)
+    reason = native.missing(7)
+    assert "native.cpp" in reason and ("expected" in reason or "no C++ compiler" in reason)
+    assert not list(tmp_path.glob("kernels/*"))
+
+
+def test_a_compiler_that_is_not_there_is_named(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no-such-compiler" in native.missing(7)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written_is_named(forgotten, monkeypatch, tmp_path):
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    assert str(tmp_path) in native.missing(7)
+
+
+def test_kernels_are_chosen_for_the_machine(forgotten, monkeypatch):
+    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "gpu")
+    assert chosen("auto", N) == "tiled"
+    with pytest.raises(ValueError, match="it is for CPUs, and this is a gpu"):
+        chosen("native", N)
+    assert chosen("reference", N) == "reference"

@@ -1,0 +1,404 @@
+// Ticks of all synapses of a dense layer on a CPU, and their derivatives: what `native.py` compiles.
+//
+// One visit, for every synapse (a, b) between input unit a and output unit b and for T micro ticks:
+//
+//     u = W h + x_a + y_b                        W [4N, N], x_a and y_b [4N]: what the units' messages add
+//     i, g, f, o = tanh(u)                       sigmoid(v) = (1 + tanh(v / 2)) / 2; halves and offsets are in W, x, y
+//     c' = (1 + f) / 2 c + (1 + i) / 2 g         h' = (1 + o) / 2 tanh(c')
+//
+// and at its end the means of h over a and over b. Let H = dL/dh' and C = dL/dc'. Backwards through one tick
+//
+//     C += H (1 + o) / 2 (1 - tanh(c')^2)
+//     U_o = H tanh(c') / 2 (1 - o^2)             U_f = C c / 2 (1 - f^2)
+//     U_i = C g / 2 (1 - i^2)                    U_g = C (1 + i) / 2 (1 - g^2)
+//     C <- C (1 + f) / 2                         H <- W^T U
+//     dW += U h^T                                dx_a += U        dy_b += U
+//
+// Where things live: V vectors of L synapses each that share b are a block. Its h, c and gates stay in the first
+// cache during all ticks, its matrix products in registers: 4 rows of W times V vectors are 4 V sums. Blocks go
+// over b inside of a, so that x_a is read, and dx_a written, once. Backwards a block is ticked again first, its
+// gates kept; dW has a vector of partial sums for each of its numbers, added up at the end: no order depends on
+// anything but the sizes.
+//
+// Cost per synapse and tick: 4N N multiply-adds and 5N tanh forward; backwards both again, and 8N N more.
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "xla/ffi/api/ffi.h"
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+namespace ffi = xla::ffi;
+using Floats = ffi::Buffer<ffi::F32>;
+using Result = ffi::ResultBuffer<ffi::F32>;
+
+constexpr int N = STATE_SIZE;
+constexpr int GATES = 4 * N;
+#if defined(__AVX512F__)
+constexpr int L = 16, MOST = 4;  // floats in a vector; vectors in a block, as many as registers hold sums of
+#elif defined(__AVX__)
+constexpr int L = 8, MOST = 2;
+#else
+constexpr int L = 4, MOST = 4;
+#endif
+constexpr int ROWS = N % 4 == 0 ? 4 : 1;  // of W^T that are multiplied at a time
+
+typedef float Vec __attribute__((vector_size(4 * L)));
+typedef float Unaligned __attribute__((vector_size(4 * L), aligned(4)));
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vec all(float x) { return x - Vec{}; }
+
+INLINE Vec load(const float* from, int64_t count) {
+  if (count >= L) return *reinterpret_cast<const Unaligned*>(from);
+  Vec x{};
+  std::memcpy(&x, from, count * sizeof(float));
+  return x;
+}
+
+INLINE void store(float* to, Vec x, int64_t count) {
+  if (count >= L)
+    *reinterpret_cast<Unaligned*>(to) = x;
+  else
+    std::memcpy(to, &x, count * sizeof(float));
+}
+
+// The first `count` lanes; beyond them are no synapses.
+INLINE Vec keep(Vec x, int64_t count) {
+  for (int64_t lane = count; lane < L; ++lane) x[lane] = 0;
+  return x;
+}
+
+INLINE float sum(Vec x) {
+  float lanes[L];
+  std::memcpy(lanes, &x, sizeof(lanes));
+  for (int half = L / 2; half > 0; half /= 2)
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
+}
+
+INLINE Vec reciprocal(Vec x) {
+#ifdef __AVX512F__  // a division takes a vector unit for 16 cycles; this is as exact but for the last bit
+  Vec guess = _mm512_rcp14_ps(x);
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
+
+// The rational function of activations.py, whose coefficients are handed to the compiler. Comparisons are such
+// that what is not a number stays so.
+INLINE Vec tanh(Vec x) {
+  constexpr float p[] = {TANH_P}, q[] = {TANH_Q};
+  constexpr int terms = sizeof(p) / sizeof(p[0]);
+  x = x < -TANH_BOUND ? all(-TANH_BOUND) : x;
+  x = x > TANH_BOUND ? all(TANH_BOUND) : x;
+  Vec square = x * x, above = all(p[terms - 1]), below = all(q[terms - 1]);
+  for (int term = terms - 2; term >= 0; --term) {
+    above = above * square + p[term];
+    below = below * square + q[term];
+  }
+  return x * above * reciprocal(below);
+}
+
+// A block of V vectors: [rows][V].
+template <int V>
+using Rows = Vec (*)[V];
+
+struct Sizes {
+  int64_t members, tiles, rows, inputs;
+  int64_t outputs() const { return tiles * rows; }
+  // Where output unit b's synapses begin in [G, N, R, I], and how far it is from one of their N numbers to the next.
+  int64_t synapses(int64_t b) const { return (b / rows * N * rows + b % rows) * inputs; }
+  int64_t stride() const { return rows * inputs; }
+};
+
+// Tick once: h is read, the new h goes to h_new. With KEEP the tanh of all gates and of the cell are kept.
+template <int V, bool KEEP>
+INLINE void tick(const float (*packed)[N][4], const Vec (*x)[V], const float* y, const Vec (*h)[V], Vec (*c)[V],
+                 Vec (*h_new)[V], Vec (*gates)[V], Vec (*cell)[V]) {
+  for (int n = 0; n < N; ++n) {
+    Vec u[4][V];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) u[j][v] = x[j * N + n][v] + y[j * N + n];
+#pragma GCC unroll 4
+    for (int m = 0; m < N; ++m)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) u[j][v] += packed[n][m][j] * h[m][v];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      Vec i = tanh(u[0][v]), g = tanh(u[1][v]), f = tanh(u[2][v]), o = tanh(u[3][v]);
+      Vec next = (0.5f + 0.5f * f) * c[n][v] + (0.5f + 0.5f * i) * g;
+      Vec squashed = tanh(next);
+      c[n][v] = next;
+      h_new[n][v] = (0.5f + 0.5f * o) * squashed;
+      if (KEEP) {
+        gates[n][v] = i, gates[N + n][v] = g, gates[2 * N + n][v] = f, gates[3 * N + n][v] = o;
+        cell[n][v] = squashed;
+      }
+    }
+  }
+}
+
+struct Forward {
+  Sizes size;
+  int64_t ticks;
+  const float *W, *x, *y, *h, *c;
+  float *h_new, *c_new, *forward, *backward;  // forward [O, N] and backward [N, I] are means of h
+};
+
+void pack(const float* W, float (*packed)[N][4]) {
+  for (int n = 0; n < N; ++n)
+    for (int m = 0; m < N; ++m)
+      for (int j = 0; j < 4; ++j) packed[n][m][j] = W[(j * N + n) * N + m];
+}
+
+template <int V>
+INLINE void load_rows(Vec (*to)[V], int rows, const float* from, int64_t stride, int64_t count) {
+  for (int k = 0; k < rows; ++k)
+    for (int v = 0; v < V; ++v) to[k][v] = load(from + k * stride + v * L, count - v * L);
+}
+
+template <int V>
+INLINE void store_rows(float* to, int rows, const Vec (*from)[V], int64_t stride, int64_t count) {
+  for (int k = 0; k < rows; ++k)
+    for (int v = 0; v < V; ++v) store(to + k * stride + v * L, from[k][v], count - v * L);
+}
+
+INLINE float output_part(const float* y, const Sizes& size, int64_t b, int k) {  // of [G, 4N, R]
+  return y[(b / size.rows * GATES + k) * size.rows + b % size.rows];
+}
+
+template <int V>
+__attribute__((noinline)) void forward_block(const Forward& at, const float (*packed)[N][4], int64_t a) {
+  const Sizes& size = at.size;
+  const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
+  Vec x[GATES][V], h[2][N][V], c[N][V], total[N][V] = {};
+  float y[GATES];
+  load_rows<V>(x, GATES, at.x + a, size.inputs, count);
+  for (int64_t b = 0; b < size.outputs(); ++b) {
+    const int64_t place = size.synapses(b) + a;
+    load_rows<V>(h[0], N, at.h + place, size.stride(), count);
+    load_rows<V>(c, N, at.c + place, size.stride(), count);
+    for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
+    for (int64_t t = 0; t < at.ticks; ++t)
+      tick<V, false>(packed, x, y, h[t % 2], c, h[(t + 1) % 2], nullptr, nullptr);
+    const Vec(*last)[V] = h[at.ticks % 2];
+    store_rows<V>(at.h_new + place, N, last, size.stride(), count);
+    store_rows<V>(at.c_new + place, N, c, size.stride(), count);
+    for (int n = 0; n < N; ++n) {
+      Vec over_inputs{};
+      for (int v = 0; v < V; ++v) {
+        Vec real = count >= V * L ? last[n][v] : keep(last[n][v], count - v * L > 0 ? count - v * L : 0);
+        over_inputs += real;
+        total[n][v] += real;
+      }
+      at.forward[b * N + n] += sum(over_inputs) / size.inputs;
+    }
+  }
+  for (int n = 0; n < N; ++n)
+    for (int v = 0; v < V; ++v)
+      store(at.backward + n * size.inputs + a + v * L, total[n][v] / float(size.outputs()), count - v * L);
+}
+
+// Call `block` with its number of vectors at the first input unit of each block, then with what is left.
+template <typename Block>
+INLINE void blocks(int64_t inputs, Block block) {
+  int64_t a = 0;
+  for (; a + MOST * L <= inputs; a += MOST * L) block(std::integral_constant<int, MOST>(), a);
+  const int64_t left = (inputs - a + L - 1) / L;
+  if (left == 1) block(std::integral_constant<int, 1>(), a);
+  if (MOST > 1 && left == 2) block(std::integral_constant<int, 2>(), a);
+  if (MOST > 2 && left == 3) block(std::integral_constant<int, 3>(), a);
+  if (MOST > 3 && left == 4) block(std::integral_constant<int, 4>(), a);
+}
+
+void forward(const Forward& at) {
+  float packed[N][N][4];
+  pack(at.W, packed);
+  std::memset(at.forward, 0, at.size.outputs() * N * sizeof(float));
+  blocks(at.size.inputs, [&](auto V, int64_t a) { forward_block<V()>(at, packed, a); });
+}
+
+struct Backward {
+  Sizes size;
+  int64_t ticks;
+  const float *W, *x, *y, *h, *c, *dh_new, *dc_new, *dforward, *dbackward;
+  float *dW, *dx, *dy, *dh, *dc;
+};
+
+// What a block keeps of a tick, for the way back.
+template <int V>
+struct Tick {
+  Vec h[N][V], c[N][V], gates[GATES][V], cell[N][V], du[GATES][V];
+};
+
+// H <- W^T U
+template <int V>
+INLINE void transposed_product(const float* W, const Vec (*U)[V], Vec (*H)[V]) {
+  for (int n = 0; n < N; n += ROWS) {
+    Vec total[ROWS][V] = {};
+#pragma GCC unroll 4
+    for (int k = 0; k < GATES; ++k)
+#pragma GCC unroll 4
+      for (int j = 0; j < ROWS; ++j)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) total[j][v] += W[k * N + n + j] * U[k][v];
+    for (int j = 0; j < ROWS; ++j)
+      for (int v = 0; v < V; ++v) H[n + j][v] = total[j][v];
+  }
+}
+
+// dW += U h^T, lane by lane
+template <int V>
+INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
+  for (int k = 0; k < GATES; k += 4)
+    for (int n = 0; n < N; n += ROWS) {
+      Vec total[4][ROWS];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < ROWS; ++j) total[i][j] = dW[k + i][n + j];
+      for (int64_t t = 0; t < ticks; ++t)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+#pragma GCC unroll 4
+          for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+            for (int j = 0; j < ROWS; ++j) total[i][j] += kept[t].du[k + i][v] * kept[t].h[n + j][v];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < ROWS; ++j) dW[k + i][n + j] = total[i][j];
+    }
+}
+
+template <int V>
+__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Vec (*dW)[N], void* scratch,
+                                              int64_t a) {
+  const Sizes& size = at.size;
+  const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
+  Tick<V>* kept = static_cast<Tick<V>*>(scratch);
+  Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[N][V], dx[GATES][V] = {};
+  float y[GATES];
+  load_rows<V>(x, GATES, at.x + a, size.inputs, count);
+  load_rows<V>(back, N, at.dbackward + a, size.inputs, count);
+  for (int64_t b = 0; b < size.outputs(); ++b) {
+    const int64_t place = size.synapses(b) + a;
+    load_rows<V>(kept[0].h, N, at.h + place, size.stride(), count);
+    load_rows<V>(c, N, at.c + place, size.stride(), count);
+    for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
+    for (int64_t t = 0; t < at.ticks; ++t) {
+      std::memcpy(kept[t].c, c, sizeof(c));
+      tick<V, true>(packed, x, y, kept[t].h, c, t + 1 < at.ticks ? kept[t + 1].h : h, kept[t].gates, kept[t].cell);
+    }
+    load_rows<V>(H, N, at.dh_new + place, size.stride(), count);
+    load_rows<V>(C, N, at.dc_new + place, size.stride(), count);
+    for (int n = 0; n < N; ++n)
+      for (int v = 0; v < V; ++v) {
+        H[n][v] += at.dforward[b * N + n] / size.inputs + back[n][v] / float(size.outputs());
+        if (count < V * L) H[n][v] = keep(H[n][v], count - v * L > 0 ? count - v * L : 0);
+      }
+    for (int64_t t = at.ticks - 1; t >= 0; --t) {
+      Tick<V>& now = kept[t];
+      for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          const Vec i = now.gates[n][v], g = now.gates[N + n][v], f = now.gates[2 * N + n][v];
+          const Vec o = now.gates[3 * N + n][v], cell = now.cell[n][v];
+          const Vec D = C[n][v] + H[n][v] * (0.5f + 0.5f * o) * (1.0f - cell * cell);
+          now.du[n][v] = 0.5f * D * g * (1.0f - i * i);
+          now.du[N + n][v] = D * (0.5f + 0.5f * i) * (1.0f - g * g);
+          now.du[2 * N + n][v] = 0.5f * D * now.c[n][v] * (1.0f - f * f);
+          now.du[3 * N + n][v] = 0.5f * H[n][v] * cell * (1.0f - o * o);
+          C[n][v] = D * (0.5f + 0.5f * f);
+        }
+      transposed_product<V>(at.W, now.du, H);
+    }
+    store_rows<V>(at.dh + place, N, H, size.stride(), count);
+    store_rows<V>(at.dc + place, N, C, size.stride(), count);
+    outer_product<V>(kept, at.ticks, dW);
+    for (int k = 0; k < GATES; ++k) {
+      Vec over_inputs{};
+      for (int v = 0; v < V; ++v) {
+        Vec over_ticks = kept[0].du[k][v];
+        for (int64_t t = 1; t < at.ticks; ++t) over_ticks += kept[t].du[k][v];
+        dx[k][v] += over_ticks;
+        over_inputs += over_ticks;
+      }
+      at.dy[(b / size.rows * GATES + k) * size.rows + b % size.rows] += sum(over_inputs);
+    }
+  }
+  store_rows<V>(at.dx + a, GATES, dx, size.inputs, count);
+}
+
+void backward(const Backward& at) {
+  float packed[N][N][4];
+  pack(at.W, packed);
+  std::unique_ptr<Tick<MOST>[]> scratch(new Tick<MOST>[at.ticks]);
+  std::unique_ptr<Vec[][N]> dW(new Vec[GATES][N]());
+  std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
+  blocks(at.size.inputs,
+         [&](auto V, int64_t a) { backward_block<V()>(at, packed, dW.get(), scratch.get(), a); });
+  for (int k = 0; k < GATES; ++k)
+    for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(dW[k][n]);
+}
+
+// Of h [..., G, N, R, I]; the axes before G are members.
+Sizes sizes_of(const Floats& h) {
+  auto dims = h.dimensions();
+  const size_t rank = dims.size();
+  Sizes size{1, dims[rank - 4], dims[rank - 2], dims[rank - 1]};
+  for (size_t axis = 0; axis + 4 < rank; ++axis) size.members *= dims[axis];
+  return size;
+}
+
+ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Result h_new, Result c_new,
+                       Result forward_mean, Result backward_mean) {
+  const Sizes size = sizes_of(h);
+  const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
+  for (int64_t p = 0; p < size.members; ++p)
+    forward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
+             y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
+             h_new->typed_data() + p * state, c_new->typed_data() + p * state,
+             forward_mean->typed_data() + p * outputs * N, backward_mean->typed_data() + p * N * inputs});
+  return ffi::Error::Success();
+}
+
+ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats dh_new, Floats dc_new,
+                        Floats dforward, Floats dbackward, Result dW, Result dx, Result dy, Result dh, Result dc) {
+  const Sizes size = sizes_of(h);
+  const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
+  for (int64_t p = 0; p < size.members; ++p)
+    backward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
+              y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
+              dh_new.typed_data() + p * state, dc_new.typed_data() + p * state,
+              dforward.typed_data() + p * outputs * N, dbackward.typed_data() + p * N * inputs,
+              dW->typed_data() + p * GATES * N, dx->typed_data() + p * GATES * inputs,
+              dy->typed_data() + p * GATES * outputs, dh->typed_data() + p * state, dc->typed_data() + p * state});
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define FLOATS .Arg<Floats>()
+#define RESULT .Ret<Floats>()
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_forward, forward_all,
+                              ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS
+                                  RESULT RESULT RESULT RESULT);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_backward, backward_all,
+                              ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
+                                  FLOATS FLOATS FLOATS RESULT RESULT RESULT RESULT RESULT);
