@@ -209,7 +209,7 @@ def hasty():
 
 @pytest.fixture
 def small(data, monkeypatch):
-    monkeypatch.setenv("VSML_CACHE_DIR", str(data / "converted"))
+    monkeypatch.setenv("VSML_CACHE_DIR", str(data / "cache"))
     return [f"data.root={data / 'root'}", "data.verify=false", "tracking.wandb.mode=disabled"]
 
 

@@ -18,7 +18,7 @@ IMAGES = noise(4, 32, 32, 3)
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     folder = tmp_path / "cache" / "converted"
-    monkeypatch.setenv("VSML_CACHE_DIR", str(folder))
+    monkeypatch.setenv("VSML_CACHE_DIR", str(folder.parent))
     return folder
 
 

@@ -32,7 +32,7 @@ from vsml.tasks.sources import shapes_of
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """Keep what is converted out of the user's cache."""
-    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "converted"))
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture

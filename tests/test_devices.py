@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vsml.cache import processor
 from vsml.devices import assign_gpu, launcher_size, local_rank, local_size, own_cores, prepare
 
 ROOT = Path(__file__).parents[1]
@@ -200,15 +201,23 @@ def test_each_core_is_a_device_and_only_ranks_limit_threads(monkeypatch):
     prepare(alone)
     prepare(rank)
     flags = "--xla_force_host_platform_device_count={} --xla_cpu_multi_thread_eigen=false"
-    assert alone == {"XLA_FLAGS": flags.format(8)}
+    assert alone["XLA_FLAGS"] == flags.format(8)
+    assert "OMP_NUM_THREADS" not in alone
     assert rank["XLA_FLAGS"] == flags.format(4)
     assert rank["OMP_NUM_THREADS"] == "4"
+
+
+def test_what_is_compiled_is_kept_for_each_kind_of_processor(tmp_path):
+    environ = {"VSML_CACHE_DIR": str(tmp_path)}
+    prepare(environ)
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "xla" / processor())
 
 
 def test_what_the_user_says_about_threads_is_left_alone():
     environ = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3 --xla_cpu_multi_thread_eigen=true",
         "OMP_NUM_THREADS": "7",
+        "JAX_COMPILATION_CACHE_DIR": "elsewhere",
     } | ranks_of(0, 2)
     before = dict(environ)
     prepare(environ)

@@ -46,7 +46,7 @@ ROOMS = [
     {"vsml.tasks"},
     {"vsml.config_types"},
     {"vsml.losses"},
-    {"vsml.types"},
+    {"vsml.types", "vsml.cache"},
     {"vsml"},
 ]
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
+from vsml.cache import cache_folder, processor
+
 # Open MPI and hydra (MPICH, Intel MPI) tell their children how many ranks there are; under srun with an MPI
 # plugin only PMIX_RANK says that it is one. A plain sbatch script has SLURM_NTASKS as well, yet runs once:
 # that is serial.
@@ -194,7 +196,9 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
 
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
     then their bits do not depend on the number of cores. Ranks of one machine share its cores, those of
-    numpy's linear algebra too. What the user has set already is left as it is; accelerators are not affected.
+    numpy's linear algebra too. What XLA compiles is kept for the next process, in the folder `xla` of the
+    cache, each kind of processor for itself. What the user has set already is left as it is; accelerators are
+    not affected.
 
     Args:
         environ: environment variables to read and to add to, by default those of this process.
@@ -209,6 +213,7 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
         if flag not in flags:
             flags = f"{flags} {flag}={value}".strip()
     environ["XLA_FLAGS"] = flags
+    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla", environ) / processor()))
     if (local_size(environ) or 1) > 1:
         # OpenBLAS and MKL heed it too, unless their own variables are set.
         environ.setdefault("OMP_NUM_THREADS", str(cores))

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -21,8 +20,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import pooch
 
+from vsml.cache import cache_folder, processor
 from vsml.kernels import activations
 from vsml.kernels.tiled import CellWeights, Ticked
 from vsml.types import Array
@@ -42,32 +41,36 @@ def missing(state_size: int) -> str | None:
         state_size: N.
     """
     try:
-        library = ctypes.CDLL(str(_build(state_size)))
+        path = _build(state_size)
+        library = ctypes.CDLL(str(path))
         for name in ("forward", "backward"):
             handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
-            jax.ffi.register_ffi_target(_target(name, state_size), handler, platform="cpu")
+            jax.ffi.register_ffi_target(_target(name, path), handler, platform="cpu")
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
 
 
-def _target(name: str, state_size: int) -> str:
-    return f"vsml_{name}_{state_size}"
+def _target(name: str, path: Path) -> str:
+    """Return what XLA calls a function by; what it compiled on other days must not mean another one."""
+    return f"vsml-{path.stem}-{name}"
 
 
+@functools.cache
 def _build(state_size: int) -> Path:
     """Return the compiled library, from the cache or anew.
 
     Raises:
         OSError: there is no compiler, the cache cannot be written, or the source does not compile.
+        SubprocessError: the compiler does not end.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
     if compiler is None:
         raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
     command = [compiler, *_FLAGS, f"-I{jax.ffi.include_dir()}", *_definitions(state_size), str(SOURCE)]
-    made_of = [SOURCE.read_text(), *command, jax.__version__, _processor()]
+    made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("VSML_CACHE_DIR") or pooch.os_cache("vsml")).expanduser() / "kernels"
+    folder = cache_folder("kernels")
     library = folder / f"native-{state_size}-{key}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,15 +98,6 @@ def _definitions(state_size: int) -> list[str]:
         f"-DTANH_P={floats(activations.P)}",
         f"-DTANH_Q={floats(activations.Q)}",
     ]
-
-
-def _processor() -> str:
-    """Return what tells processors apart, as the library is compiled for the one that is here."""
-    with contextlib.suppress(OSError):  # Linux only
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-        return "\n".join(sorted(told))
-    return platform.processor() + platform.machine()
 
 
 def tick(
@@ -196,7 +190,7 @@ def _call(
     if reason := missing(state_size):
         raise RuntimeError(f"the native kernel cannot be used: {reason}")
     call = jax.ffi.ffi_call(
-        _target(name, state_size),
+        _target(name, _build(state_size)),
         results,
         vmap_method="broadcast_all",
         input_output_aliases=input_output_aliases,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vsml.cache import cache_folder
 from vsml.tasks.decoders import Examples
 from vsml.tasks.files import Copy, fingerprint
 
@@ -92,9 +92,8 @@ class Conversion:
 def conversion_of(copies: Sequence[Copy]) -> Conversion:
     """Say where the fast form of files lies, and what it must be made from.
 
-    It lies in the folder that the environment's VSML_CACHE_DIR names, else in the user's cache folder.
+    It lies in the folder `converted` of the cache (see `vsml.cache`).
     """
-    folder = os.environ.get("VSML_CACHE_DIR") or pooch.os_cache("vsml") / "converted"
     places = [(str(copy.path.absolute()), copy.form.member) for copy in copies]
     key = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:16]
     name = Path(copies[0].form.member or copies[0].path).name
@@ -102,7 +101,7 @@ def conversion_of(copies: Sequence[Copy]) -> Conversion:
         "version": _VERSION,
         "files": [[*place, fingerprint(copy)] for place, copy in zip(places, copies, strict=True)],
     }
-    return Conversion(Path(folder).expanduser() / f"{name}-{key}.safetensors", json.dumps(source))
+    return Conversion(cache_folder("converted") / f"{name}-{key}.safetensors", json.dumps(source))
 
 
 def _checksum(images: np.ndarray, labels: np.ndarray) -> str:
