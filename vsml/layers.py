@@ -9,7 +9,8 @@ from flax import nnx, struct
 from jax.typing import DTypeLike
 
 from vsml.kernels import Kernel, chosen, native, reference, tiled
-from vsml.synapse import NORM_EPSILON, Synapse, weights_of
+from vsml.kernels.tiled import NORM_EPSILON
+from vsml.synapse import Synapse, weights_of
 from vsml.types import Array
 
 
@@ -113,24 +114,30 @@ class DenseLayer:
         self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick on the messages they receive, and average what they send; see `Layer`."""
-        kernel = chosen(self.kernel, state.h.shape[1])
+        normed = synapse.forward_norm is not None
+        kernel = chosen(self.kernel, state.h.shape[1], forward_IxM.shape[1] if normed else 0)
         if kernel == "reference":
             state, forward_1xOxM, backward_1xIxM = visit_reference(
                 synapse, state, forward_IxM[None], backward_OxM[None], micro_ticks
             )
             return state, forward_1xOxM[0], backward_1xIxM[0]
+        weights, messages = synapse.cell_weights(), (forward_IxM, backward_OxM)
+        norms = (synapse.forward_norm, synapse.backward_norm)
+        if normed and kernel == "native":
+            senders = synapse.senders()
+            ticked = native.tick(weights, state.h, state.c, *messages, micro_ticks, senders)
+            sent = [
+                rescale(norm, mean)
+                for norm, mean in zip(norms, (ticked.forward, ticked.backward), strict=True)
+            ]
+            return SynapseState(h=ticked.h, c=ticked.c), sent[0], sent[1]
         tick = {"tiled": tiled.tick, "native": native.tick}[kernel]
-        weights = synapse.cell_weights()
-        ticked = tick(weights, state.h, state.c, forward_IxM, backward_OxM, micro_ticks)
+        ticked = tick(weights, state.h, state.c, *messages, micro_ticks)
         state = SynapseState(h=ticked.h, c=ticked.c)
-        if synapse.forward_norm is None:  # all is linear: of the mean
-            return (
-                state,
-                synapse.forward_message(ticked.forward),
-                synapse.backward_message(ticked.backward),
-            )
-        forward_GxRxM = mean_message(synapse.forward_message, synapse.forward_norm, state.h, axes=(3,))
-        backward_IxM = mean_message(synapse.backward_message, synapse.backward_norm, state.h, axes=(0, 2))
+        if not normed:  # all is linear: of the mean
+            return state, synapse.forward_message(ticked.forward), synapse.backward_message(ticked.backward)
+        forward_GxRxM = mean_message(synapse.forward_message, norms[0], state.h, axes=(3,))
+        backward_IxM = mean_message(synapse.backward_message, norms[1], state.h, axes=(0, 2))
         return state, forward_GxRxM.reshape(self.fan_out, -1), backward_IxM
 
 
@@ -186,4 +193,10 @@ def mean_message(
         variance = jnp.square(centred).mean(1, keepdims=True)
         return (centred * jax.lax.rsqrt(variance + NORM_EPSILON)).mean(axes).swapaxes(-1, -2)
 
-    return mean_normed(*weights_of(linear), h_GNRI) * norm.scale[...] + norm.bias[...]  # type: ignore[index]
+    return rescale(norm, mean_normed(*weights_of(linear), h_GNRI))
+
+
+def rescale(norm: nnx.LayerNorm | None, mean: Array) -> Array:
+    """Return normalised messages, or means of them, with the scale and the offset of a layer norm."""
+    assert norm is not None and norm.scale is not None and norm.bias is not None  # none here is made without
+    return mean * norm.scale[...] + norm.bias[...]

@@ -14,14 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vsml.kernels.tiled import CellWeights
+from vsml.kernels.tiled import NORM_EPSILON, CellWeights
 from vsml.modules import linear
 from vsml.types import Array
 
 GATE_OFFSET = 5.0
 """Added to the forget gate and taken from the input gate, so that a fresh synapse keeps its state."""
-
-NORM_EPSILON = 1e-5
 
 
 class Synapse(nnx.Module):
@@ -78,6 +76,11 @@ class Synapse(nnx.Module):
             hidden=kernel_4NxK[:, 2 * M :],
             bias=(bias + offset) * scale,
         )
+
+    def senders(self) -> Array:
+        """Return the maps from h to the messages as [2, N + 1, M]: forward and backward, the bias last."""
+        maps = (self.forward_message, self.backward_message)
+        return jnp.stack([jnp.concatenate([kernel, bias[None]]) for kernel, bias in map(weights_of, maps)])
 
 
 def weights_of(linear: nnx.Linear) -> tuple[Array, Array]:

@@ -19,12 +19,13 @@ reference: one synapse under nested vmap, to compare with.
 
 
 @functools.cache
-def chosen(kernel: Kernel, state_size: int) -> Kernel:
+def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
     """Return the kernel of dense layers that a choice stands for on this machine.
 
     Args:
         kernel: the choice.
         state_size: N.
+        normed_channels: M where messages are normalised, else 0.
 
     Raises:
         ValueError: the kernel cannot be used here; says why.
@@ -36,7 +37,11 @@ def chosen(kernel: Kernel, state_size: int) -> Kernel:
         return kernel
     backend = jax.default_backend()
     fast: Kernel = "native"
-    reason = native.missing(state_size) if backend == "cpu" else f"it is for CPUs, and this is a {backend}"
+    reason = (
+        native.missing(state_size, normed_channels)
+        if backend == "cpu"
+        else f"it is for CPUs, and this is a {backend}"
+    )
     if reason is None:
         return fast
     if kernel == fast:

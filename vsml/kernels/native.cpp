@@ -6,7 +6,9 @@
 //     i, g, f, o = tanh(u)                       sigmoid(v) = (1 + tanh(v / 2)) / 2; halves and offsets are in W, x, y
 //     c' = (1 + f) / 2 c + (1 + i) / 2 g         h' = (1 + o) / 2 tanh(c')
 //
-// and at its end the means of h over a and over b. Let H = dL/dh' and C = dL/dc'. Backwards through one tick
+// and at its end the means over a and over b of what is sent: of h itself, as messages are linear in it, or with
+// layer norm of n = (z - mean z) r, z = K^T h + k and r = (var z + epsilon)^(-1/2), over the M channels of z, with a
+// K and a k for each of the two directions. Let H = dL/dh' and C = dL/dc'. Backwards through one tick
 //
 //     C += H (1 + o) / 2 (1 - tanh(c')^2)
 //     U_o = H tanh(c') / 2 (1 - o^2)             U_f = C c / 2 (1 - f^2)
@@ -14,13 +16,16 @@
 //     C <- C (1 + f) / 2                         H <- W^T U
 //     dW += U h^T                                dx_a += U        dy_b += U
 //
+// and through the norm, with D = dL/dn: dz = r (D - mean D - n mean(D n)), H += K dz, dK += h dz^T, dk += dz.
+//
 // Where things live: V vectors of L synapses each that share b are a block. Its h, c and gates stay in the first
 // cache during all ticks, its matrix products in registers: 4 rows of W times V vectors are 4 V sums. Blocks go
 // over b inside of a, so that x_a is read, and dx_a written, once. Backwards a block is ticked again first, its
 // gates kept; dW has a vector of partial sums for each of its numbers, added up at the end: no order depends on
 // anything but the sizes.
 //
-// Cost per synapse and tick: 4N N multiply-adds and 5N tanh forward; backwards both again, and 8N N more.
+// Cost per synapse and tick: 4N N multiply-adds and 5N tanh forward; backwards both again, and 8N N more. A layer
+// norm adds 2N M per visit, and backwards 6N M.
 
 #include <cstdint>
 #include <cstring>
@@ -41,6 +46,11 @@ using Result = ffi::ResultBuffer<ffi::F32>;
 
 constexpr int N = STATE_SIZE;
 constexpr int GATES = 4 * N;
+constexpr int M = MESSAGE_SIZE;  // 0 without layer norm
+constexpr bool NORM = M > 0;
+constexpr int SENT = NORM ? M : N;  // numbers that a synapse sends in each direction
+constexpr int CHANNELS = NORM ? M : 1;
+constexpr int SENDER = (N + 1) * CHANNELS;  // K and k of one direction: [N + 1, M]; without layer norm nothing to read
 #if defined(__AVX512F__)
 constexpr int L = 16, MOST = 4;  // floats in a vector; vectors in a block, as many as registers hold sums of
 #elif defined(__AVX__)
@@ -94,6 +104,15 @@ INLINE Vec reciprocal(Vec x) {
 #endif
 }
 
+INLINE Vec square_root(Vec x) {
+#ifdef __AVX512F__
+  return _mm512_sqrt_ps(x);
+#else
+  for (int lane = 0; lane < L; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
+  return x;
+#endif
+}
+
 // The rational function of activations.py, whose coefficients are handed to the compiler. Comparisons are such
 // that what is not a number stays so.
 INLINE Vec tanh(Vec x) {
@@ -108,10 +127,6 @@ INLINE Vec tanh(Vec x) {
   }
   return x * above * reciprocal(below);
 }
-
-// A block of V vectors: [rows][V].
-template <int V>
-using Rows = Vec (*)[V];
 
 struct Sizes {
   int64_t members, tiles, rows, inputs;
@@ -152,11 +167,32 @@ INLINE void tick(const float (*packed)[N][4], const Vec (*x)[V], const float* y,
   }
 }
 
+// The normalised messages n of a block, and r, which its derivative needs.
+template <int V>
+INLINE void normed_messages(const float* sender, const Vec (*h)[V], Vec (*n)[V], Vec* r) {
+  for (int v = 0; v < V; ++v) {
+    Vec mean{}, variance{};
+#pragma GCC unroll 8
+    for (int m = 0; m < CHANNELS; ++m) {
+      Vec z = all(sender[N * CHANNELS + m]);
+      for (int k = 0; k < N; ++k) z += sender[k * CHANNELS + m] * h[k][v];
+      n[m][v] = z;
+      mean += z / float(CHANNELS);
+    }
+    for (int m = 0; m < CHANNELS; ++m) {
+      n[m][v] -= mean;
+      variance += n[m][v] * n[m][v] / float(CHANNELS);
+    }
+    r[v] = 1.0f / square_root(variance + NORM_EPSILON);
+    for (int m = 0; m < CHANNELS; ++m) n[m][v] *= r[v];
+  }
+}
+
 struct Forward {
   Sizes size;
   int64_t ticks;
-  const float *W, *x, *y, *h, *c;
-  float *h_new, *c_new, *forward, *backward;  // forward [O, N] and backward [N, I] are means of h
+  const float *W, *x, *y, *h, *c, *senders;  // senders: K and k forward, then backward
+  float *h_new, *c_new, *forward, *backward;  // the means of what is sent, [O, SENT] and [SENT, I]
 };
 
 void pack(const float* W, float (*packed)[N][4]) {
@@ -185,7 +221,7 @@ template <int V>
 __attribute__((noinline)) void forward_block(const Forward& at, const float (*packed)[N][4], int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
-  Vec x[GATES][V], h[2][N][V], c[N][V], total[N][V] = {};
+  Vec x[GATES][V], h[2][N][V], c[N][V], messages[2][CHANNELS][V], r[V], total[SENT][V] = {};
   float y[GATES];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
   for (int64_t b = 0; b < size.outputs(); ++b) {
@@ -198,19 +234,22 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
     const Vec(*last)[V] = h[at.ticks % 2];
     store_rows<V>(at.h_new + place, N, last, size.stride(), count);
     store_rows<V>(at.c_new + place, N, c, size.stride(), count);
-    for (int n = 0; n < N; ++n) {
+    if (NORM)
+      for (int way = 0; way < 2; ++way) normed_messages<V>(at.senders + way * SENDER, last, messages[way], r);
+    const Vec(*ahead)[V] = NORM ? messages[0] : last;
+    const Vec(*back)[V] = NORM ? messages[1] : last;
+    for (int k = 0; k < SENT; ++k) {
       Vec over_inputs{};
       for (int v = 0; v < V; ++v) {
-        Vec real = count >= V * L ? last[n][v] : keep(last[n][v], count - v * L > 0 ? count - v * L : 0);
-        over_inputs += real;
-        total[n][v] += real;
+        over_inputs += count >= V * L ? ahead[k][v] : keep(ahead[k][v], count - v * L);
+        total[k][v] += back[k][v];
       }
-      at.forward[b * N + n] += sum(over_inputs) / size.inputs;
+      at.forward[b * SENT + k] += sum(over_inputs) / size.inputs;
     }
   }
-  for (int n = 0; n < N; ++n)
+  for (int k = 0; k < SENT; ++k)
     for (int v = 0; v < V; ++v)
-      store(at.backward + n * size.inputs + a + v * L, total[n][v] / float(size.outputs()), count - v * L);
+      store(at.backward + k * size.inputs + a + v * L, total[k][v] / float(size.outputs()), count - v * L);
 }
 
 // Call `block` with its number of vectors at the first input unit of each block, then with what is left.
@@ -228,15 +267,20 @@ INLINE void blocks(int64_t inputs, Block block) {
 void forward(const Forward& at) {
   float packed[N][N][4];
   pack(at.W, packed);
-  std::memset(at.forward, 0, at.size.outputs() * N * sizeof(float));
+  std::memset(at.forward, 0, at.size.outputs() * SENT * sizeof(float));
   blocks(at.size.inputs, [&](auto V, int64_t a) { forward_block<V()>(at, packed, a); });
 }
 
 struct Backward {
   Sizes size;
   int64_t ticks;
-  const float *W, *x, *y, *h, *c, *dh_new, *dc_new, *dforward, *dbackward;
-  float *dW, *dx, *dy, *dh, *dc;
+  const float *W, *x, *y, *h, *c, *senders, *dh_new, *dc_new, *dforward, *dbackward;
+  float *dW, *dx, *dy, *dh, *dc, *dsenders;
+};
+
+// Sums over lanes are left for the end.
+struct Sums {
+  Vec W[GATES][N], senders[2][N + 1][CHANNELS];
 };
 
 // What a block keeps of a tick, for the way back.
@@ -285,16 +329,45 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
     }
 }
 
+// H += K dz, dK += h dz^T, dk += dz, where D comes in and dz takes its place
 template <int V>
-__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Vec (*dW)[N], void* scratch,
+INLINE void normed_gradient(const float* sender, const Vec (*h)[V], Vec (*D)[V], int64_t count, Vec (*H)[V],
+                            Vec (*dsender)[CHANNELS]) {
+  Vec n[CHANNELS][V], r[V];
+  normed_messages<V>(sender, h, n, r);
+  for (int v = 0; v < V; ++v) {
+    Vec mean{}, along{};
+    for (int m = 0; m < CHANNELS; ++m) {
+      mean += D[m][v] / float(CHANNELS);
+      along += D[m][v] * n[m][v] / float(CHANNELS);
+    }
+    for (int m = 0; m < CHANNELS; ++m) {
+      D[m][v] = r[v] * (D[m][v] - mean - n[m][v] * along);
+      if (count < V * L) D[m][v] = keep(D[m][v], count - v * L);
+    }
+  }
+  for (int k = 0; k <= N; ++k)
+#pragma GCC unroll 8
+    for (int m = 0; m < CHANNELS; ++m)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        dsender[k][m] += k < N ? h[k][v] * D[m][v] : D[m][v];
+        if (k < N) H[k][v] += sender[k * CHANNELS + m] * D[m][v];
+      }
+}
+
+template <int V>
+__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* scratch,
                                               int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
   Tick<V>* kept = static_cast<Tick<V>*>(scratch);
-  Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[N][V], dx[GATES][V] = {};
+  Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[SENT][V], dx[GATES][V] = {};
   float y[GATES];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
-  load_rows<V>(back, N, at.dbackward + a, size.inputs, count);
+  load_rows<V>(back, SENT, at.dbackward + a, size.inputs, count);
+  for (int k = 0; k < SENT; ++k)
+    for (int v = 0; v < V; ++v) back[k][v] /= float(size.outputs());
   for (int64_t b = 0; b < size.outputs(); ++b) {
     const int64_t place = size.synapses(b) + a;
     load_rows<V>(kept[0].h, N, at.h + place, size.stride(), count);
@@ -306,11 +379,22 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
     }
     load_rows<V>(H, N, at.dh_new + place, size.stride(), count);
     load_rows<V>(C, N, at.dc_new + place, size.stride(), count);
-    for (int n = 0; n < N; ++n)
-      for (int v = 0; v < V; ++v) {
-        H[n][v] += at.dforward[b * N + n] / size.inputs + back[n][v] / float(size.outputs());
-        if (count < V * L) H[n][v] = keep(H[n][v], count - v * L > 0 ? count - v * L : 0);
-      }
+    if (NORM) {
+      Vec D[2][CHANNELS][V];
+      for (int m = 0; m < CHANNELS; ++m)
+        for (int v = 0; v < V; ++v) {
+          D[0][m][v] = all(at.dforward[b * SENT + m] / size.inputs);
+          D[1][m][v] = back[m][v];
+        }
+      for (int way = 0; way < 2; ++way)
+        normed_gradient<V>(at.senders + way * SENDER, h, D[way], count, H, sums.senders[way]);
+    } else {
+      for (int n = 0; n < N; ++n)
+        for (int v = 0; v < V; ++v) {
+          H[n][v] += at.dforward[b * SENT + n] / size.inputs + back[n][v];
+          if (count < V * L) H[n][v] = keep(H[n][v], count - v * L);
+        }
+    }
     for (int64_t t = at.ticks - 1; t >= 0; --t) {
       Tick<V>& now = kept[t];
       for (int n = 0; n < N; ++n)
@@ -329,7 +413,7 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
     }
     store_rows<V>(at.dh + place, N, H, size.stride(), count);
     store_rows<V>(at.dc + place, N, C, size.stride(), count);
-    outer_product<V>(kept, at.ticks, dW);
+    outer_product<V>(kept, at.ticks, sums.W);
     for (int k = 0; k < GATES; ++k) {
       Vec over_inputs{};
       for (int v = 0; v < V; ++v) {
@@ -348,12 +432,15 @@ void backward(const Backward& at) {
   float packed[N][N][4];
   pack(at.W, packed);
   std::unique_ptr<Tick<MOST>[]> scratch(new Tick<MOST>[at.ticks]);
-  std::unique_ptr<Vec[][N]> dW(new Vec[GATES][N]());
+  std::unique_ptr<Sums> sums(new Sums());
   std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
-  blocks(at.size.inputs,
-         [&](auto V, int64_t a) { backward_block<V()>(at, packed, dW.get(), scratch.get(), a); });
+  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, scratch.get(), a); });
   for (int k = 0; k < GATES; ++k)
-    for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(dW[k][n]);
+    for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
+  for (int way = 0; way < 2; ++way)
+    for (int k = 0; k <= N; ++k)
+      for (int m = 0; m < CHANNELS; ++m)
+        at.dsenders[way * SENDER + k * CHANNELS + m] = sum(sums->senders[way][k][m]);
 }
 
 // Of h [..., G, N, R, I]; the axes before G are members.
@@ -365,29 +452,31 @@ Sizes sizes_of(const Floats& h) {
   return size;
 }
 
-ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Result h_new, Result c_new,
-                       Result forward_mean, Result backward_mean) {
+ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
+                       Result c_new, Result forward_mean, Result backward_mean) {
   const Sizes size = sizes_of(h);
   const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
   for (int64_t p = 0; p < size.members; ++p)
     forward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
              y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
-             h_new->typed_data() + p * state, c_new->typed_data() + p * state,
-             forward_mean->typed_data() + p * outputs * N, backward_mean->typed_data() + p * N * inputs});
+             senders.typed_data() + p * 2 * SENDER, h_new->typed_data() + p * state, c_new->typed_data() + p * state,
+             forward_mean->typed_data() + p * outputs * SENT, backward_mean->typed_data() + p * SENT * inputs});
   return ffi::Error::Success();
 }
 
-ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats dh_new, Floats dc_new,
-                        Floats dforward, Floats dbackward, Result dW, Result dx, Result dy, Result dh, Result dc) {
+ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Floats dh_new,
+                        Floats dc_new, Floats dforward, Floats dbackward, Result dW, Result dx, Result dy, Result dh,
+                        Result dc, Result dsenders) {
   const Sizes size = sizes_of(h);
   const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
   for (int64_t p = 0; p < size.members; ++p)
     backward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
               y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
-              dh_new.typed_data() + p * state, dc_new.typed_data() + p * state,
-              dforward.typed_data() + p * outputs * N, dbackward.typed_data() + p * N * inputs,
+              senders.typed_data() + p * 2 * SENDER, dh_new.typed_data() + p * state, dc_new.typed_data() + p * state,
+              dforward.typed_data() + p * outputs * SENT, dbackward.typed_data() + p * SENT * inputs,
               dW->typed_data() + p * GATES * N, dx->typed_data() + p * GATES * inputs,
-              dy->typed_data() + p * GATES * outputs, dh->typed_data() + p * state, dc->typed_data() + p * state});
+              dy->typed_data() + p * GATES * outputs, dh->typed_data() + p * state, dc->typed_data() + p * state,
+              dsenders->typed_data() + p * 2 * SENDER});
   return ffi::Error::Success();
 }
 
@@ -397,8 +486,8 @@ ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, F
 #define RESULT .Ret<Floats>()
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_forward, forward_all,
-                              ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS
+                              ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
                                   RESULT RESULT RESULT RESULT);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_backward, backward_all,
                               ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
-                                  FLOATS FLOATS FLOATS RESULT RESULT RESULT RESULT RESULT);
+                                  FLOATS FLOATS FLOATS FLOATS RESULT RESULT RESULT RESULT RESULT RESULT);

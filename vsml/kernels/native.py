@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from vsml.cache import cache_folder, processor
 from vsml.kernels import activations
-from vsml.kernels.tiled import CellWeights, Ticked
+from vsml.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
 from vsml.types import Array
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -34,14 +34,15 @@ _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 
 
 @functools.cache
-def missing(state_size: int) -> str | None:
-    """Compile the kernel for states of size N, and return why it cannot be used; None if it can.
+def missing(state_size: int, normed_channels: int = 0) -> str | None:
+    """Compile the kernel, and return why it cannot be used; None if it can.
 
     Args:
         state_size: N.
+        normed_channels: M where messages are normalised, else 0.
     """
     try:
-        path = _build(state_size)
+        path = _build(state_size, normed_channels)
         library = ctypes.CDLL(str(path))
         for name in ("forward", "backward"):
             handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
@@ -57,7 +58,7 @@ def _target(name: str, path: Path) -> str:
 
 
 @functools.cache
-def _build(state_size: int) -> Path:
+def _build(state_size: int, normed_channels: int) -> Path:
     """Return the compiled library, from the cache or anew.
 
     Raises:
@@ -67,11 +68,17 @@ def _build(state_size: int) -> Path:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
     if compiler is None:
         raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
-    command = [compiler, *_FLAGS, f"-I{jax.ffi.include_dir()}", *_definitions(state_size), str(SOURCE)]
+    command = [
+        compiler,
+        *_FLAGS,
+        f"-I{jax.ffi.include_dir()}",
+        *_definitions(state_size, normed_channels),
+        str(SOURCE),
+    ]
     made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     folder = cache_folder("kernels")
-    library = folder / f"native-{state_size}-{key}.so"
+    library = folder / f"native-{key}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Several processes may compile at once: each for itself, and the last name given stays.
@@ -88,12 +95,14 @@ def _build(state_size: int) -> Path:
     return library
 
 
-def _definitions(state_size: int) -> list[str]:
+def _definitions(state_size: int, normed_channels: int) -> list[str]:
     def floats(numbers: tuple[float, ...]) -> str:
         return ",".join(f"{number}f" for number in numbers)
 
     return [
         f"-DSTATE_SIZE={state_size}",
+        f"-DMESSAGE_SIZE={normed_channels}",
+        f"-DNORM_EPSILON={NORM_EPSILON}f",
         f"-DTANH_BOUND={activations.BOUND}f",
         f"-DTANH_P={floats(activations.P)}",
         f"-DTANH_Q={floats(activations.Q)}",
@@ -107,36 +116,48 @@ def tick(
     forward_IxM: Array,
     backward_OxM: Array,
     micro_ticks: int,
+    senders: Array | None = None,
 ) -> Ticked:
     """Let all synapses of a dense layer tick; see `tiled.tick`.
 
     Under differentiation the state before the visit is kept, and the visit is recomputed.
+
+    Args:
+        weights: the shared LSTM.
+        h_GNRI: hidden states, as in `tiled.tick`.
+        c_GNRI: cell states, likewise.
+        forward_IxM: message of each input unit.
+        backward_OxM: message of each output unit.
+        micro_ticks: how many ticks.
+        senders: [2, N + 1, M], the kernel and (last row) the bias of forward and of backward messages. With
+            them the means returned are not of h [N] but of the layer-normalised messages [M].
     """
-    return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM)
+    return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _tick(
-    micro_ticks: int, weights: CellWeights, h_GNRI: Array, c_GNRI: Array, forward: Array, backward: Array
-) -> Ticked:
-    return _visit(micro_ticks, weights, h_GNRI, c_GNRI, forward, backward)
+def _tick(micro_ticks: int, *operands: Any) -> Ticked:
+    return _visit(micro_ticks, *operands)
 
 
 def _visit(
-    micro_ticks: int, weights: CellWeights, h_GNRI: Array, c_GNRI: Array, forward: Array, backward: Array
+    micro_ticks: int,
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    senders: Array | None,
 ) -> Ticked:
     G, N, R, fan_in = h_GNRI.shape
-    added = _added(G, weights, forward, backward)
-    kept, state = h_GNRI.dtype, jax.ShapeDtypeStruct(h_GNRI.shape, jnp.float32)
-    means = (jax.ShapeDtypeStruct((G * R, N), jnp.float32), jax.ShapeDtypeStruct((N, fan_in), jnp.float32))
-    h_GNRI, c_GNRI, forward_OxN, backward_NxI = _call(
-        "forward",
-        (state, state, *means),
-        micro_ticks,
-        (weights.hidden, *added, h_GNRI, c_GNRI),
-        input_output_aliases={3: 0, 4: 1},
+    added = _added(G, weights, forward_IxM, backward_OxM)
+    sent = N if senders is None else senders.shape[-1]
+    call = _function(
+        "forward", senders, [h_GNRI.shape] * 2 + [(G * R, sent), (sent, fan_in)], N, {3: 0, 4: 1}
     )
-    return Ticked(h=h_GNRI.astype(kept), c=c_GNRI.astype(kept), forward=forward_OxN, backward=backward_NxI.T)
+    h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
+    kept = h_GNRI.dtype
+    return Ticked(h=h.astype(kept), c=c.astype(kept), forward=forward_OxS, backward=backward_SxI.T)
 
 
 def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: Array) -> tuple[Array, Array]:
@@ -151,48 +172,44 @@ def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]
 
 
 def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticked) -> tuple[Any, ...]:
-    weights, h_GNRI, c_GNRI, *messages = operands
+    weights, h_GNRI, c_GNRI, *messages, senders = operands
     added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
-    like = [jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in (weights.hidden, *added, h_GNRI, c_GNRI)]
-    d_hidden, *d_added, dh_GNRI, dc_GNRI = _call(
-        "backward",
-        tuple(like),
-        micro_ticks,
-        (
-            weights.hidden,
-            *added,
-            h_GNRI,
-            c_GNRI,
-            cotangent.h,
-            cotangent.c,
-            cotangent.forward,
-            cotangent.backward.T,
-        ),
-        input_output_aliases={5: 3, 6: 4},
-    )
+    inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
+    call = _function("backward", senders, [a.shape for a in inputs], h_GNRI.shape[1], {6: 3, 7: 4})
+    d_means = (cotangent.forward, cotangent.backward.T)
+    d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
     d_weights, *d_messages = add_back(tuple(d_added))
-    kept = h_GNRI.dtype
     d_weights = d_weights.replace(hidden=d_weights.hidden + d_hidden)
-    return d_weights, dh_GNRI.astype(kept), dc_GNRI.astype(kept), *d_messages
+    d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(h_GNRI.dtype))
+    return d_weights, *d_states, *d_messages, None if senders is None else d_senders
 
 
 _tick.defvjp(_remember, _differentiate)
 
 
-def _call(
+def _function(
     name: str,
-    results: tuple,
-    micro_ticks: int,
-    operands: tuple[Array, ...],
-    input_output_aliases: dict[int, int],
-) -> Sequence[Array]:
-    state_size = operands[3].shape[1]
-    if reason := missing(state_size):
+    senders: Array | None,
+    results: Sequence[tuple[int, ...]],
+    state_size: int,
+    in_place: dict[int, int],
+) -> Callable[..., Sequence[Array]]:
+    """Return a function of `native.cpp`, of the micro ticks and its operands but for the senders."""
+    channels = 0 if senders is None else senders.shape[-1]
+    if reason := missing(state_size, channels):
         raise RuntimeError(f"the native kernel cannot be used: {reason}")
+    sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
+    shapes = [*results, sending.shape] if name == "backward" else results
     call = jax.ffi.ffi_call(
-        _target(name, _build(state_size)),
-        results,
+        _target(name, _build(state_size, channels)),
+        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="broadcast_all",
-        input_output_aliases=input_output_aliases,
+        input_output_aliases=in_place,
     )
-    return call(*(operand.astype(jnp.float32) for operand in operands), micro_ticks=micro_ticks)
+
+    def run(micro_ticks: int, *operands: Array) -> Sequence[Array]:
+        before, after = operands[:5], operands[5:]
+        every = (operand.astype(jnp.float32) for operand in (*before, sending, *after))
+        return call(*every, micro_ticks=micro_ticks)
+
+    return run

@@ -17,6 +17,10 @@ TILE_SYNAPSES = 1024
 """Most synapses in a tile (unless one output unit alone has more): with 64 gates in float32, 256 kB."""
 
 
+NORM_EPSILON = 1e-5
+"""What the layer norm of messages adds to their variance."""
+
+
 @struct.dataclass
 class CellWeights:
     """The LSTM of a synapse, rewritten so that `tanh(hidden @ h + messages)` gives all that its gates need.
