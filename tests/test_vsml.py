@@ -104,6 +104,20 @@ def test_the_fast_kernel_gives_the_answers_of_the_plain_one(settings):
     close(run(fast, params, KEY, episode), run(plain, params, KEY, episode))
 
 
+@pytest.mark.parametrize("kernel", ["auto", "tiled", "reference"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@each_option("label and norm", "convolution, separate backward, layerwise")
+def test_states_that_are_kept_shorter_change_answers_a_little(settings, dtype, kernel):
+    learner = make(**settings, kernel=kernel, state_dtype=dtype)
+    params, episode = make_params(learner), make_episode(batch=2)
+    state, got = go_on(learner, params, learner.init_state(params, KEY, 2), episode)
+    kept = {leaf.dtype for layer in state.network.layers for leaf in (layer.h, layer.c)}
+    assert kept == {jnp.dtype(dtype)}
+    want = run(make(**settings, kernel=kernel), params, KEY, episode)
+    distance = abs(got - want).max() / abs(want).max()
+    assert 0 < distance < 20 * jnp.finfo(dtype).eps
+
+
 @each_option("default", "label and norm")
 def test_the_fast_kernel_gives_the_gradient_of_the_plain_one(settings):
     episode = make_episode()

@@ -36,19 +36,17 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
     if kernel in ("tiled", "reference"):
         return kernel
     backend = jax.default_backend()
-    fast: Kernel = "native"
-    reason = (
-        native.missing(state_size, normed_channels)
-        if backend == "cpu"
-        else f"it is for CPUs, and this is a {backend}"
-    )
+    if backend == "cpu":
+        reason = native.missing(state_size, normed_channels)
+    else:
+        reason = f"it is for CPUs, and this is a {backend}"
     if reason is None:
-        return fast
-    if kernel == fast:
+        return "native"
+    if kernel == "native":
         raise ValueError(f"model.vsml.kernel: got {kernel!r}, which cannot be used here: {reason}")
     if backend == "cpu":
         warnings.warn(
-            f"synapses tick by XLA, which is two to four times slower than the {fast} kernel: {reason}",
+            f"synapses tick by XLA, which is two to four times slower than the native kernel: {reason}",
             RuntimeWarning,
             stacklevel=2,
         )
