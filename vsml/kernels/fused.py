@@ -4,6 +4,8 @@ DERIVATION
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 
 from vsml.kernels import tiled
 from vsml.kernels.tiled import CellWeights
@@ -20,19 +21,30 @@ from vsml.types import Array
 
 GATES = 4
 
-LEAST_SIZE = 16
-"""Least size of an operand of a matrix product in Triton; what is smaller is padded with zeros."""
+BLOCKS = (64, 32, 16)
+"""How many synapses of an output unit a program may hold."""
 
-BLOCKS = (64, 32, LEAST_SIZE)
-"""How many synapses of an output unit a program may hold: 16 a warp, so that a thread has 8 numbers."""
+WARP_SYNAPSES = 16
+"""Synapses in a warp of 32 threads: with N = 16, a thread has 8 numbers of each array."""
 
 MOST_IDLE = 0.05
-"""Most idle lanes in the last block, relative to the fan-in, for a larger block to be taken."""
+"""Most places of the last block that may be idle, relative to the fan-in, for a larger block to be taken."""
+
+LEAST_SIZE = 16
+"""Least size of a matrix in a product in Triton. All sizes are powers of two; zeros fill them."""
+
+
+def block_size(fan_in: int) -> int:
+    """Return B, the largest of `BLOCKS` that leaves few places idle (`MOST_IDLE`), else the smallest.
+
+    784 inputs are 25 blocks of 32, 64 are one of 64, 100 are 7 of 16.
+    """
+    return next((block for block in BLOCKS if -fan_in % block <= MOST_IDLE * fan_in), BLOCKS[-1])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the kernels are built for: hashable, so that it is known while they are traced.
+    """What the kernels are built for; hashable, so that it is known while they are traced.
 
     Attributes:
         shape: G, N, R and I of the state.
@@ -51,8 +63,8 @@ class Plan:
     interpret: bool
 
     @property
-    def outputs(self) -> int:
-        """O, the number of output units."""
+    def fan_out(self) -> int:
+        """O."""
         return self.shape[0] * self.shape[2]
 
     @property
@@ -61,19 +73,14 @@ class Plan:
         return pl.cdiv(self.shape[3], self.block)
 
     @property
-    def padded_state(self) -> int:
-        """N, padded."""
+    def rows(self) -> int:
+        """N, filled up."""
         return max(LEAST_SIZE, pl.next_power_of_2(self.shape[1]))
 
     @property
-    def padded_channels(self) -> int:
-        """M, padded."""
+    def columns(self) -> int:
+        """M, filled up."""
         return max(LEAST_SIZE, pl.next_power_of_2(self.channels))
-
-
-def block_size(fan_in: int) -> int:
-    """Return the largest of `BLOCKS` that leaves at most `MOST_IDLE` of the lanes idle, else the smallest."""
-    return next((block for block in BLOCKS if -fan_in % block <= MOST_IDLE * fan_in), BLOCKS[-1])
 
 
 def tick(
@@ -87,33 +94,51 @@ def tick(
     block: int | None = None,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> tuple[Array, Array, Array, Array]:
-    """Let all synapses of a dense layer tick, with the messages they receive held fixed."""
-    G, N, R, I = h_GNRI.shape
-    plan = Plan((G, N, R, I), forward_IxM.shape[1], micro_ticks, block or block_size(I), precision, interpret)
-    O, NP, MP = plan.outputs, plan.padded_state, plan.padded_channels
+    """Let all synapses of a dense layer tick, with the messages they receive held fixed.
+
+    Args:
+        weights: the shared LSTM, float32.
+        h_GNRI: hidden states, float32, bfloat16 or float16, in tiles, as in `tiled.tick`.
+        c_GNRI: cell states, likewise.
+        forward_IxM: message of each input unit, float32.
+        backward_OxM: message of each output unit, float32.
+        micro_ticks: how many ticks.
+        interpret: run on any device, slowly, as plain JAX.
+        block: synapses of an output unit in one program: 16 or a larger power of two; None to choose.
+        precision: of the products with `hidden` and `forward`. HIGHEST is float32 throughout. Tensor cores
+            compute it from parts if it is `lax.DotAlgorithmPreset.BF16_BF16_F32_X6` (about as exact) or
+            `TF32_TF32_F32_X3` (22 bits; not in interpret mode).
+
+    Returns:
+        The new `h_GNRI` and `c_GNRI`, of the types they came in; the mean of the new h, before it is rounded
+        to its type, over the inputs [O, N] and over the outputs [I, N], float32.
+    """
+    G, N, R, fan_in = h_GNRI.shape
+    block, channels = block or block_size(fan_in), forward_IxM.shape[1]
+    plan = Plan((G, N, R, fan_in), channels, micro_ticks, block, precision, interpret)
 
     def by_gate(array_4NxK: Array, columns: int) -> Array:
         array = array_4NxK.reshape(GATES, N, -1)
-        return jnp.pad(array, ((0, 0), (0, NP - N), (0, columns - array.shape[2])))
+        return jnp.pad(array, ((0, 0), (0, plan.rows - N), (0, columns - array.shape[2])))
 
     from_output_4NxO = jnp.matmul(weights.backward, backward_OxM.T, precision=lax.Precision.HIGHEST)
     h, c, sum_JxOxN, sum_IxN = _visit(
         plan,
-        by_gate(weights.hidden, NP),
-        by_gate(weights.forward, MP),
-        by_gate(from_output_4NxO + weights.bias[:, None], O).transpose(2, 0, 1),
+        by_gate(weights.hidden, plan.rows),
+        by_gate(weights.forward, plan.columns),
+        by_gate(from_output_4NxO + weights.bias[:, None], plan.fan_out).transpose(2, 0, 1),
         h_GNRI,
         c_GNRI,
         forward_IxM,
     )
-    return h, c, sum_JxOxN.sum(0)[:, :N] / I, sum_IxN[:, :N] / O
+    return h, c, sum_JxOxN.sum(0)[:, :N] / fan_in, sum_IxN[:, :N] / plan.fan_out
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _visit(plan: Plan, *inputs: Array) -> tuple[Array, ...]:
     """Run `_visit_kernel` on all blocks."""
-    ins, outs, _ = _operands(plan, *inputs[3:5])
-    return _call(plan, _visit_kernel, ins, outs)(*inputs)
+    arrays, results, _ = _operands(plan, *inputs[3:5])
+    return _call(plan, _visit_kernel, arrays, results, in_place={3: 0, 4: 1})(*inputs)
 
 
 def _visit_forward(plan: Plan, *inputs: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -123,9 +148,10 @@ def _visit_forward(plan: Plan, *inputs: Array) -> tuple[tuple[Array, ...], tuple
 def _visit_backward(
     plan: Plan, inputs: tuple[Array, ...], cotangents: tuple[Array, ...]
 ) -> tuple[Array, ...]:
-    ins, outs, gradients = _operands(plan, *inputs[3:5])
-    *partial, h, c, message = _call(plan, _gradient_kernel, ins + outs, gradients)(*inputs, *cotangents)
-    return *(array.sum(0) for array in partial), h, c, message
+    arrays, results, gradients = _operands(plan, *inputs[3:5])
+    call = _call(plan, _gradient_kernel, arrays + results, gradients, in_place={6: 3, 7: 4})
+    *parts, d_h, d_c, d_message = call(*inputs, *cotangents)
+    return *(part.sum(0) for part in parts), d_h, d_c, d_message
 
 
 _visit.defvjp(_visit_forward, _visit_backward)
@@ -135,41 +161,55 @@ Operand = tuple[jax.ShapeDtypeStruct, pl.BlockSpec]
 
 
 def _operands(plan: Plan, h: Array, c: Array) -> tuple[list[Operand], list[Operand], list[Operand]]:
-    """Return the inputs and outputs of `_visit_kernel`, and the outputs of `_gradient_kernel`.
+    """Return the inputs and the outputs of `_visit_kernel`, and the outputs of `_gradient_kernel`.
 
-    What several programs contribute to has one entry for each of them, which are added outside.
+    What all programs add to has a part for each of them, to be summed outside, always in the same order.
     """
-    (G, N, R, I), M, B, J = plan.shape, plan.channels, plan.block, plan.blocks
-    O, NP, MP = plan.outputs, plan.padded_state, plan.padded_channels
-
-    def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
+    (G, N, R, fan_in), B, J = plan.shape, plan.block, plan.blocks
+    weights = [
+        (GATES, plan.rows, plan.rows),
+        (GATES, plan.rows, plan.columns),
+        (plan.fan_out, GATES, plan.rows),
+    ]
 
     def whole(*shape: int) -> Operand:
-        return array(*shape), pl.BlockSpec(shape, lambda j: (0,) * len(shape))
+        return jax.ShapeDtypeStruct(shape, jnp.float32), pl.BlockSpec(shape, lambda j: (0,) * len(shape))
 
     def part(*shape: int) -> Operand:
-        return array(J, *shape), pl.BlockSpec((None, *shape), lambda j: (j,) + (0,) * len(shape))
+        spec = pl.BlockSpec((None, *shape), lambda j: (j, *(0,) * len(shape)))
+        return jax.ShapeDtypeStruct((J, *shape), jnp.float32), spec
 
-    weights = [(GATES, NP, NP), (GATES, NP, MP), (O, GATES, NP)]
-    state_block = pl.BlockSpec((G, NP, R, B), lambda j: (0, 0, 0, j))
-    states = [(array(G, N, R, I, dtype=state.dtype), state_block) for state in (h, c)]
-    message = (array(I, M), pl.BlockSpec((B, MP), lambda j: (j, 0)))
-    inputs = [*(whole(*shape) for shape in weights), *states, message]
-    outputs = [*states, part(O, NP), (array(I, NP), pl.BlockSpec((B, NP), lambda j: (j, 0)))]
-    return inputs, outputs, [*(part(*shape) for shape in weights), *states, message]
+    def of_inputs(size: int, filled: int) -> Operand:
+        return jax.ShapeDtypeStruct((fan_in, size), jnp.float32), pl.BlockSpec((B, filled), lambda j: (j, 0))
+
+    def state(dtype: Any) -> Operand:
+        spec = pl.BlockSpec((G, plan.rows, R, B), lambda j: (0, 0, 0, j))
+        return jax.ShapeDtypeStruct((G, N, R, fan_in), dtype), spec
+
+    states, message = [state(h.dtype), state(c.dtype)], of_inputs(plan.channels, plan.columns)
+    inputs = [*itertools.starmap(whole, weights), *states, message]
+    outputs = [*states, part(plan.fan_out, plan.rows), of_inputs(plan.rows, plan.rows)]
+    return inputs, outputs, [*itertools.starmap(part, weights), *states, message]
 
 
 def _call(
-    plan: Plan, kernel: Callable[..., None], inputs: list[Operand], outputs: list[Operand]
+    plan: Plan,
+    kernel: Callable[..., None],
+    inputs: list[Operand],
+    outputs: list[Operand],
+    in_place: dict[int, int],
 ) -> Callable[..., tuple[Array, ...]]:
+    """Return the function that runs a kernel on all blocks; `in_place` are inputs that outputs replace."""
+    from jax.experimental.pallas import triton
+
     return pl.pallas_call(
         functools.partial(kernel, plan),
         grid=(plan.blocks,),
         in_specs=[spec for _, spec in inputs],
         out_specs=tuple(spec for _, spec in outputs),
         out_shape=tuple(array for array, _ in outputs),
-        compiler_params=triton.CompilerParams(num_warps=max(1, plan.block // 16), num_stages=1),
+        input_output_aliases=in_place,
+        compiler_params=triton.CompilerParams(num_warps=plan.block // WARP_SYNAPSES, num_stages=1),
         interpret=plan.interpret,
     )
 
@@ -188,25 +228,24 @@ def _visit_kernel(
     sum_over_outputs_ref: Any,
 ) -> None:
     """Let the synapses between B input units and all output units tick."""
-    dot, tile = _dot(plan), _Tile(plan)
-    message_BxM = tile.load_message(message_ref)
+    dot, place = _dot(plan), _Place(plan)
+    message_BxM = place.load_message(message_ref)
     from_input = [dot(message_BxM, forward_ref[k].T) for k in range(GATES)]
 
     def visit_output(b: Array, sum_BxN: Array) -> Array:
-        h, c = tile.load(h_ref, b), tile.load(c_ref, b)
+        h, c = place.load(h_ref, b), place.load(c_ref, b)
         messages = [from_input[k] + from_output_ref[b, k, :][None, :] for k in range(GATES)]
         for _ in range(plan.micro_ticks):
             gates = [_logistic(dot(h, hidden_ref[k].T) + messages[k]) for k in range(GATES)]
             h, c, _ = _cell(gates, c)
-        tile.store(new_h_ref, b, h)
-        tile.store(new_c_ref, b, c)
-        h = tile.inside(h)
+        place.store(new_h_ref, b, h)
+        place.store(new_c_ref, b, c)
+        h = place.cut(h)
         sum_over_inputs_ref[b, :] = h.sum(0)
         return sum_BxN + h
 
-    zeros = jnp.zeros((plan.block, plan.padded_state), jnp.float32)
-    sum_BxN = lax.fori_loop(0, plan.outputs, visit_output, zeros)
-    tile.store_rows(sum_over_outputs_ref, sum_BxN)
+    nothing = jnp.zeros((plan.block, plan.rows), jnp.float32)
+    place.store_sums(sum_over_outputs_ref, lax.fori_loop(0, plan.fan_out, visit_output, nothing))
 
 
 def _gradient_kernel(
@@ -228,15 +267,15 @@ def _gradient_kernel(
     d_c_ref: Any,
     d_message_ref: Any,
 ) -> None:
-    """Let the same synapses tick again, and go back through their ticks."""
-    dot, tile = _dot(plan), _Tile(plan)
-    message_BxM = tile.load_message(message_ref)
+    """Let the same synapses tick once more, and go back through their ticks."""
+    dot, place = _dot(plan), _Place(plan)
+    message_BxM = place.load_message(message_ref)
     from_input = [dot(message_BxM, forward_ref[k].T) for k in range(GATES)]
-    d_sum_BxN = tile.load_rows(d_sum_over_outputs_ref)
+    d_sum_BxN = place.load_sums(d_sum_over_outputs_ref)
 
     def visit_output(b: Array, sums: tuple[list[Array], list[Array]]) -> tuple[list[Array], list[Array]]:
         d_hidden, d_from_input = sums
-        h, c = tile.load(h_ref, b), tile.load(c_ref, b)
+        h, c = place.load(h_ref, b), place.load(c_ref, b)
         messages = [from_input[k] + from_output_ref[b, k, :][None, :] for k in range(GATES)]
         ticks = []
         for _ in range(plan.micro_ticks):
@@ -245,45 +284,46 @@ def _gradient_kernel(
             ticks.append((h, c, gates, tanh_c))
             h, c = new_h, new_c
 
-        d_h = tile.load(d_new_h_ref, b)
-        d_h = d_h + tile.inside(d_sum_BxN + d_sum_over_inputs_ref[b, :][None, :])
-        d_c = tile.load(d_new_c_ref, b)
+        d_mean = place.cut(d_sum_BxN + d_sum_over_inputs_ref[b, :][None, :])
+        d_h, d_c = place.load(d_new_h_ref, b) + d_mean, place.load(d_new_c_ref, b)
         d_messages = [jnp.zeros_like(d_h)] * GATES
         for h, c, gates, tanh_c in reversed(ticks):
             d_gates, d_c = _cell_gradient(gates, c, tanh_c, d_h, d_c)
             d_hidden = [d_hidden[k] + dot(d_gates[k].T, h) for k in range(GATES)]
             d_messages = [d_messages[k] + d_gates[k] for k in range(GATES)]
-            d_h = sum(dot(d_gates[k], hidden_ref[k]) for k in range(GATES))
-        tile.store(d_h_ref, b, d_h)
-        tile.store(d_c_ref, b, d_c)
+            d_h = functools.reduce(jnp.add, [dot(d_gates[k], hidden_ref[k]) for k in range(GATES)])
+        place.store(d_h_ref, b, d_h)
+        place.store(d_c_ref, b, d_c)
         for k in range(GATES):
             d_from_output_ref[b, k, :] = d_messages[k].sum(0)
         return d_hidden, [d_from_input[k] + d_messages[k] for k in range(GATES)]
 
-    NP = plan.padded_state
-    zeros = [jnp.zeros((NP, NP), jnp.float32)] * GATES, [jnp.zeros((plan.block, NP), jnp.float32)] * GATES
-    d_hidden, d_from_input = lax.fori_loop(0, plan.outputs, visit_output, zeros)
+    nothing = (
+        [jnp.zeros((plan.rows, plan.rows), jnp.float32)] * GATES,
+        [jnp.zeros((plan.block, plan.rows), jnp.float32)] * GATES,
+    )
+    d_hidden, d_from_input = lax.fori_loop(0, plan.fan_out, visit_output, nothing)
     for k in range(GATES):
         d_hidden_ref[k] = d_hidden[k]
         d_forward_ref[k] = dot(d_from_input[k].T, message_BxM)
-    d_message_BxM = sum(dot(d_from_input[k], forward_ref[k]) for k in range(GATES))
-    tile.store_message(d_message_ref, d_message_BxM)
+    d_message = functools.reduce(jnp.add, [dot(d_from_input[k], forward_ref[k]) for k in range(GATES)])
+    place.store_message(d_message_ref, d_message)
 
 
 def _dot(plan: Plan) -> Callable[[Array, Array], Array]:
     return functools.partial(jnp.dot, precision=plan.precision, preferred_element_type=jnp.float32)
 
 
-MINUS_TWO_LOG2_E = -2.8853900817779268
-
-
 def _logistic(z: Array) -> Array:
-    """Return `(1 + tanh(z)) / 2`: the logistic function of 2 z."""
-    return 1.0 / (1.0 + jnp.exp2(MINUS_TWO_LOG2_E * z))
+    """Return `(1 + tanh(z)) / 2`, the logistic function of 2 z."""
+    return 1.0 / (1.0 + jnp.exp2(_MINUS_2_LOG2_E * z))
+
+
+_MINUS_2_LOG2_E = -2.8853900817779268
 
 
 def _cell(gates: list[Array], c: Array) -> tuple[Array, Array, Array]:
-    """Return the new h, c and the tanh of the latter."""
+    """Return the new h and c and the tanh of c, from the `_logistic` of all gate inputs and the old c."""
     i, g, f, o = gates
     c = f * c + i * (2.0 * g - 1.0)
     tanh_c = 2.0 * _logistic(c) - 1.0
@@ -293,7 +333,7 @@ def _cell(gates: list[Array], c: Array) -> tuple[Array, Array, Array]:
 def _cell_gradient(
     gates: list[Array], c: Array, tanh_c: Array, d_h: Array, d_c: Array
 ) -> tuple[list[Array], Array]:
-    """Return the gradients with respect to what the gates are computed from and to c."""
+    """Return the gradients with respect to the gate inputs and the old c, from those of the new h and c."""
     i, g, f, o = gates
     g = 2.0 * g - 1.0
     d_c = d_c + d_h * o * (1.0 - tanh_c * tanh_c)
@@ -306,27 +346,25 @@ def _cell_gradient(
     return d_gates, d_c * f
 
 
-class _Tile:
-    """The synapses of one program and one output unit: loads and stores [B, N], masked where need be."""
+class _Place:
+    """Where in the arrays the synapses of a program are; what its blocks have beyond an array reads as 0."""
 
     def __init__(self, plan: Plan):
-        _, N, self.R, I = plan.shape
-        B = plan.block
-        input_B = pl.program_id(0) * B + jnp.arange(B)
-        self.input = None if I % B == 0 else input_B < I
-        self.state = None if plan.padded_state == N else jnp.arange(plan.padded_state) < N
-        M, MP = plan.channels, plan.padded_channels
-        self.channel = None if M == MP else jnp.arange(MP) < M
-        self.plan = plan
+        _, N, self.rows, fan_in = plan.shape
 
-    def _at(self, ref: Any, b: Array) -> Any:
-        return ref.at[lax.div(b, self.R), :, lax.rem(b, self.R), :]
+        def below(limit: int, size: int, start: Any = 0) -> Array | None:
+            return None if limit % size == 0 else start + jnp.arange(size) < limit
+
+        self.input = below(fan_in, plan.block, pl.program_id(0) * plan.block)
+        self.state = below(N, plan.rows)
+        self.channel = below(plan.channels, plan.columns)
 
     def load(self, ref: Any, b: Array) -> Array:
-        return _load(self._at(ref, b), self.state, self.input).astype(jnp.float32).T
+        """Return the states [B, N] of the synapses of output unit b."""
+        return _load(self._of_output(ref, b), self.state, self.input).astype(jnp.float32).T
 
-    def store(self, ref: Any, b: Array, tile_BxN: Array) -> None:
-        _store(self._at(ref, b), tile_BxN.T.astype(ref.dtype), self.state, self.input)
+    def store(self, ref: Any, b: Array, state_BxN: Array) -> None:
+        _store(self._of_output(ref, b), state_BxN.T.astype(ref.dtype), self.state, self.input)
 
     def load_message(self, ref: Any) -> Array:
         return _load(ref.at[...], self.input, self.channel)
@@ -334,35 +372,106 @@ class _Tile:
     def store_message(self, ref: Any, message_BxM: Array) -> None:
         _store(ref.at[...], message_BxM, self.input, self.channel)
 
-    def load_rows(self, ref: Any) -> Array:
+    def load_sums(self, ref: Any) -> Array:
         return _load(ref.at[...], self.input, None)
 
-    def store_rows(self, ref: Any, rows_BxN: Array) -> None:
-        _store(ref.at[...], rows_BxN, self.input, None)
+    def store_sums(self, ref: Any, sums_BxN: Array) -> None:
+        _store(ref.at[...], sums_BxN, self.input, None)
 
-    def inside(self, tile_BxN: Array) -> Array:
+    def cut(self, tile_BxN: Array) -> Array:
+        """Return the tile with zeros where there is no input unit."""
         return tile_BxN if self.input is None else jnp.where(self.input[:, None], tile_BxN, 0.0)
+
+    def _of_output(self, ref: Any, b: Array) -> Any:
+        return ref.at[lax.div(b, self.rows), :, lax.rem(b, self.rows), :]
 
 
 def _mask(shape: tuple[int, ...], rows: Array | None, columns: Array | None) -> Array | None:
-    masks = [
-        m
-        for m in (None if rows is None else rows[:, None], None if columns is None else columns)
-        if m is not None
-    ]
-    if not masks:
-        return None
-    return jnp.broadcast_to(functools.reduce(jnp.logical_and, masks), shape)
+    masks = [jnp.broadcast_to(rows[:, None], shape)] if rows is not None else []
+    masks += [jnp.broadcast_to(columns[None, :], shape)] if columns is not None else []
+    return functools.reduce(jnp.logical_and, masks) if masks else None
 
 
 def _load(ref: Any, rows: Array | None, columns: Array | None) -> Array:
-    mask = _mask(_shape(ref), rows, columns)
+    from jax.experimental.pallas import triton
+
+    mask = _mask(ref.shape, rows, columns)
     return triton.load(ref, mask=mask, other=None if mask is None else 0.0)
 
 
 def _store(ref: Any, value: Array, rows: Array | None, columns: Array | None) -> None:
+    from jax.experimental.pallas import triton
+
     triton.store(ref, value, mask=_mask(value.shape, rows, columns))
 
 
-def _shape(ref: Any) -> tuple[int, ...]:
-    return ref.shape
+@functools.cache
+def available() -> str | None:
+    """Return None if the kernels work on the default device, else a sentence that says why they do not.
+
+    The first call compiles both for a small layer, runs them, and compares with `unfused`.
+    """
+    backend = jax.default_backend()
+    if backend != "gpu":
+        return f"The fused kernel runs on a GPU only, and the default device of JAX is of the kind {backend}."
+    try:
+        error = largest_error(interpret=False)
+    except Exception as reason:  # JAX, Triton and the driver each raise their own
+        return f"The fused kernel cannot be compiled or run here. {type(reason).__name__}: {reason}"
+    if not error <= MOST_ERROR:
+        return f"The fused kernel is wrong here: it is off by {error:.1e}, relative to the largest entry."
+    return None
+
+
+MOST_ERROR = 1e-5
+"""Largest difference from `unfused` that passes for rounding, relative to the largest entry of an array."""
+
+
+def largest_error(interpret: bool) -> float:
+    """Return how far results and gradients for a small layer are from those of `unfused`.
+
+    It is the largest difference of each array relative to its largest entry, and the worst of these.
+    """
+    N, M, R, fan_in = 16, 8, 3, 40
+
+    def wave(number: int, *shape: int) -> Array:
+        """Return numbers in [-1, 1] that look random and differ from array to array."""
+        return jnp.sin((number + 2.0) * jnp.arange(1.0, math.prod(shape) + 1)).reshape(shape)
+
+    def everything(tick: Callable[..., tuple[Array, ...]]) -> Any:
+        weights = CellWeights(wave(0, 4 * N, M), wave(1, 4 * N, M), wave(2, 4 * N, N) / 2, wave(3, 4 * N))
+        inputs = (
+            weights,
+            wave(4, 1, N, R, fan_in),
+            wave(5, 1, N, R, fan_in),
+            wave(6, fan_in, M),
+            wave(7, R, M),
+        )
+        results, gradient = jax.vjp(lambda *arrays: tick(*arrays, micro_ticks=2), *inputs)
+        return results, gradient(tuple(wave(8 + n, *array.shape) for n, array in enumerate(results)))
+
+    @jax.jit
+    def worst() -> Array:
+        got, want = everything(functools.partial(tick, interpret=interpret)), everything(unfused)
+        errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), got, want)
+        return jnp.stack(jax.tree.leaves(errors)).max()
+
+    with jax.default_matmul_precision("highest"):  # of `unfused`: a GPU's default has 11 bits
+        compiled = worst.lower().compile()  # so that it is run even while something else is traced
+    return float(compiled())
+
+
+def unfused(
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    micro_ticks: int,
+) -> tuple[Array, Array, Array, Array]:
+    """Return what `tick` does, by way of `tiled.tick`."""
+    _, N, _, _ = h_GNRI.shape
+    state = (h_GNRI.astype(jnp.float32), c_GNRI.astype(jnp.float32))
+    h, c = tiled.tick(weights, *state, forward_IxM, backward_OxM, micro_ticks)
+    forward_OxN, backward_IxN = h.mean(3).swapaxes(1, 2).reshape(-1, N), h.mean((0, 2)).T
+    return h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype), forward_OxN, backward_IxN
