@@ -1,6 +1,50 @@
 """Ticks of all synapses of a dense layer in one GPU kernel (Pallas), forward and gradient: `tiled`, fused.
 
-DERIVATION
+Forward. A synapse of input unit a and output unit b with the state h, c [N] gets u[a] = W1 m_fwd[a] and v[b]
+= W2 m_bwd[b] + bias; with l(z) = (1 + tanh z) / 2 and W as `CellWeights` has it, each of T micro ticks is
+
+    z_k = W3_k h + u_k[a] + v_k[b],  k in (i, g, f, o);   i, f, o = l(z_i), l(z_f), l(z_o);   g = 2 l(z_g) - 1
+    c' = f c + i g;   t = 2 l(c') - 1;   h' = o t
+
+and after the last one the means of h' over a and over b are taken. Gradient. From D(x) = d loss / d x of the
+new h and c and of the two means, which D(h') takes in, each tick back to front, computed again from the state
+before it,
+
+    D(c') += D(h') o (1 - t^2);   D(z_i) = D(c') g 2 i (1 - i);   D(z_g) = D(c') i (1 - g^2);
+    D(z_f) = D(c') c 2 f (1 - f);   D(z_o) = D(h') t 2 o (1 - o);   D(c) = D(c') f;
+    D(h) = sum_k W3_k^T D(z_k);   D(W3_k) += D(z_k) h^T;   D(u_k[a]) += D(z_k);   D(v_k[b]) += D(z_k)
+
+and at the end D(m_fwd[a]) = W1^T D(u[a]) and D(W1) = sum_a D(u[a]) m_fwd[a]^T. v is as small as the messages
+and made outside, by XLA, which also differentiates it (W2, bias, m_bwd). Nothing but the inputs is kept for
+the gradient.
+
+Where things are. A program has B input units of one member and goes through all output units one by one; a
+batch (`jax.vmap`, nested or not) is further axes of the grid, so its programs run side by side. It reads h, c
+[N, B] of an output unit once, turns them to [B, N] (so that what one product gives is laid out as the next
+takes it), and writes them once, over the old ones: XLA then needs no copy of the state that a scan carries.
+(That is safe: other programs do not read them, and each thread's part has passed a barrier or is its own
+before it is overwritten.) u [4, B, N], the sum of h over the outputs [B, N], D(u) and D(W3) stay in
+registers, as do all gates. The sum of h over a block's inputs and D(v), D(W1), D(W3) are written once per
+program and added outside, in a fixed order: no atomics, the same bits every time. Arithmetic is float32
+whatever the state's type is.
+
+Choices. l(z) = 1 / (1 + 2^(-2 z log2 e)) is two special-function operations, within some 1e-7 of l; a visit
+takes 2/3 of the instructions that it takes with the rational function of `activations`, and 3/5 of those with
+CUDA's tanhf, which branches; the approximate tanh instruction has 11 bits. It overflows to the right limit,
+0. Products have 4 [N, N] operands since Triton cannot slice registers; HIGHEST makes them float32 multiply-
+adds rather than tf32. The Triton backend of Pallas is asked for by name: JAX 0.10 to 0.12 have it, deprecated
+since 0.11.
+
+Cost of a synapse and tick, N = 16: forward 4 N^2 = 1024 multiply-adds, 10 N = 160 special-function
+operations; gradient three times the former, as many of the latter. Per visit 4 N or 6 N numbers of state are
+moved. At 784 x 10 with 2 ticks that is, per example, 32 or 96 MFLOP, 2.5 M special-function operations, 2.0
+or 3.0 MB in float32, half in 16 bits. Compiled for an H100, one output unit takes a warp (16 synapses, 8
+numbers a thread) 2,120 or 6,060 instructions, with all 255 registers (forward 64 bytes spilled, gradient 1.5
+kB, to L1), 8 warps per multiprocessor. Were an instruction issued every cycle, this would be 1.2 or 3.4
+microseconds per example; the special functions alone are 0.7, the state 0.6 or 0.9 from memory, less from the
+L2 cache (50 MB; a member's float32 state is 1 MB). So expect arithmetic to be the limit, at 2 to 3 and 5 to 8
+microseconds. Tensor cores (`precision`) save a quarter of the instructions. None of these times have been
+measured.
 """
 
 import functools
@@ -136,7 +180,7 @@ def tick(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _visit(plan: Plan, *inputs: Array) -> tuple[Array, ...]:
-    """Run `_visit_kernel` on all blocks."""
+    """Run `_visit_kernel` on all blocks, with what it takes and gives but for sums over a block's inputs."""
     arrays, results, _ = _operands(plan, *inputs[3:5])
     return _call(plan, _visit_kernel, arrays, results, in_place={3: 0, 4: 1})(*inputs)
 
