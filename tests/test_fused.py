@@ -61,7 +61,7 @@ def assert_same(got, want):
         (1, 1, 1, 16, 8, 1),
         (3, 1, 5, 4, 2, 2),
         (1, 3, 64, 16, 2, 3),
-        (5, 2, 100, 5, 3, 2),
+        (5, 2, 20, 20, 3, 2),
     ],
 )
 def test_results_and_gradients_are_those_of_the_tiled_kernel(
@@ -89,6 +89,11 @@ def test_the_size_of_a_block_changes_only_the_rounding(fan_in, block):
 )
 def test_blocks_are_large_unless_that_leaves_many_places_idle(fan_in, block):
     assert block_size(fan_in) == block
+
+
+def test_a_state_too_large_for_the_registers_is_refused():
+    with pytest.raises(ValueError, match="at most 32 numbers, got state_size 33"):
+        TICK(*make_inputs(1, 1, 1, 33, 2), micro_ticks=1)
 
 
 def test_members_and_inner_batches_are_axes_of_the_grid():

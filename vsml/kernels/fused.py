@@ -68,8 +68,11 @@ GATES = 4
 BLOCKS = (64, 32, 16)
 """How many synapses of an output unit a program may hold."""
 
-WARP_SYNAPSES = 16
-"""Synapses in a warp of 32 threads: with N = 16, a thread has 8 numbers of each array."""
+THREAD_NUMBERS = {16: 8, 32: 2}
+"""How many numbers of a tile [B, N] a thread has, by N filled up.
+
+With more, Triton keeps more of the weights in a thread than there are registers; for N > 32 it always does.
+"""
 
 MOST_IDLE = 0.05
 """Most places of the last block that may be idle, relative to the fan-in, for a larger block to be taken."""
@@ -78,11 +81,14 @@ LEAST_SIZE = 16
 """Least size of a matrix in a product in Triton. All sizes are powers of two; zeros fill them."""
 
 
-def block_size(fan_in: int) -> int:
+def block_size(fan_in: int, state_size: int = 16) -> int:
     """Return B, the largest of `BLOCKS` that leaves few places idle (`MOST_IDLE`), else the smallest.
 
-    784 inputs are 25 blocks of 32, 64 are one of 64, 100 are 7 of 16.
+    784 inputs are 25 blocks of 32, 64 are one of 64, 100 are 7 of 16. If N > 16, a block of 16 has 8 warps,
+    as many as a multiprocessor has registers for.
     """
+    if state_size > 16:
+        return BLOCKS[-1]
     return next((block for block in BLOCKS if -fan_in % block <= MOST_IDLE * fan_in), BLOCKS[-1])
 
 
@@ -156,9 +162,17 @@ def tick(
     Returns:
         The new `h_GNRI` and `c_GNRI`, of the types they came in; the mean of the new h, before it is rounded
         to its type, over the inputs [O, N] and over the outputs [I, N], float32.
+
+    Raises:
+        ValueError: if N is larger than 32.
     """
     G, N, R, fan_in = h_GNRI.shape
-    block, channels = block or block_size(fan_in), forward_IxM.shape[1]
+    if max(THREAD_NUMBERS) < N:
+        raise ValueError(
+            f"The fused kernel is for states of at most {max(THREAD_NUMBERS)} numbers, got state_size {N}: "
+            "use the kernel `tiled`."
+        )
+    block, channels = block or block_size(fan_in, N), forward_IxM.shape[1]
     plan = Plan((G, N, R, fan_in), channels, micro_ticks, block, precision, interpret)
 
     def by_gate(array_4NxK: Array, columns: int) -> Array:
@@ -246,6 +260,7 @@ def _call(
     """Return the function that runs a kernel on all blocks; `in_place` are inputs that outputs replace."""
     from jax.experimental.pallas import triton
 
+    warps = plan.block * plan.rows // (32 * THREAD_NUMBERS[plan.rows])
     return pl.pallas_call(
         functools.partial(kernel, plan),
         grid=(plan.blocks,),
@@ -253,7 +268,7 @@ def _call(
         out_specs=tuple(spec for _, spec in outputs),
         out_shape=tuple(array for array, _ in outputs),
         input_output_aliases=in_place,
-        compiler_params=triton.CompilerParams(num_warps=plan.block // WARP_SYNAPSES, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=plan.interpret,
     )
 
