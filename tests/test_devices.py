@@ -218,6 +218,7 @@ def test_what_the_user_says_about_threads_is_left_alone():
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3 --xla_cpu_multi_thread_eigen=true",
         "OMP_NUM_THREADS": "7",
         "JAX_COMPILATION_CACHE_DIR": "elsewhere",
+        "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32",
     } | ranks_of(0, 2)
     before = dict(environ)
     prepare(environ)

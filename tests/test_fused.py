@@ -10,7 +10,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from vsml.kernels import fused, tiled
-from vsml.kernels.fused import available, block_size, largest_error, unfused
+from vsml.kernels.fused import block_size, largest_error
 
 TICK = functools.partial(fused.tick, interpret=True)
 
@@ -39,7 +39,10 @@ def make_inputs(tiles, rows, fan_in, state_size=16, message_size=8, seed=0):
 def loss_of(tick, micro_ticks, *inputs):
     """Weigh all entries of all that comes out, each differently, and add them up."""
     out = tick(*inputs, micro_ticks=micro_ticks)
-    weighted = (jnp.sin(jnp.arange(1.0, leaf.size + 1)) * leaf.astype(jnp.float32).ravel() for leaf in out)
+    weighted = (
+        jnp.sin(jnp.arange(1.0, leaf.size + 1)) * leaf.astype(jnp.float32).ravel()
+        for leaf in jax.tree.leaves(out)
+    )
     return sum(array.sum() for array in weighted), out
 
 
@@ -69,9 +72,9 @@ def test_results_and_gradients_are_those_of_the_tiled_kernel(
 ):
     inputs = make_inputs(tiles, rows, fan_in, state_size, message_size)
     (got_gradient, got), (want_gradient, want) = (
-        jit(gradient(tick, micro_ticks))(*inputs) for tick in (TICK, unfused)
+        jit(gradient(tick, micro_ticks))(*inputs) for tick in (TICK, tiled.tick)
     )
-    for a, b in zip(got, want, strict=True):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
     assert_same(got_gradient, want_gradient)
 
@@ -80,7 +83,8 @@ def test_results_and_gradients_are_those_of_the_tiled_kernel(
 def test_the_size_of_a_block_changes_only_the_rounding(fan_in, block):
     inputs = make_inputs(2, 2, fan_in, 4, 2)
     got = jit(functools.partial(TICK, micro_ticks=2, block=block))(*inputs)
-    for a, b in zip(got, unfused(*inputs, micro_ticks=2), strict=True):
+    want = tiled.tick(*inputs, micro_ticks=2)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
@@ -92,7 +96,7 @@ def test_blocks_are_large_unless_that_leaves_many_places_idle(fan_in, block):
 
 
 def test_a_state_too_large_for_the_registers_is_refused():
-    with pytest.raises(ValueError, match="at most 32 numbers, got state_size 33"):
+    with pytest.raises(ValueError, match="at most 32 numbers in it, got state_size 33"):
         TICK(*make_inputs(1, 1, 1, 33, 2), micro_ticks=1)
 
 
@@ -110,7 +114,7 @@ def test_members_and_inner_batches_are_axes_of_the_grid():
         return jax.vmap(jax.vmap(one, (None, 0)))(weights, states).sum()
 
     gradients = [
-        jit(jax.grad(functools.partial(total, tick), (0, 1)))(weights, states) for tick in (TICK, unfused)
+        jit(jax.grad(functools.partial(total, tick), (0, 1)))(weights, states) for tick in (TICK, tiled.tick)
     ]
     assert_same(*gradients)
     text = str(jax.make_jaxpr(jax.grad(functools.partial(total, TICK), (0, 1)))(weights, states))
@@ -122,7 +126,8 @@ def test_members_may_share_their_weights():
     drawn = [make_inputs(1, 2, 5, 4, 2, seed) for seed in range(3)]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(inputs[1:] for inputs in drawn))
     got, want = (
-        jit(jax.vmap(gradient(tick, 1), (None, 0, 0, 0, 0)))(drawn[0][0], *states) for tick in (TICK, unfused)
+        jit(jax.vmap(gradient(tick, 1), (None, 0, 0, 0, 0)))(drawn[0][0], *states)
+        for tick in (TICK, tiled.tick)
     )
     assert_same(got, want)
 
@@ -134,8 +139,8 @@ def test_the_gradient_goes_through_many_visits():
     def episode(tick, weights, h, c, inputs_TxIxM, backward):
         def visit(carry, forward):
             h, c, from_inputs, from_outputs = carry
-            h, c, out, back = tick(weights, h, c, forward + from_inputs, from_outputs, micro_ticks=2)
-            return (h, c, back, jnp.tanh(3 * out)), out
+            ticked = tick(weights, h, c, forward + from_inputs, from_outputs, micro_ticks=2)
+            return (ticked.h, ticked.c, ticked.backward, jnp.tanh(3 * ticked.forward)), ticked.forward
 
         carry, out = jax.lax.scan(visit, (h, c, jnp.zeros_like(forward), backward), inputs_TxIxM)
         return jnp.sin(5 * out).sum() + jnp.sin(carry[1]).mean()
@@ -144,7 +149,7 @@ def test_the_gradient_goes_through_many_visits():
         jit(jax.grad(functools.partial(episode, tick), (0, 1, 2, 3, 4)))(
             weights, h, c, inputs_TxIxM, backward
         )
-        for tick in (TICK, unfused)
+        for tick in (TICK, tiled.tick)
     )
     assert_same(got, want)
 
@@ -152,7 +157,10 @@ def test_the_gradient_goes_through_many_visits():
 def test_a_state_of_16_bits_is_computed_in_32():
     weights, h, c, forward, backward = make_inputs(1, 2, 20, 4, 2)
     inputs = weights, h.astype(jnp.bfloat16), c.astype(jnp.float16), forward, backward
-    (got_gradient, got), (want_gradient, want) = (jit(gradient(tick, 2))(*inputs) for tick in (TICK, unfused))
+    (got_gradient, got), (want_gradient, want) = (
+        jit(gradient(tick, 2))(*inputs) for tick in (TICK, tiled.tick)
+    )
+    got, want = jax.tree.leaves(got), jax.tree.leaves(want)
     for a, b in zip(got[2:], want[2:], strict=True):  # means, of what is not yet rounded
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
@@ -169,33 +177,32 @@ def test_a_second_call_does_not_compile_again():
     visit = jit(lambda *inputs: TICK(*inputs, micro_ticks=1))
     first, second = (visit(*make_inputs(1, 1, 5, 4, 2, seed)) for seed in (0, 1))
     assert visit._cache_size() == 1
-    assert not np.array_equal(first[0], second[0])
+    assert not np.array_equal(first.h, second.h)
 
 
 def test_huge_messages_saturate_and_what_is_not_a_number_stays_with_its_unit():
     weights, h, c, forward, backward = make_inputs(1, 1, 5, 4, 2)
     tick = jit(functools.partial(TICK, micro_ticks=2))
-    *state, _, _ = tick(weights, h, c, 1e30 * forward, backward)
-    assert all(np.isfinite(array).all() for array in state)
-    h = tick(weights, h, c, forward.at[0, 0].set(jnp.nan), backward)[0]
+    ticked = tick(weights, h, c, 1e30 * forward, backward)
+    assert np.isfinite(ticked.h).all() and np.isfinite(ticked.c).all()
+    h = tick(weights, h, c, forward.at[0, 0].set(jnp.nan), backward).h
     assert np.isnan(h[..., 0]).any()
     assert np.isfinite(h[..., 1:]).all()
 
 
 def test_there_is_a_reason_where_there_is_no_gpu():
     if jax.default_backend() == "gpu":
-        assert available() is None
+        assert fused.missing(16) is None
     else:
-        assert "runs on a GPU only" in available()
+        assert fused.missing(16) == "it is for GPUs, and this is a cpu"
 
 
 def test_the_check_of_a_gpu_passes_what_is_right(monkeypatch):
     assert largest_error(interpret=True) < 3e-6
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(fused, "largest_error", lambda interpret: float("nan"))
-    assert "is wrong here" in available.__wrapped__()
+    assert "it is off by nan" in fused._fault.__wrapped__()
     monkeypatch.setattr(fused, "largest_error", lambda interpret: 1 / 0)
-    assert "ZeroDivisionError: division by zero" in available.__wrapped__()
+    assert "ZeroDivisionError: division by zero" in fused._fault.__wrapped__()
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import vsml.kernels
-from vsml.kernels import chosen, native, tiled
+from vsml.kernels import chosen, fused, native, tiled
 from vsml.layers import SynapseState
 from vsml.learners import Vsml
 from vsml.synapse import Synapse
@@ -140,11 +140,11 @@ def test_a_second_call_neither_compiles_nor_builds(forgotten, monkeypatch):
 
 @pytest.fixture
 def forgotten():
-    """Let the kernel be looked for anew."""
-    for function in (native.missing, native._build, chosen):
+    """Let kernels be looked for anew."""
+    for function in (native.missing, native._build, fused._fault, chosen):
         function.cache_clear()
     yield
-    for function in (native.missing, native._build, chosen):
+    for function in (native.missing, native._build, fused._fault, chosen):
         function.cache_clear()
 
 
@@ -187,8 +187,24 @@ def test_a_cache_that_cannot_be_written_is_named(forgotten, monkeypatch, tmp_pat
 
 
 def test_kernels_are_chosen_for_the_machine(forgotten, monkeypatch):
-    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "tpu")
     assert chosen("auto", N) == "tiled"
-    with pytest.raises(ValueError, match="it is for CPUs, and this is a gpu"):
-        chosen("native", N)
     assert chosen("reference", N) == "reference"
+    with pytest.raises(ValueError, match="it is for CPUs, and this is a tpu"):
+        chosen("native", N)
+    with pytest.raises(ValueError, match=r"model\.vsml\.kernel: got 'fused', .* for GPUs, and this is a tpu"):
+        chosen("fused", N)
+
+
+def test_on_a_gpu_the_fused_kernel_is_tried_once_and_left_alone_where_it_fails(forgotten, monkeypatch):
+    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(fused, "largest_error", lambda interpret: 1e-7)
+    assert chosen("auto", N) == "fused"
+    with pytest.warns(RuntimeWarning, match="slower than the fused kernel: states have at most 32 numbers"):
+        assert chosen("auto", 33) == "tiled"
+    chosen.cache_clear(), fused._fault.cache_clear()
+    monkeypatch.setattr(fused, "largest_error", lambda interpret: 0.5)
+    with pytest.warns(RuntimeWarning, match="it is off by 5.0e-01"):
+        assert chosen("auto", N) == "tiled"
+    with pytest.raises(ValueError, match="'fused', which cannot be used here: it is off by"):
+        chosen("fused", N)

@@ -197,8 +197,8 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
     then their bits do not depend on the number of cores. Ranks of one machine share its cores, those of
     numpy's linear algebra too. What XLA compiles is kept for the next process, in the folder `xla` of the
-    cache, each kind of processor for itself. What the user has set already is left as it is; accelerators are
-    not affected.
+    cache, each kind of processor for itself. Matrix products of accelerators are in float32, too, which is
+    not their default. What the user has set already is left as it is.
 
     Args:
         environ: environment variables to read and to add to, by default those of this process.
@@ -213,6 +213,7 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
         if flag not in flags:
             flags = f"{flags} {flag}={value}".strip()
     environ["XLA_FLAGS"] = flags
+    environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla", environ) / processor()))
     if (local_size(environ) or 1) > 1:
         # OpenBLAS and MKL heed it too, unless their own variables are set.

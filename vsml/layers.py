@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jax.typing import DTypeLike
 
-from vsml.kernels import Kernel, chosen, native, reference, tiled
+from vsml.kernels import Kernel, chosen, native, reference, tick_of, tiled
 from vsml.kernels.tiled import NORM_EPSILON
 from vsml.synapse import Synapse, weights_of
 from vsml.types import Array
@@ -131,8 +131,7 @@ class DenseLayer:
                 for norm, mean in zip(norms, (ticked.forward, ticked.backward), strict=True)
             ]
             return SynapseState(h=ticked.h, c=ticked.c), sent[0], sent[1]
-        tick = {"tiled": tiled.tick, "native": native.tick}[kernel]
-        ticked = tick(weights, state.h, state.c, *messages, micro_ticks)
+        ticked = tick_of(kernel)(weights, state.h, state.c, *messages, micro_ticks)
         state = SynapseState(h=ticked.h, c=ticked.c)
         if not normed:  # all is linear: of the mean
             return state, synapse.forward_message(ticked.forward), synapse.backward_message(ticked.backward)

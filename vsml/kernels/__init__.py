@@ -2,18 +2,20 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 
-from vsml.kernels import native
+from vsml.kernels import native, tiled
 
-Kernel = Literal["auto", "tiled", "native", "reference"]
+Kernel = Literal["auto", "tiled", "native", "fused", "reference"]
 """What makes synapses tick; all compute the same but for rounding.
 
-auto: the fastest that can be used: native on a CPU, else tiled.
+auto: the fastest that can be used: native on a CPU, fused on a GPU, else tiled.
 tiled: XLA, in tiles that stay in a core's cache.
 native: compiled for the processor; dense layers on a CPU.
+fused: one kernel a visit; dense layers on a GPU.
 reference: one synapse under nested vmap, to compare with.
 """
 
@@ -36,18 +38,36 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
     if kernel in ("tiled", "reference"):
         return kernel
     backend = jax.default_backend()
-    if backend == "cpu":
-        reason = native.missing(state_size, normed_channels)
-    else:
-        reason = f"it is for CPUs, and this is a {backend}"
+    best: Kernel = {"cpu": "native", "gpu": "fused"}.get(backend, "tiled") if kernel == "auto" else kernel  # type: ignore[assignment]
+    reason = _missing(best, backend, state_size, normed_channels)
     if reason is None:
-        return "native"
-    if kernel == "native":
+        return best
+    if kernel != "auto":
         raise ValueError(f"model.vsml.kernel: got {kernel!r}, which cannot be used here: {reason}")
-    if backend == "cpu":
-        warnings.warn(
-            f"synapses tick by XLA, which is two to four times slower than the native kernel: {reason}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    warnings.warn(
+        f"synapses tick by XLA, which is several times slower than the {best} kernel: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
     return "tiled"
+
+
+def _missing(kernel: Kernel, backend: str, state_size: int, normed_channels: int) -> str | None:
+    if kernel == "fused":
+        from vsml.kernels import fused  # Pallas, which takes a while to import
+
+        return fused.missing(state_size)
+    if kernel == "native":
+        if backend != "cpu":
+            return f"it is for CPUs, and this is a {backend}"
+        return native.missing(state_size, normed_channels)
+    return None
+
+
+def tick_of(kernel: Kernel) -> Callable[..., tiled.Ticked]:
+    """Return the function that lets a dense layer tick; see `tiled.tick`."""
+    if kernel == "fused":
+        from vsml.kernels import fused
+
+        return fused.tick
+    return {"tiled": tiled.tick, "native": native.tick}[kernel]

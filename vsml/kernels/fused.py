@@ -60,7 +60,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from vsml.kernels import tiled
-from vsml.kernels.tiled import CellWeights
+from vsml.kernels.tiled import CellWeights, Ticked
 from vsml.types import Array
 
 GATES = 4
@@ -143,7 +143,7 @@ def tick(
     interpret: bool = False,
     block: int | None = None,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
-) -> tuple[Array, Array, Array, Array]:
+) -> Ticked:
     """Let all synapses of a dense layer tick, with the messages they receive held fixed.
 
     Args:
@@ -167,11 +167,8 @@ def tick(
         ValueError: if N is larger than 32.
     """
     G, N, R, fan_in = h_GNRI.shape
-    if max(THREAD_NUMBERS) < N:
-        raise ValueError(
-            f"The fused kernel is for states of at most {max(THREAD_NUMBERS)} numbers, got state_size {N}: "
-            "use the kernel `tiled`."
-        )
+    if reason := _too_large(N):
+        raise ValueError(reason)
     block, channels = block or block_size(fan_in, N), forward_IxM.shape[1]
     plan = Plan((G, N, R, fan_in), channels, micro_ticks, block, precision, interpret)
 
@@ -189,7 +186,8 @@ def tick(
         c_GNRI,
         forward_IxM,
     )
-    return h, c, sum_JxOxN.sum(0)[:, :N] / fan_in, sum_IxN[:, :N] / plan.fan_out
+    means = (sum_JxOxN.sum(0)[:, :N] / fan_in, sum_IxN[:, :N] / plan.fan_out)
+    return Ticked(h=h, c=c, forward=means[0], backward=means[1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -464,30 +462,46 @@ def _store(ref: Any, value: Array, rows: Array | None, columns: Array | None) ->
     triton.store(ref, value, mask=_mask(value.shape, rows, columns))
 
 
-@functools.cache
-def available() -> str | None:
-    """Return None if the kernels work on the default device, else a sentence that says why they do not.
+def _too_large(state_size: int) -> str | None:
+    most = max(THREAD_NUMBERS)
+    return (
+        None
+        if state_size <= most
+        else f"states have at most {most} numbers in it, got state_size {state_size}"
+    )
 
-    The first call compiles both for a small layer, runs them, and compares with `unfused`.
+
+def missing(state_size: int) -> str | None:
+    """Return why the kernels cannot be used on the default device; None if they can.
+
+    The first call on a GPU compiles both for a small layer, runs them, and compares with `tiled.tick`.
+
+    Args:
+        state_size: N.
     """
     backend = jax.default_backend()
     if backend != "gpu":
-        return f"The fused kernel runs on a GPU only, and the default device of JAX is of the kind {backend}."
+        return f"it is for GPUs, and this is a {backend}"
+    return _too_large(state_size) or _fault()
+
+
+@functools.cache
+def _fault() -> str | None:
     try:
         error = largest_error(interpret=False)
     except Exception as reason:  # JAX, Triton and the driver each raise their own
-        return f"The fused kernel cannot be compiled or run here. {type(reason).__name__}: {reason}"
+        return f"it cannot be compiled or run here: {type(reason).__name__}: {reason}"
     if not error <= MOST_ERROR:
-        return f"The fused kernel is wrong here: it is off by {error:.1e}, relative to the largest entry."
+        return f"it is off by {error:.1e} of the largest entry here"
     return None
 
 
 MOST_ERROR = 1e-5
-"""Largest difference from `unfused` that passes for rounding, relative to the largest entry of an array."""
+"""Largest difference from `tiled.tick`, relative to the largest entry of an array, taken for rounding."""
 
 
 def largest_error(interpret: bool) -> float:
-    """Return how far results and gradients for a small layer are from those of `unfused`.
+    """Return how far results and gradients for a small layer are from those of `tiled.tick`.
 
     It is the largest difference of each array relative to its largest entry, and the worst of these.
     """
@@ -497,7 +511,7 @@ def largest_error(interpret: bool) -> float:
         """Return numbers in [-1, 1] that look random and differ from array to array."""
         return jnp.sin((number + 2.0) * jnp.arange(1.0, math.prod(shape) + 1)).reshape(shape)
 
-    def everything(tick: Callable[..., tuple[Array, ...]]) -> Any:
+    def everything(tick: Callable[..., Ticked]) -> Any:
         weights = CellWeights(wave(0, 4 * N, M), wave(1, 4 * N, M), wave(2, 4 * N, N) / 2, wave(3, 4 * N))
         inputs = (
             weights,
@@ -507,30 +521,16 @@ def largest_error(interpret: bool) -> float:
             wave(7, R, M),
         )
         results, gradient = jax.vjp(lambda *arrays: tick(*arrays, micro_ticks=2), *inputs)
-        return results, gradient(tuple(wave(8 + n, *array.shape) for n, array in enumerate(results)))
+        leaves, structure = jax.tree.flatten(results)
+        weighting = [wave(8 + n, *array.shape) for n, array in enumerate(leaves)]
+        return results, gradient(jax.tree.unflatten(structure, weighting))
 
     @jax.jit
     def worst() -> Array:
-        got, want = everything(functools.partial(tick, interpret=interpret)), everything(unfused)
+        got, want = everything(functools.partial(tick, interpret=interpret)), everything(tiled.tick)
         errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), got, want)
         return jnp.stack(jax.tree.leaves(errors)).max()
 
-    with jax.default_matmul_precision("highest"):  # of `unfused`: a GPU's default has 11 bits
+    with jax.default_matmul_precision("highest"):  # of `tiled.tick`: a GPU's default has 11 bits
         compiled = worst.lower().compile()  # so that it is run even while something else is traced
     return float(compiled())
-
-
-def unfused(
-    weights: CellWeights,
-    h_GNRI: Array,
-    c_GNRI: Array,
-    forward_IxM: Array,
-    backward_OxM: Array,
-    micro_ticks: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Return what `tick` does, by way of `tiled.tick`."""
-    _, N, _, _ = h_GNRI.shape
-    state = (h_GNRI.astype(jnp.float32), c_GNRI.astype(jnp.float32))
-    h, c = tiled.tick(weights, *state, forward_IxM, backward_OxM, micro_ticks)
-    forward_OxN, backward_IxN = h.mean(3).swapaxes(1, 2).reshape(-1, N), h.mean((0, 2)).T
-    return h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype), forward_OxN, backward_IxN

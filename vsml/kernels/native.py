@@ -156,8 +156,8 @@ def _visit(
         "forward", senders, [h_GNRI.shape] * 2 + [(G * R, sent), (sent, fan_in)], N, {3: 0, 4: 1}
     )
     h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
-    kept = h_GNRI.dtype
-    return Ticked(h=h.astype(kept), c=c.astype(kept), forward=forward_OxS, backward=backward_SxI.T)
+    h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
+    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
 
 
 def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: Array) -> tuple[Array, Array]:
@@ -180,7 +180,7 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
     d_weights, *d_messages = add_back(tuple(d_added))
     d_weights = d_weights.replace(hidden=d_weights.hidden + d_hidden)
-    d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(h_GNRI.dtype))
+    d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(c_GNRI.dtype))
     return d_weights, *d_states, *d_messages, None if senders is None else d_senders
 
 

@@ -6,6 +6,8 @@ tiles small enough that the four gates of a tile never leave the cache; all micr
 while the tile is there. Under differentiation a tile is recomputed, so that only its state is kept.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -91,19 +93,20 @@ def tick(
 
     """
     G, N, R, fan_in = h_GNRI.shape
-    from_input_4NxI = weights.forward @ forward_IxM.T + weights.bias[:, None]
-    from_output_Gx4NxR = jnp.einsum("km,grm->gkr", weights.backward, backward_OxM.reshape(G, R, -1))
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # float32 on a GPU, too
+    from_input_4NxI = product("km,im->ki", weights.forward, forward_IxM) + weights.bias[:, None]
+    from_output_Gx4NxR = product("km,grm->gkr", weights.backward, backward_OxM.reshape(G, R, -1))
 
     @jax.checkpoint
     def tick_tile(h_NRI: Array, c_NRI: Array, from_output_4NxR: Array) -> tuple[Array, ...]:
-        kept = h_NRI.dtype
+        kept = h_NRI.dtype, c_NRI.dtype
         h_NRI, c_NRI = h_NRI.astype(jnp.float32), c_NRI.astype(jnp.float32)
         # Not flattened to [4N, R * I]: recovering r and i by division would keep XLA from vectorising.
         messages = from_input_4NxI[:, None, :] + from_output_4NxR[:, :, None]
         for _ in range(micro_ticks):
-            recurrent = jnp.einsum("kn,nri->kri", weights.hidden, h_NRI)
+            recurrent = product("kn,nri->kri", weights.hidden, h_NRI)
             h_NRI, c_NRI = cell(recurrent + messages, c_NRI)
-        return h_NRI.astype(kept), c_NRI.astype(kept), h_NRI.mean(2).T, h_NRI.sum(1)
+        return h_NRI.astype(kept[0]), c_NRI.astype(kept[1]), h_NRI.mean(2).T, h_NRI.sum(1)
 
     def visit_tile(total_NxI: Array, tile: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         h_NRI, c_NRI, forward_RxN, part_NxI = tick_tile(*tile)

@@ -116,7 +116,8 @@ class VsmlConfig(Section):
     kernel: Kernel = Field(
         default="auto",
         description="what makes synapses tick; all compute the same but for rounding. auto: the fastest that "
-        "can be used; tiled: XLA; native: compiled for the CPU that is there; reference: nested vmap, slow",
+        "can be used; tiled: XLA; native: compiled for the CPU; fused: one kernel a visit, on a GPU; "
+        "reference: nested vmap, slow",
     )
 
     @model_validator(mode="before")
