@@ -15,8 +15,8 @@ from vsml.meta.objective import (
     Chunk,
     LossType,
     Results,
+    descend,
     map_units,
-    measurements,
     sample_unit,
     segments_of,
     summarise,
@@ -86,10 +86,8 @@ class BackPropagation:
 
     @partial(jax.jit, static_argnames=("self",))
     def _step(self, state: GradientState, gradient: Array) -> tuple[GradientState, dict[str, Array]]:
-        unravel = ravel_pytree(state.params)[1]
-        updates, optimizer = self.optimizer.update(unravel(gradient), state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return GradientState(params=params, optimizer=optimizer), measurements(optimizer)
+        params, optimizer, measured = descend(self.optimizer, state.params, state.optimizer, gradient)
+        return GradientState(params=params, optimizer=optimizer), measured
 
 
 @partial(jax.jit, static_argnames=("learner", "loss_type"))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.learners import Learner, run_episode
@@ -207,6 +208,18 @@ def measurements(state: Any) -> dict[str, Array]:
     """Return what `meta_adam` noted, given a pytree with its state; nothing for another optimizer."""
     norm = optax.tree_utils.tree_get(state, "grad_norm", default=None)
     return {} if norm is None else {"grad_norm": norm}
+
+
+def descend(
+    optimizer: optax.GradientTransformation, params: Params, state: optax.OptState, gradient: Array
+) -> tuple[Params, optax.OptState, dict[str, Array]]:
+    """Take one step of an optax optimizer along a flat gradient [D].
+
+    Returns:
+        The new meta-parameters, the new state of the optimizer, and its `measurements`.
+    """
+    updates, state = optimizer.update(ravel_pytree(params)[1](gradient), state, params)
+    return optax.apply_updates(params, updates), state, measurements(state)
 
 
 def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> EpisodeResult:
