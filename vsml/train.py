@@ -29,7 +29,7 @@ from vsml.contenders import (
 from vsml.devices import launcher_size
 from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
 from vsml.files import atomic_write
-from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
+from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of, tree_sum
 from vsml.runs import MetricsLog, RunDirectory
 from vsml.signals import Stopped, StopSignals
 from vsml.tracking import start_tracking
@@ -104,13 +104,15 @@ def meta_step(
 def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Results:
     units = sum(chunk.count for chunk in chunks)
     loss, accuracy = np.empty((2, units, unit_members), np.float32)
-    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
+    by_group: dict[int, list[np.ndarray]] = {}
     for row, chunk in zip(rows, chunks, strict=True):
         size = len(chunk.units) * unit_members
         real = chunk.units[: chunk.count]
         loss[real] = row[:size].reshape(-1, unit_members)[: chunk.count]
         accuracy[real] = row[size : 2 * size].reshape(-1, unit_members)[: chunk.count]
-        gradient += row[2 * size :]
+        by_group.setdefault(id(chunk.group), []).append(row[2 * size :])
+    # Group by group, each as if there were one chunk of it.
+    gradient = sum((tree_sum(np.stack(rows)) for rows in by_group.values()), np.float32(0))
     return Results(loss=loss, accuracy=accuracy, gradient=gradient)
 
 

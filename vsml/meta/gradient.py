@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.flatten_util import ravel_pytree
@@ -16,9 +17,9 @@ from vsml.meta.objective import (
     LossType,
     Results,
     descend,
-    map_units,
     sample_unit,
     segments_of,
+    sum_units,
     summarise,
     unit_result,
 )
@@ -69,10 +70,9 @@ class BackPropagation:
 
     def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
         """Return loss and accuracy [chunk_size, 1] and the sum of the finite gradients, flat."""
-        group = chunk.group
-        real = jnp.arange(len(chunk.units)) < chunk.count
+        group, count = chunk.group, np.int32(chunk.count)
         return _evaluate(
-            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, real, key
+            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, count, key
         )
 
     def tell(
@@ -98,11 +98,11 @@ def _evaluate(
     tasks: tuple[TaskDistribution, ...],
     units: Array,
     options: Array,
-    real: Array,
+    count: Array,
     key: Array,
 ) -> tuple[Array, Array, Array]:
-    def evaluate_unit(unit: tuple[Array, Array, Array], shared: Any) -> tuple[Array, Array, Array]:
-        number, option, is_real = unit
+    def evaluate_unit(unit: tuple[Array, Array], shared: Any) -> tuple[tuple[Array, Array], Array]:
+        number, option = unit
         params, tasks, key = shared
         episode, state_key = sample_unit(tasks, option, key, number)
         segments = segments_of(learner, *episode.labels.shape)
@@ -116,7 +116,7 @@ def _evaluate(
         # The square, which Adam keeps, has to be finite too: else it would never move again.
         finite = jnp.isfinite(result.loss) & jnp.isfinite(jnp.vdot(flat, flat))
         reported = jnp.where(finite, result.loss, jnp.nan)
-        return reported[None], result.accuracy[None], jnp.where(finite & is_real, flat, 0.0)
+        return (reported[None], result.accuracy[None]), jnp.where(finite, flat, 0.0)
 
-    loss, accuracy, gradients = map_units(evaluate_unit, (units, options, real), (params, tasks, key))
-    return loss, accuracy, gradients.sum(0)
+    results, gradient = sum_units(evaluate_unit, (units, options), count, (params, tasks, key))
+    return *results, gradient

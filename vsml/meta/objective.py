@@ -25,6 +25,9 @@ from vsml.types import Array, Episode, EpisodeResult, Params
 LossType = Literal["mean", "last"]
 T = TypeVar("T")
 
+UNITS_PER_DEVICE = 8
+"""Units that a CPU core takes before their gradients are added up: few to hold, enough to wait for no other."""
+
 BACKPROPAGATION_BYTES = 256 * 2**20
 """States of one episode that may be kept for back-propagation; longer episodes are recomputed in segments."""
 
@@ -139,7 +142,8 @@ class Results:
     Attributes:
         loss: in nats, float32 [units, members of a unit].
         accuracy: likewise.
-        gradient: sum of the units' gradients, flat [D]; empty where the optimizer needs none.
+        gradient: sum of the units' gradients, flat [D], added up as `tree_sum` does, group by group; empty
+            where the optimizer needs none.
     """
 
     loss: np.ndarray
@@ -314,3 +318,83 @@ def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
     results = jax.tree.map(lambda a: a[:count], on_all(filled, shared))
     # On every device, else a sum over units would be one of partial sums and depend on their number.
     return jax.lax.with_sharding_constraint(results, NamedSharding(mesh, PartitionSpec()))
+
+
+def sum_units(
+    function: Callable[..., tuple[T, Array]], units: Any, count: Array | int, shared: Any = ()
+) -> tuple[T, Array]:
+    """Apply a function to each unit as `map_units` does, and add up the vectors that it returns last.
+
+    They are added as `tree_sum` adds the whole of them, so the sum of a chunk of 2^k units is a node of the
+    tree over its group, and bits depend neither on the number of devices nor on which 2^k is taken. On a CPU
+    no more than `UNITS_PER_DEVICE` vectors a device (rounded up to a power of two) and one for each level of
+    the tree are there at a time, whatever the number of units.
+
+    Args:
+        function: `(unit, shared) -> (result, vector)`, the vector float32 [D].
+        units: pytree of arrays with a leading axis of units.
+        count: how many are real; the others come last, and their vectors do not count.
+        shared: pytree of arrays that all units share.
+
+    Returns:
+        The results, with a leading axis of units, and the sum [D].
+    """
+    devices = jax.local_devices()
+    size = len(jax.tree.leaves(units)[0])
+    streamed = devices[0].platform == "cpu"
+    block = min(power_of_two(size), power_of_two(UNITS_PER_DEVICE * len(devices))) if streamed else size
+    blocks = math.ceil(size / block)
+    fill = blocks * block - size
+    filled = jax.tree.map(lambda a: jnp.concatenate([a, a[:1].repeat(fill, 0)]) if fill else a, units)
+    split = jax.tree.map(lambda a: a.reshape(blocks, block, *a.shape[1:]), filled)
+    real = jnp.arange(blocks * block).reshape(blocks, block) < count
+
+    def sum_of_block(units: Any, real: Array) -> tuple[T, Array]:
+        # The barrier: a product fused with the sum behind it would be rounded once instead of twice.
+        results, vectors = jax.lax.optimization_barrier(map_units(function, units, shared))
+        return results, tree_sum(jnp.where(real[:, None], vectors, 0.0))
+
+    if blocks == 1:
+        results, total = sum_of_block(jax.tree.map(lambda a: a[0], split), real[0])
+        return jax.tree.map(lambda a: a[:size], results), total
+
+    def add(nodes: Array, block: tuple[Array, Any, Array]) -> tuple[Array, T]:
+        """Count up in binary: where a digit is 1, its node and what is carried become one a level higher."""
+        number, units, real = block
+        results, total = sum_of_block(units, real)
+        level, total = jax.lax.while_loop(
+            lambda carried: (number >> carried[0]) & 1 == 1,
+            lambda carried: (carried[0] + 1, nodes[carried[0]] + carried[1]),
+            (0, total),
+        )
+        return nodes.at[level].set(total), results
+
+    vector = jax.eval_shape(sum_of_block, jax.tree.map(lambda a: a[0], split), real[0])[1]
+    levels = blocks.bit_length()
+    nodes = jnp.zeros((levels, *vector.shape), vector.dtype)
+    nodes, results = jax.lax.scan(add, nodes, (jnp.arange(blocks), split, real))
+    complete = [nodes[level] for level in range(levels) if blocks >> level & 1]
+    total = complete[0]
+    for node in complete[1:]:
+        total = node + total
+    return jax.tree.map(lambda a: a.reshape(blocks * block, *a.shape[2:])[:size], results), total
+
+
+def power_of_two(number: int) -> int:
+    """Return the smallest power of two that is not below a number."""
+    return 1 << (number - 1).bit_length()
+
+
+def tree_sum(rows: Any) -> Any:
+    """Add up the rows of an array [n, ...] of numpy or JAX in the order of a binary tree.
+
+    Neighbours first, then their sums, as if zeros filled the rows up to a power of two. So sums of aligned
+    runs of 2^k rows, added up in the same way, give the same bits as all rows (but for the sign of a zero).
+    """
+    while len(rows) > 1:
+        left, right = rows[0::2], rows[1::2]
+        joined = left[: len(right)] + right
+        rest = left[len(right) :]
+        concatenate = np.concatenate if isinstance(rows, np.ndarray) else jnp.concatenate
+        rows = concatenate([joined, rest]) if len(rest) else joined
+    return rows[0]
