@@ -25,21 +25,21 @@ SETTINGS = [
 
 
 def start(folder, **events):
-    """Train in a folder, and call `events` {"at_5": action} before the meta step after so many."""
+    """Train in a folder, and call `events` {"at_5": action} when so many meta steps are done and written."""
     config = load_config(overrides=SETTINGS)
     run = RunDirectory(folder)
     run.start(dump(config), {})
     done = 0
-    real_step = train.meta_step
+    real_collect = train.collect_step
 
-    def meta_step(*arguments):
+    def collect_step(*arguments):
         nonlocal done
         events.get(f"at_{done}", lambda: None)()
         done += 1
-        return real_step(*arguments)
+        return real_collect(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "meta_step", meta_step)
+        patch.setattr(train, "collect_step", collect_step)
         return run_training(config, run, SerialCommunicator())
 
 

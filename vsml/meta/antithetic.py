@@ -131,7 +131,7 @@ class AntitheticEvolution:
     def _step(self, state: AntitheticState, gradient: Array) -> tuple[AntitheticState, dict[str, Array]]:
         params, optimizer, measured = descend(self.optimizer, state.params, state.optimizer, gradient)
         generation = state.generation + 1
-        return state.replace(params=params, optimizer=optimizer, generation=generation), measured
+        return AntitheticState(params, state.key, generation, optimizer), measured
 
 
 @partial(jax.jit, static_argnames=("learner", "loss_type"))

@@ -201,11 +201,11 @@ class Evolution:
 
     def tell(
         self, state: EvolutionState, members: Params, results: Results
-    ) -> tuple[EvolutionState, dict[str, float]]:
+    ) -> tuple[EvolutionState, dict[str, Any]]:
         """Move the search distribution towards the members with the lower loss."""
         losses = finite_losses(results.loss, self.paired)
         state, measured = self._tell(state, members, losses.T.reshape(-1))
-        return state, summarise(results) | {name: float(value) for name, value in measured.items()}
+        return state, summarise(results) | measured
 
     @partial(jax.jit, static_argnames=("self",))
     def _ask(self, state: EvolutionState) -> tuple[EvolutionState, Params]:

@@ -77,12 +77,12 @@ class BackPropagation:
 
     def tell(
         self, state: GradientState, members: Params, results: Results
-    ) -> tuple[GradientState, dict[str, float]]:
+    ) -> tuple[GradientState, dict[str, Any]]:
         """Take one step of the optimizer along the mean gradient."""
         summary = summarise(results)
         finite = len(results.loss) - summary["nonfinite"]
         state, measured = self._step(state, results.gradient / max(finite, 1))
-        return state, summary | {name: float(value) for name, value in measured.items()}
+        return state, summary | measured
 
     @partial(jax.jit, static_argnames=("self",))
     def _step(self, state: GradientState, gradient: Array) -> tuple[GradientState, dict[str, Array]]:

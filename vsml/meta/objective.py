@@ -26,7 +26,7 @@ LossType = Literal["mean", "last"]
 T = TypeVar("T")
 
 UNITS_PER_DEVICE = 8
-"""Units that a CPU core takes before their gradients are added up: few to hold, enough to wait for no other."""
+"""Units that a CPU core takes before gradients are added up: few to hold, enough to make waits rare."""
 
 BACKPROPAGATION_BYTES = 256 * 2**20
 """States of one episode that may be kept for back-propagation; longer episodes are recomputed in segments."""
@@ -163,18 +163,18 @@ class MetaOptimizer(Protocol):
     def params(self, state: Any) -> Params:
         """Return the meta-parameters found so far."""
 
-    def ask(self, state: Any) -> tuple[Any, Params]:
-        """Return the state to tell the results to, and the members to evaluate."""
+    def ask(self, state: Any) -> tuple[Any, Any]:
+        """Return the state to tell the results to, and the members to evaluate, or what they follow from."""
 
-    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
+    def evaluate(self, members: Any, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
         """Evaluate the units of a chunk.
 
         Returns:
             Loss and accuracy [chunk_size, unit_members], and the sum of the gradients, flat (or empty).
         """
 
-    def tell(self, state: Any, members: Params, results: Results) -> tuple[Any, dict[str, float]]:
-        """Improve the meta-parameters.
+    def tell(self, state: Any, members: Any, results: Results) -> tuple[Any, dict[str, Any]]:
+        """Improve the meta-parameters, and wait for nothing.
 
         Args:
             state: from `ask`.
@@ -182,7 +182,7 @@ class MetaOptimizer(Protocol):
             results: of all units.
 
         Returns:
-            The new state, and metrics.
+            The new state, and metrics: numbers, or arrays of one number that may still be computed.
         """
 
 
