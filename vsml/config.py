@@ -134,7 +134,8 @@ class TrainingConfig(Section):
     )
     chunk_size: Positive | None = Field(
         default=None,
-        description="pairs or episodes evaluated at once; null chooses it from the memory there is",
+        description="pairs or episodes evaluated in one call, best a power of two: then results do not "
+        "depend on it; null chooses one",
     )
     loss_type: Literal["mean", "last"] = Field(
         default="mean", description="loss of an episode (nats): mean over its steps, or the last step only"
