@@ -90,6 +90,8 @@ class AntitheticEvolution:
 
     def init(self, key: Array, params: Params) -> AntitheticState:
         """Start from the given meta-parameters."""
+        # Types as `tell` returns them, not weak ones: else the second generation would compile anew.
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
         optimizer = self.optimizer.init(params)
         return AntitheticState(params=params, key=key, generation=jnp.int32(0), optimizer=optimizer)
 
