@@ -6,6 +6,7 @@ from vsml import build
 from vsml.comm import SerialCommunicator
 from vsml.config import Schedule
 from vsml.config_files import ConfigError, load_config
+from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Group
@@ -86,8 +87,15 @@ def test_a_number_is_no_schedule():
 
 def test_the_optimizer_is_the_configured_one():
     params = {"w": np.zeros(3, np.float32)}
-    assert isinstance(build.meta_optimizer(config_of(), params), Evolution)
+    assert isinstance(build.meta_optimizer(config_of(), params), AntitheticEvolution)
+    assert isinstance(build.meta_optimizer(config_of("optimizer.algorithm=Open_ES"), params), Evolution)
     assert isinstance(build.meta_optimizer(config_of("optimizer.type=gradient"), params), BackPropagation)
+
+
+def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
+    config = config_of("optimizer.algorithm_options={fitness_shaping_fn: centered_rank}")
+    with pytest.raises(ConfigError, match=r"algorithm_options: antithetic has none, .*; Open_ES is the same"):
+        build.meta_optimizer(config, {"w": np.zeros(3, np.float32)})
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from vsml.config import (
 from vsml.config_files import ConfigError
 from vsml.devices import local_rank
 from vsml.learners import Learner, make_learner
+from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import (
@@ -257,12 +258,22 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":
         return BackPropagation(adam, training.loss_type)
+    noise_std = schedule(optimizer.noise_std, training.iterations)
+    if optimizer.algorithm == ANTITHETIC:
+        if optimizer.algorithm_options:
+            mistake = (
+                f"optimizer.algorithm_options: {ANTITHETIC} has none, got "
+                f"{', '.join(map(str, optimizer.algorithm_options))}; Open_ES is the same algorithm with "
+                "evosax's options, fitness_shaping_fn among them"
+            )
+            raise ConfigError([mistake])
+        return AntitheticEvolution(adam, noise_std, training.loss_type)
     with _settings():
         return Evolution(
             training.population_size,
             params,
             adam,
-            schedule(optimizer.noise_std, training.iterations),
+            noise_std,
             optimizer.algorithm,
             optimizer.algorithm_options,
             training.loss_type,
