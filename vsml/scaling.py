@@ -5,7 +5,7 @@ A meta step asks, evaluates this rank's chunks, exchanges the results and tells 
     t(ranks) = evaluation + calls + replicated + exchange
     evaluation = sum over the rounds of max(steps * step_s, FLOPs of the chunk / FLOP rate)
     calls      = rounds * call_s                         rounds = ceil(chunks / ranks)
-    replicated = replicated_s + numbers * number_s       ask and tell, the same on every rank
+    replicated = replicated_s + numbers * number_s       ask, add up, tell: the same on every rank
     exchange   = ceil(log2 ranks) * latency_s + bytes received / bytes_per_s
 
 of the rank that has most to do. Steps of an episode come one after the other: `step_s` is what one takes
