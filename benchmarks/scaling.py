@@ -46,7 +46,8 @@ from vsml.comm import Communicator, abort_on_error, connect
 from vsml.config import Config
 from vsml.config_files import ConfigError, load_config
 from vsml.files import library_versions
-from vsml.meta.objective import Results, chunks_of, map_units
+from vsml.meta.evolution import Evolution
+from vsml.meta.objective import Results, chunks_of, map_units, tree_sum
 from vsml.scaling import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
 from vsml.train import meta_step
 
@@ -196,7 +197,11 @@ def alone(config: Config, params: Any) -> dict[str, float]:
 
     empty = jax.jit(lambda units: map_units(lambda unit, shared: unit, units))
     units = jnp.zeros(1)
+    # What is drawn, `fit` takes from ask and tell themselves; sums of gradients are not part of them.
+    gradients = np.zeros((PAIRS, PARAMETERS), np.float32)
+    summed = best_time(lambda: tree_sum(gradients), 5) / gradients.size
     return {
+        **({} if isinstance(optimizer, Evolution) else {"number_s": summed}),
         "call_s": best_time(lambda: jax.device_get(empty(units)), MESSAGES),
         "ask_tell_s_of_the_papers_population": best_time(ask_tell, 5),
     }
@@ -209,7 +214,8 @@ def fit(work: Work, one: dict[str, Any], two: dict[str, Any] | None, devices: in
     return Machine(
         flops_per_s=sum(work.chunk_flops) / (one["evaluation_s"] - calls_s),
         call_s=one["call_s"],
-        number_s=one["ask_tell_s"] / work.replicated_numbers,
+        replicated_s=one["ask_tell_s"] if "number_s" in one else 0.0,
+        number_s=one.get("number_s", one["ask_tell_s"] / work.replicated_numbers),
         latency_s=latency_s,
         bytes_per_s=LARGE_BYTES / (two["messages"]["large"] - latency_s) if two else math.inf,
         devices=devices,

@@ -1,6 +1,10 @@
 """Whether two runs are the same but for times."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -27,3 +31,24 @@ def assert_same_run(one: Path, other: Path) -> None:
     """Compare metrics and what was found, bit for bit."""
     assert untimed(one) == untimed(other)
     assert_same_learner(one, other)
+
+
+class Ranks:
+    """Ranks of one process that do the same, each in a thread of its own; a `Communicator` is one of them."""
+
+    def __init__(self, rank: int, size: int, barrier: threading.Barrier, sent: list):
+        self.rank, self.size, self._barrier, self._sent = rank, size, barrier, sent
+
+    @classmethod
+    def run(cls, size: int, function: Callable[["Ranks"], Any]) -> list:
+        """Return what the function returns on each rank."""
+        barrier, sent = threading.Barrier(size, timeout=300), [None] * size
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(lambda rank: function(cls(rank, size, barrier, sent)), range(size)))
+
+    def allgather(self, array: np.ndarray) -> np.ndarray:
+        self._sent[self.rank] = array
+        self._barrier.wait()
+        gathered = np.stack(self._sent)
+        self._barrier.wait()
+        return gathered

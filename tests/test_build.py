@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -5,8 +6,10 @@ from vsml import build
 from vsml.comm import SerialCommunicator
 from vsml.config import Schedule
 from vsml.config_files import ConfigError, load_config
+from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
+from vsml.meta.objective import Group
 from vsml.plan import describe
 
 DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
@@ -84,15 +87,52 @@ def test_a_number_is_no_schedule():
 
 def test_the_optimizer_is_the_configured_one():
     params = {"w": np.zeros(3, np.float32)}
-    assert isinstance(build.meta_optimizer(config_of(), params), Evolution)
+    assert isinstance(build.meta_optimizer(config_of(), params), AntitheticEvolution)
+    assert isinstance(build.meta_optimizer(config_of("optimizer.algorithm=Open_ES"), params), Evolution)
     assert isinstance(build.meta_optimizer(config_of("optimizer.type=gradient"), params), BackPropagation)
 
 
-def test_a_chunk_is_chosen_so_that_each_rank_has_work():
-    # Of 6 units; chunks of 2 would be 3, too few for 4 ranks.
-    config = config_of()
-    groups = groups_of(config)
-    assert [build.chunk_size(config, groups, ranks) for ranks in (1, 2, 4, 6)] == [6, 3, 1, 1]
+def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
+    config = config_of("optimizer.algorithm_options={fitness_shaping_fn: centered_rank}")
+    with pytest.raises(ConfigError, match=r"algorithm_options: antithetic has none, .*; Open_ES is the same"):
+        build.meta_optimizer(config, {"w": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("units", "ranks", "expected"),
+    [
+        ([1], 1, 1),
+        ([64], 1, 64),
+        ([6], 1, 2),  # three turns of both cores; 8, or 4 + 4, would be four
+        ([6], 4, 1),
+        ([3, 3], 2, 4),
+        ([1000], 1, 1024),  # 24 fillers are worth it
+        ([1024], 1, 1024),
+        ([4096], 1, 1024),  # no larger than the bound
+        ([1024], 128, 8),
+        ([50_000], 1, 1024),
+        ([50_000], 128, 32),
+    ],
+)
+def test_a_chunk_is_a_power_of_two_that_gives_each_rank_its_share_of_the_work(units, ranks, expected):
+    assert jax.local_device_count() == 2
+    config = config_of(f"training.population_size={sum(units)}")
+    groups = [Group(None, (), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)) for n in units]
+    assert build.chunk_size(config, groups, ranks) == expected
+
+
+def test_an_accelerator_takes_the_fewest_calls_that_its_memory_allows(monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr(build, "_units_in_memory", lambda *_: 300)
+    config = config_of("training.population_size=1000")
+    groups = [Group(None, (), np.arange(1000, dtype=np.int32), np.zeros(1000, np.int32))]
+    assert [build.chunk_size(config, groups, ranks) for ranks in (1, 4, 8, 16, 1000)] == [
+        256,
+        256,
+        128,
+        64,
+        1,
+    ]
 
 
 def test_more_ranks_than_chunks_are_refused():

@@ -187,6 +187,7 @@ def test_a_pair_with_a_loss_that_is_not_finite_adds_nothing_to_the_step():
             {"algorithm": "OpenES"},
             r"optimizer\.algorithm: OpenES: .*did you mean Open_ES\?.*usable: .*CMA_ES",
         ),
+        ({"algorithm": "antithetc"}, r"did you mean antithetic\?.*usable: antithetic, ARS"),
         ({"algorithm": "PersistentES"}, "PersistentES: needs episodes in truncated parts"),
         ({"algorithm": "SV_CMA_ES"}, "SV_CMA_ES: keeps several means"),
         ({"algorithm": "DiffusionEvolution"}, "no distribution-based algorithm of that name"),

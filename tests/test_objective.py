@@ -21,7 +21,9 @@ from vsml.meta.objective import (
     meta_adam,
     sample_unit,
     segments_of,
+    sum_units,
     summarise,
+    tree_sum,
 )
 from vsml.tasks import Dataset, build_task
 from vsml.types import Episode
@@ -156,6 +158,42 @@ def test_units_are_mapped_in_order_whatever_the_number_of_devices(count, monkeyp
     np.testing.assert_allclose(alone["score"], np.tanh(values @ shared).sum((1, 2)), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(spread["score"], alone["score"])
     np.testing.assert_array_equal(spread["sum"], alone["sum"])
+
+
+@pytest.mark.parametrize("dtype", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("count", [1, 2, 3, 13, 16])
+def test_runs_of_a_power_of_two_rows_are_nodes_of_the_tree_over_all(count, dtype):
+    rows = np.random.default_rng(3).normal(size=(count, 50)).astype(np.float32)
+    total = tree_sum(dtype(rows))
+    np.testing.assert_allclose(total, rows.sum(0), rtol=1e-4, atol=1e-5)
+    for size in (1, 2, 4, 8, 16, 32):
+        parts = [tree_sum(dtype(rows[start : start + size])) for start in range(0, count, size)]
+        filled = np.concatenate([rows, np.zeros((-count % size, 50), np.float32)])
+        np.testing.assert_array_equal(tree_sum(np.stack(parts)), total)
+        np.testing.assert_array_equal(tree_sum(dtype(filled)), total)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (3, 2), (16, 16), (37, 37), (64, 40), (100, 99)])
+def test_vectors_of_units_are_added_up_in_the_order_of_a_tree_whatever_the_devices(size, count, monkeypatch):
+    values = np.random.default_rng(4).normal(size=(size, 50)).astype(np.float32)
+
+    def scaled(unit, shared):
+        number, value = unit
+        return number, value.sum() * value * shared  # a product that could be fused with the sum
+
+    def add_up(devices, units_per_device):
+        monkeypatch.setattr(jax, "local_devices", lambda: devices)
+        monkeypatch.setattr(objective, "UNITS_PER_DEVICE", units_per_device)
+        units = (np.arange(size), values)
+        return jax.jit(lambda units, count: sum_units(scaled, units, count, jnp.float32(0.3)))(units, count)
+
+    devices = jax.local_devices()
+    _, vectors = jax.jit(lambda units: map_units(scaled, units, jnp.float32(0.3)))((np.arange(size), values))
+    want = tree_sum(np.asarray(vectors)[:count])
+    for number, units_per_device in ((2, 8), (1, 8), (2, 1), (1, 1)):
+        numbers, total = add_up(devices[:number], units_per_device)
+        np.testing.assert_array_equal(numbers, np.arange(size))
+        np.testing.assert_array_equal(total, want)
 
 
 def evaluate(optimizer, params, group, size):

@@ -5,13 +5,16 @@ import signal
 import subprocess
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from comparing import assert_same_learner, assert_same_run
 
 from vsml import evaluate, train
+from vsml.checkpoint import CheckpointStore, load_params
 from vsml.comm import SerialCommunicator
 from vsml.config_files import dump, load_config
-from vsml.runs import RunDirectory, read_metrics
+from vsml.runs import MetricsLog, RunDirectory, read_metrics
 from vsml.train import run_training
 
 SETTINGS = [
@@ -25,21 +28,21 @@ SETTINGS = [
 
 
 def start(folder, **events):
-    """Train in a folder, and call `events` {"at_5": action} before the meta step after so many."""
+    """Train in a folder, and call `events` {"at_5": action} when so many meta steps are done and written."""
     config = load_config(overrides=SETTINGS)
     run = RunDirectory(folder)
     run.start(dump(config), {})
     done = 0
-    real_step = train.meta_step
+    real_collect = train.collect_step
 
-    def meta_step(*arguments):
+    def collect_step(*arguments):
         nonlocal done
         events.get(f"at_{done}", lambda: None)()
         done += 1
-        return real_step(*arguments)
+        return real_collect(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "meta_step", meta_step)
+        patch.setattr(train, "collect_step", collect_step)
         return run_training(config, run, SerialCommunicator())
 
 
@@ -79,6 +82,74 @@ def test_where_the_folder_stays_away_the_state_is_saved_elsewhere(tmp_path, undi
     assert_same_learner(rescue.path, undisturbed)
     lines = read_metrics(away / "metrics.jsonl") + read_metrics(rescue.metrics)
     assert [line["step"] for line in lines] == list(range(1, 13))
+
+
+def recorded(folder, *settings, resume=False, **events):
+    """Train, and return what was done in which order, and whether the run is complete."""
+    config = load_config(overrides=[*SETTINGS, *settings])
+    run, done = RunDirectory(folder), []
+    if not resume:
+        run.start(dump(config), {})
+
+    def noting(name, real):
+        def noted(*arguments, **others):
+            done.append(name)
+            events.get(f"in_{name}_{done.count(name)}", lambda: None)()
+            return real(*arguments, **others)
+
+        return noted
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("dispatch_step", "collect_step", "dispatch_evaluations"):
+            patch.setattr(train, name, noting(name, getattr(train, name)))
+        patch.setattr(MetricsLog, "append", noting("write", MetricsLog.append))
+        patch.setattr(CheckpointStore, "save", noting("save", CheckpointStore.save))
+        complete = run_training(config, run, SerialCommunicator(), resume)
+    return done, complete
+
+
+def test_devices_have_the_next_meta_step_before_the_last_one_is_written(tmp_path):
+    evaluation = "evaluation={datasets: [digits], episode_length: 4, count: 2, frequency: 2}"
+    done, _ = recorded(tmp_path / "run", "training.iterations=3", evaluation, "checkpoint.frequency=2")
+    assert done == [
+        "dispatch_step",
+        *("collect_step", "dispatch_step", "write"),
+        *("collect_step", "dispatch_evaluations", "dispatch_step", "write", "save"),
+        *("collect_step", "write", "save"),
+    ]
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert ["eval/digits/loss" in line for line in lines] == [False, True, False]
+
+
+@pytest.mark.parametrize("moment", ["in_collect_step_5", "in_write_5", "in_dispatch_step_6", "in_save_2"])
+def test_a_stop_at_any_moment_loses_and_doubles_no_step(tmp_path, undisturbed, moment):
+    folder = tmp_path / "run"
+    done, complete = recorded(folder, **{moment: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert not complete
+    assert done.count("dispatch_step") == done.count("collect_step") == done.count("write")
+    last = read_metrics(folder / "metrics.jsonl")[-1]["step"]
+    assert CheckpointStore(folder / "checkpoints").steps()[-1] == last == done.count("write")
+    again, complete = recorded(folder, resume=True)
+    assert complete and done.count("write") + again.count("write") == 12
+    assert_same(folder, undisturbed)
+
+
+def test_meta_parameters_that_are_not_finite_end_the_run_before_they_are_saved(tmp_path):
+    with pytest.raises(FloatingPointError, match="not finite after meta step 1"):
+        recorded(tmp_path / "run", "optimizer.learning_rate=1e38", "checkpoint.frequency=1")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_best_checkpoint_holds_the_meta_parameters_that_were_evaluated(tmp_path, undisturbed):
+    evaluation = "evaluation={datasets: [digits], episode_length: 4, count: 2, frequency: 5}"
+    recorded(tmp_path / "run", evaluation, "checkpoint.frequency=5")
+    assert_same_learner(tmp_path / "run", undisturbed)
+    folder = tmp_path / "run" / "checkpoints"
+    best, metadata = load_params(folder / "best.safetensors")
+    assert metadata["step"] in (5, 10)  # though the meta step after it had been begun
+    saved, _ = load_params(CheckpointStore(folder).path(metadata["step"]))
+    jax.tree.map(np.testing.assert_array_equal, best, saved)
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, undisturbed):

@@ -24,6 +24,7 @@ from vsml.config import (
 from vsml.config_files import ConfigError
 from vsml.devices import local_rank
 from vsml.learners import Learner, make_learner
+from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import (
@@ -32,6 +33,7 @@ from vsml.meta.objective import (
     group_units,
     meta_adam,
     params_shapes,
+    power_of_two,
     replicate,
     segments_of,
     state_bytes,
@@ -46,8 +48,17 @@ NO_PAD = Pad()
 MEMORY_SHARE = 0.5
 """Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
 
+CPU_CHUNK_SIZE = 1024
+"""Most units of a chunk on a CPU, where memory is no bound: a second Ctrl-C is heard between chunks only."""
+
+TOLERATED_FILL = 0.125
+"""Share of the time that fewer, larger chunks on a CPU may cost by fillers and imbalance."""
+
 WORKING_COPIES = 8
 """Estimated memory of one tick, in states: the four gates, the new state and the messages."""
+
+PERTURBED_COPIES = 4
+"""Copies of the meta-parameters that go with a unit: two members, their noise and their gradient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,12 +258,22 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":
         return BackPropagation(adam, training.loss_type)
+    noise_std = schedule(optimizer.noise_std, training.iterations)
+    if optimizer.algorithm == ANTITHETIC:
+        if optimizer.algorithm_options:
+            mistake = (
+                f"optimizer.algorithm_options: {ANTITHETIC} has none, got "
+                f"{', '.join(map(str, optimizer.algorithm_options))}; Open_ES is the same algorithm with "
+                "evosax's options, fitness_shaping_fn among them"
+            )
+            raise ConfigError([mistake])
+        return AntitheticEvolution(adam, noise_std, training.loss_type)
     with _settings():
         return Evolution(
             training.population_size,
             params,
             adam,
-            schedule(optimizer.noise_std, training.iterations),
+            noise_std,
             optimizer.algorithm,
             optimizer.algorithm_options,
             training.loss_type,
@@ -260,9 +281,12 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
 
 
 def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
-    """Return the units of a chunk: as configured, else what gives each rank work and fits into memory.
+    """Return the units of a chunk: as configured, else a power of two, so that results do not depend on it.
 
-    On a CPU units are run one after the other, so only an accelerator's memory bounds a chunk.
+    Of those that give each rank a chunk and keep within the bound, an accelerator takes the one with the
+    fewest calls, since it runs a chunk's units side by side. Its bound is its memory. A CPU takes the largest
+    that lets no rank take more than an eighth longer than with the best, whose cores take the units of a
+    chunk, fillers included, in turn; its bound is `CPU_CHUNK_SIZE`.
 
     Raises:
         ConfigError: there would be more ranks than chunks.
@@ -276,11 +300,17 @@ def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
 
     size = training.chunk_size
     if size is None:
-        size = min(math.ceil(training.population_size / ranks), max(sizes))
-        if jax.default_backend() != "cpu":
-            size = min(size, *(_units_in_memory(config, group) for group in groups))
-        while size > 1 and chunks(size) < ranks:
-            size -= 1
+        on_cpu = jax.default_backend() == "cpu"
+        bound = CPU_CHUNK_SIZE if on_cpu else min(_units_in_memory(config, group) for group in groups)
+        possible = [2**k for k in range(power_of_two(max(sizes)).bit_length()) if k == 0 or 2**k <= bound]
+        possible = [size for size in possible if chunks(size) >= ranks] or [1]
+        rounds = {size: math.ceil(chunks(size) / ranks) for size in possible}
+        if on_cpu:
+            cores = jax.local_device_count()
+            turns = {size: rounds[size] * math.ceil(size / cores) for size in possible}
+            size = max(size for size in possible if turns[size] <= (1 + TOLERATED_FILL) * min(turns.values()))
+        else:
+            size = min(possible, key=lambda size: (rounds[size], size))
     if chunks(size) < ranks:
         mistake = (
             f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
@@ -303,6 +333,8 @@ def _units_in_memory(config: Config, group: Group) -> int:
         unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
     else:
         unit = 2 * state * WORKING_COPIES + 2 * episode + projection
+    leaves = jax.tree.leaves(params_shapes(group.learner))
+    unit += PERTURBED_COPIES * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
     statistics = jax.local_devices()[0].memory_stats() or {}
     memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
     return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))

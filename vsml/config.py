@@ -134,7 +134,8 @@ class TrainingConfig(Section):
     )
     chunk_size: Positive | None = Field(
         default=None,
-        description="pairs or episodes evaluated at once; null chooses it from the memory there is",
+        description="pairs or episodes evaluated in one call, best a power of two: then results do not "
+        "depend on it; null chooses one",
     )
     loss_type: Literal["mean", "last"] = Field(
         default="mean", description="loss of an episode (nats): mean over its steps, or the last step only"
@@ -301,10 +302,12 @@ class OptimizerConfig(Section):
         default=None, description="largest global norm of the gradient; null does not clip"
     )
     algorithm: Text = Field(
-        default="Open_ES", description="es: a distribution-based algorithm of evosax by name"
+        default="antithetic",
+        description="es: antithetic (pairs, no fitness shaping, no population in memory), or a "
+        "distribution-based algorithm of evosax by name, such as Open_ES",
     )
     algorithm_options: Mapping[str, Any] = Field(
-        default={}, description="es: options of that algorithm by their evosax names"
+        default={}, description="es: options of an algorithm of evosax by their names there"
     )
 
     @model_validator(mode="after")

@@ -102,7 +102,44 @@ class Evaluation:
         }
 
 
-def evaluate(
+@dataclass(frozen=True, eq=False)
+class PendingEvaluation:
+    """An evaluation that a device may still be at.
+
+    Attributes:
+        learner: its name.
+        evaluation_task: what it is evaluated on.
+        count: how many episodes.
+        answers: to this rank's share of them, not waited for.
+        tried: as in `Evaluation`.
+    """
+
+    learner: str
+    evaluation_task: EvaluationTask
+    count: int
+    answers: tuple[Array, Array, Array]
+    tried: dict[str, Any] = field(default_factory=dict)
+
+    def collect(self, comm: Communicator) -> Evaluation:
+        """Wait for the answers and exchange them; all ranks get the result."""
+        gathered = comm.allgather(np.stack(jax.device_get(self.answers)))  # [ranks, 3, share, T]
+        ranks, _, share, _ = gathered.shape
+        per_step = gathered.transpose(1, 2, 0, 3).reshape(3, share * ranks, -1)[:, : self.count]
+        task = self.evaluation_task.task
+        correct, loss, weight = np.repeat(per_step, task.batch_size, axis=-1)
+        counts = weight[0] > 0  # of all episodes of a task the same answers count
+        return Evaluation(
+            learner=self.learner,
+            dataset=self.evaluation_task.name,
+            chance=1 / task.real_classes,
+            correct=correct[:, counts],
+            loss=loss[:, counts],
+            support=int(counts.argmax()),
+            tried=self.tried,
+        )
+
+
+def dispatch(
     name: str,
     learner: Learner,
     params: Params,
@@ -110,8 +147,8 @@ def evaluate(
     count: int,
     key: Array,
     comm: Communicator,
-) -> Evaluation:
-    """Run a learner over `count` episodes of a task, each rank its share; all ranks get the result.
+) -> PendingEvaluation:
+    """Start to run a learner over `count` episodes of a task, each rank its share; wait for nothing.
 
     Args:
         name: of the learner.
@@ -125,19 +162,20 @@ def evaluate(
     share = math.ceil(count / comm.size)
     numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
     answers = _answers(learner, params, evaluation_task.task, numbers, key)
-    gathered = comm.allgather(np.stack([np.asarray(each) for each in answers]))  # [ranks, 3, share, T]
-    per_step = gathered.transpose(1, 2, 0, 3).reshape(3, share * comm.size, -1)[:, :count]
-    correct, loss, weight = np.repeat(per_step, evaluation_task.task.batch_size, axis=-1)
-    counts = weight[0] > 0  # of all episodes of a task the same answers count
-    chance = 1 / evaluation_task.task.real_classes
-    return Evaluation(
-        learner=name,
-        dataset=evaluation_task.name,
-        chance=chance,
-        correct=correct[:, counts],
-        loss=loss[:, counts],
-        support=int(counts.argmax()),
-    )
+    return PendingEvaluation(name, evaluation_task, count, answers)
+
+
+def evaluate(
+    name: str,
+    learner: Learner,
+    params: Params,
+    evaluation_task: EvaluationTask,
+    count: int,
+    key: Array,
+    comm: Communicator,
+) -> Evaluation:
+    """Run a learner over episodes of a task; arguments as of `dispatch`, all ranks get the result."""
+    return dispatch(name, learner, params, evaluation_task, count, key, comm).collect(comm)
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -182,7 +220,8 @@ def evaluate_all(
             accuracies = [float(trial.correct.mean()) for trial in tried]
             best = accuracies.index(max(accuracies)) if tried else 0
             check()
-            evaluations.append(_evaluate_choice(contender, number, best, config.evaluation.count, key, comm))
+            pending = _dispatch_choice(contender, number, best, config.evaluation.count, key, comm)
+            evaluations.append(pending.collect(comm))
             trials += tried
     return evaluations, trials
 
@@ -196,17 +235,25 @@ def _trials(
     if len(contender.choices) > 1:
         for choice in range(len(contender.choices)):
             check()
-            yield _evaluate_choice(contender, number, choice, settings.tune_count, key, comm)
+            yield _dispatch_choice(contender, number, choice, settings.tune_count, key, comm).collect(comm)
 
 
-def _evaluate_choice(
+def dispatch_evaluations(config: Config, contender: Contender, comm: Communicator) -> list[PendingEvaluation]:
+    """Start what `evaluate_all` does for one contender with nothing to choose; wait for nothing."""
+    key, count = jax.random.key(config.evaluation.seed), config.evaluation.count
+    return [
+        _dispatch_choice(contender, number, 0, count, key, comm) for number in range(len(contender.tasks))
+    ]
+
+
+def _dispatch_choice(
     contender: Contender, number: int, choice: int, count: int, key: Array, comm: Communicator
-) -> Evaluation:
+) -> PendingEvaluation:
     tried, model = contender.choices[choice]
     task = contender.tasks[number]
     learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.num_classes)
     params = contender.params_for(learner)
-    return replace(evaluate(contender.name, learner, params, task, count, key, comm), tried=tried)
+    return replace(dispatch(contender.name, learner, params, task, count, key, comm), tried=tried)
 
 
 def write_results(

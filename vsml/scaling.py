@@ -5,7 +5,7 @@ A meta step asks, evaluates this rank's chunks, exchanges the results and tells 
     t(ranks) = evaluation + calls + replicated + exchange
     evaluation = sum over the rounds of max(steps * step_s, FLOPs of the chunk / FLOP rate)
     calls      = rounds * call_s                         rounds = ceil(chunks / ranks)
-    replicated = replicated_s + numbers * number_s       ask and tell, the same on every rank
+    replicated = replicated_s + numbers * number_s       ask, add up, tell: the same on every rank
     exchange   = ceil(log2 ranks) * latency_s + bytes received / bytes_per_s
 
 of the rank that has most to do. Steps of an episode come one after the other: `step_s` is what one takes
@@ -21,6 +21,7 @@ import numpy as np
 
 from vsml.build import chunk_size, learner_maker
 from vsml.config import Config, training_specs
+from vsml.meta.antithetic import ANTITHETIC
 from vsml.meta.objective import Group, chunks_of, params_shapes
 from vsml.plan import GRADIENT_COST, step_flops, task_shapes
 
@@ -60,8 +61,8 @@ class Work:
     Attributes:
         chunk_flops: floating-point operations of each chunk, in the order in which they are dealt.
         steps: of an episode, one after the other; those of its derivatives too.
-        replicated_numbers: numbers that every rank draws or adds up: those of all members in evolution, of
-            all chunks' gradients in back-propagation.
+        replicated_numbers: numbers that every rank adds up, those of all chunks' gradients; with an algorithm
+            of evosax those that it draws, of all members.
         row_bytes: result of a chunk.
     """
 
@@ -166,6 +167,7 @@ def work_of(config: Config, ranks: int) -> Work:
     """
     training = config.training
     evolves = config.optimizer.type == "es"
+    draws = evolves and config.optimizer.algorithm != ANTITHETIC
     specs, make = training_specs(config), learner_maker(config.model)
     units: dict[tuple[tuple[int, ...], int], list[int]] = {}
     shapes = [task_shapes(spec, "train") for spec in specs[: training.population_size]]
@@ -185,7 +187,7 @@ def work_of(config: Config, ranks: int) -> Work:
     return Work(
         chunk_flops=tuple(size * flops[id(chunk.group)] for chunk in chunks),
         steps=steps,
-        replicated_numbers=parameters * (members * training.population_size if evolves else len(chunks)),
+        replicated_numbers=parameters * (members * training.population_size if draws else len(chunks)),
         # Loss and accuracy of each member, and the sum of the gradients.
-        row_bytes=FLOAT_BYTES * (2 * members * size + (0 if evolves else parameters)),
+        row_bytes=FLOAT_BYTES * (2 * members * size + (0 if draws else parameters)),
     )

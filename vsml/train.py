@@ -20,6 +20,7 @@ from vsml.config import Config
 from vsml.config_files import dump
 from vsml.console import Progress
 from vsml.contenders import (
+    Contender,
     compared_contenders,
     initial_key,
     own_contender,
@@ -27,9 +28,16 @@ from vsml.contenders import (
     untrained_contender,
 )
 from vsml.devices import launcher_size
-from vsml.evaluate import Evaluation, evaluate_all, track_results, write_results
+from vsml.evaluate import (
+    Evaluation,
+    PendingEvaluation,
+    dispatch_evaluations,
+    evaluate_all,
+    track_results,
+    write_results,
+)
 from vsml.files import atomic_write
-from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of
+from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of, tree_sum
 from vsml.runs import MetricsLog, RunDirectory
 from vsml.signals import Stopped, StopSignals
 from vsml.tracking import start_tracking
@@ -70,16 +78,30 @@ def meta_train(
     state = optimizer.init(noise_key, params)
     for step in range(iterations):
         state, metrics = meta_step(optimizer, state, chunks, jax.random.fold_in(episode_key, step), comm)
-        yield step + 1, optimizer.params(state), metrics
+        yield step + 1, optimizer.params(state), _numbers(metrics)
 
 
-def meta_step(
+@dataclass(frozen=True, eq=False)
+class PendingStep:
+    """A meta step that a device may still be at.
+
+    Attributes:
+        state: of the outer loop, to tell the results to.
+        members: what is evaluated.
+        chunks: all of them.
+        results: of this rank's chunks, not waited for.
+    """
+
+    state: Any
+    members: Any
+    chunks: Sequence[Chunk]
+    results: list[tuple[Array, Array, Array]]
+
+
+def dispatch_step(
     optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
-) -> tuple[Any, dict[str, float]]:
-    """Ask, evaluate this rank's chunks, exchange the results, tell.
-
-    Chunks are dealt in turn, and their results are put together in chunk order on every rank, so the outcome
-    does not depend on the number of ranks.
+) -> PendingStep:
+    """Ask, and start to evaluate this rank's chunks, which are dealt in turn; wait for nothing.
 
     Args:
         optimizer: the outer loop.
@@ -87,31 +109,63 @@ def meta_step(
         chunks: all chunks, of one size.
         key: of this meta step.
         comm: the ranks.
-
-    Returns:
-        The new state and metrics.
     """
     state, members = optimizer.ask(state)
-    pending = [optimizer.evaluate(members, chunk, key) for chunk in chunks[comm.rank :: comm.size]]
-    rows = [np.concatenate([np.ravel(part) for part in parts]) for parts in jax.device_get(pending)]
+    results = [optimizer.evaluate(members, chunk, key) for chunk in chunks[comm.rank :: comm.size]]
+    return PendingStep(state, members, chunks, results)
+
+
+def collect_step(
+    optimizer: MetaOptimizer, pending: PendingStep, comm: Communicator
+) -> tuple[Any, dict[str, Any]]:
+    """Wait for this rank's results, exchange them, tell.
+
+    They are put together in chunk order on every rank, so the outcome does not depend on the number of ranks.
+
+    Args:
+        optimizer: the outer loop.
+        pending: from `dispatch_step`.
+        comm: the ranks.
+
+    Returns:
+        The new state and metrics, some of which a device may still be at.
+    """
+    chunks = pending.chunks
+    rows = [np.concatenate([np.ravel(part) for part in parts]) for parts in jax.device_get(pending.results)]
     rounds = math.ceil(len(chunks) / comm.size)
     rows += [np.zeros_like(rows[0])] * (rounds - len(rows))
     gathered = comm.allgather(np.stack(rows).astype(np.float32))  # [ranks, rounds, row]
     in_chunk_order = gathered.swapaxes(0, 1).reshape(rounds * comm.size, -1)[: len(chunks)]
-    return optimizer.tell(state, members, _results(in_chunk_order, chunks, optimizer.unit_members))
+    results = _results(in_chunk_order, chunks, optimizer.unit_members)
+    return optimizer.tell(pending.state, pending.members, results)
+
+
+def meta_step(
+    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
+) -> tuple[Any, dict[str, Any]]:
+    """Take a whole meta step: `dispatch_step`, then `collect_step`."""
+    return collect_step(optimizer, dispatch_step(optimizer, state, chunks, key, comm), comm)
 
 
 def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Results:
     units = sum(chunk.count for chunk in chunks)
     loss, accuracy = np.empty((2, units, unit_members), np.float32)
-    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
+    by_group: dict[int, list[np.ndarray]] = {}
     for row, chunk in zip(rows, chunks, strict=True):
         size = len(chunk.units) * unit_members
         real = chunk.units[: chunk.count]
         loss[real] = row[:size].reshape(-1, unit_members)[: chunk.count]
         accuracy[real] = row[size : 2 * size].reshape(-1, unit_members)[: chunk.count]
-        gradient += row[2 * size :]
+        by_group.setdefault(id(chunk.group), []).append(row[2 * size :])
+    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
+    for of_group in by_group.values():
+        gradient += tree_sum(np.stack(of_group))
     return Results(loss=loss, accuracy=accuracy, gradient=gradient)
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """Wait for metrics that a device is still at."""
+    return {name: value.item() if isinstance(value, jax.Array) else value for name, value in metrics.items()}
 
 
 _CHECKPOINT = "the checkpoint"
@@ -124,6 +178,9 @@ class _Progressed:
     step: int = 0
     wall_s: float = 0.0
     best_accuracy: float | None = None
+
+
+_norm = jax.jit(optax.tree.norm)
 
 
 def run_training(config: Config, run: RunDirectory | None, comm: Communicator, resume: bool = False) -> bool:
@@ -205,10 +262,9 @@ class _Run:
             for reason in self.left_out:
                 progress.note(f"left out: {reason}")
             try:
-                while self.done.step < iterations:
+                if self.done.step < iterations:
                     self._check(stop)
-                    self.last_evaluations = None
-                    self._step()
+                    self._take_steps(iterations, stop)
                 if self.done.step % self.config.checkpoint.frequency or self.failing:
                     self._save_or_rescue()
                 self._finish(lambda: self._check(stop))
@@ -220,11 +276,39 @@ class _Run:
                 return False
         return True
 
+    def _take_steps(self, iterations: int, stop: StopSignals) -> None:
+        """Take the meta steps that are left, each on the devices while the host is busy with the one before.
+
+        Whether to stop is asked between two of them, so that none is begun in vain. What the host needs of
+        a step is dispatched before the next step, which a device would else do first.
+        """
+        pending: PendingStep | None = self._dispatch()
+        while pending is not None:
+            self.state, metrics = collect_step(self.optimizer, pending, self.comm)
+            self.done.step += 1
+            params = self.optimizer.params(self.state)
+            metrics["param_norm"] = _norm(params)
+            evaluations = self._dispatch_evaluations(params)
+            why = self._agreed_to_stop(stop) if self.done.step < iterations else None
+            pending = self._dispatch() if self.done.step < iterations and why is None else None
+            self._write_step(params, metrics, evaluations)
+            if why is not None:
+                raise Stopped(why)
+
+    def _dispatch(self) -> PendingStep:
+        key = jax.random.fold_in(self.episode_key, self.done.step)
+        return dispatch_step(self.optimizer, self.state, self.chunks, key, self.comm)
+
     def _check(self, stop: StopSignals) -> None:
         """Raise Stopped on all ranks if one of them has a reason to."""
+        why = self._agreed_to_stop(stop)
+        if why is not None:
+            raise Stopped(why)
+
+    def _agreed_to_stop(self, stop: StopSignals) -> str | None:
+        """Return why to stop if a rank has a reason to: on all ranks, or on none."""
         why = self._reason_to_stop(stop)
-        if self.comm.any(why is not None):
-            raise Stopped(why or "as another rank did")
+        return (why or "as another rank did") if self.comm.any(why is not None) else None
 
     def _reason_to_stop(self, stop: StopSignals) -> str | None:
         limit = self.config.training.time_limit_s
@@ -234,36 +318,38 @@ class _Run:
             return f"training.time_limit_s of {limit:g} s"
         return None
 
-    def _step(self) -> None:
-        """Take one meta step, and write what is due after it."""
-        key = jax.random.fold_in(self.episode_key, self.done.step)
-        self.state, metrics = meta_step(self.optimizer, self.state, self.chunks, key, self.comm)
-        self.done.step += 1
-        step = self.done.step
-        params = self.optimizer.params(self.state)
-        metrics["param_norm"] = float(optax.tree.norm(params))
+    def _dispatch_evaluations(self, params: Params) -> list[PendingEvaluation] | None:
+        """Start the evaluation that is due after this step; return None if none is."""
+        frequency = self.config.evaluation.frequency
+        if not (frequency and self.done.step % frequency == 0 and self.tasks):
+            return None
+        return dispatch_evaluations(self.config, self._own(params), self.comm)
+
+    def _write_step(
+        self, params: Params, measured: dict[str, Any], evaluations: list[PendingEvaluation] | None
+    ) -> None:
+        """Write what is due after a meta step."""
+        step, settings, metrics = self.done.step, self.config, _numbers(measured)
         if not math.isfinite(metrics["param_norm"]):
             raise FloatingPointError(
                 f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "
                 "A smaller optimizer.learning_rate or optimizer.clip_gradnorm may help"
             )
         self.progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
-        settings = self.config
         due = (
             metrics if step % settings.summary.frequency == 0 or step == settings.training.iterations else {}
         )
-        frequency = settings.evaluation.frequency
-        if frequency and step % frequency == 0 and self.tasks:
-            due = due | self._evaluate(params)
+        self.last_evaluations = None
+        if evaluations is not None:
+            self.last_evaluations = [pending.collect(self.comm) for pending in evaluations]
+            due = due | self._judge(params, self.last_evaluations)
         if due:
             self._log(due)
         if step % settings.checkpoint.frequency == 0 or _CHECKPOINT in self.failing:
             self._attempt(_CHECKPOINT, self._save)
 
-    def _evaluate(self, params: Params) -> dict[str, float]:
-        """Evaluate, keep the best, and return metrics."""
-        evaluations = self._evaluate_own(params)
-        self.last_evaluations = evaluations
+    def _judge(self, params: Params, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+        """Tell of evaluations, keep the best meta-parameters, and return metrics."""
         accuracy = float(np.mean([each.correct.mean() for each in evaluations]))
         summaries = [each.summary() for each in evaluations]
         shown = ", ".join(f"{each['dataset']} {each['accuracy_last']:.3f}" for each in summaries)
@@ -280,9 +366,11 @@ class _Run:
             if name == "loss" or name.startswith("accuracy")
         }
 
-    def _evaluate_own(self, params: Params, check: Callable[[], None] = lambda: None) -> list[Evaluation]:
-        contender = own_contender(self.config, "evolved", lambda learner: params, self.tasks)
-        return evaluate_all(self.config, [contender], self.comm, check)[0]
+    def _own(self, params: Params) -> Contender:
+        return own_contender(self.config, "evolved", lambda learner: params, self.tasks)
+
+    def _evaluate_own(self, params: Params, check: Callable[[], None]) -> list[Evaluation]:
+        return evaluate_all(self.config, [self._own(params)], self.comm, check)[0]
 
     def _finish(self, check: Callable[[], None]) -> None:
         """Evaluate what was found beside what it started from, and export it."""

@@ -1,4 +1,4 @@
-"""The outer loop by evolution strategies: evosax's distribution-based algorithms."""
+"""The outer loop by the evolution strategies of evosax, its distribution-based algorithms."""
 
 import dataclasses
 import difflib
@@ -17,6 +17,7 @@ from evosax.core import fitness_shaping
 from flax import struct
 
 from vsml.learners import Learner
+from vsml.meta.antithetic import ANTITHETIC
 from vsml.meta.objective import (
     Chunk,
     LossType,
@@ -67,11 +68,12 @@ class EvolutionState:
 
 
 class Evolution:
-    """An evolution strategy; a unit is a pair of members that share an episode and its initial state.
+    """An evolution strategy of evosax; a unit is two members that share an episode and its initial state.
 
-    The default, Open_ES without fitness shaping, estimates the gradient of the loss smoothed by Gaussian
-    noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber, 2021,
-    section 4),
+    Every rank draws the whole population at once; `vsml.meta.antithetic` does without, for plain antithetic
+    pairs. The default here, Open_ES without fitness shaping, estimates the gradient of the loss smoothed by
+    Gaussian noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber,
+    2021, section 4),
 
         g = mean over pairs of eps (L(theta + sigma eps) - L(theta - sigma eps)) / (2 sigma),
 
@@ -118,7 +120,7 @@ class Evolution:
     ) -> None:
         if name not in distribution_based_algorithms or name in UNSUPPORTED:
             reason = UNSUPPORTED.get(name, "evosax has no distribution-based algorithm of that name")
-            usable = sorted(set(distribution_based_algorithms) - set(UNSUPPORTED))
+            usable = [ANTITHETIC, *sorted(set(distribution_based_algorithms) - set(UNSUPPORTED))]
             close = difflib.get_close_matches(name, usable, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"optimizer.algorithm: {name}: {reason}{hint} (usable: {', '.join(usable)})")
@@ -201,11 +203,11 @@ class Evolution:
 
     def tell(
         self, state: EvolutionState, members: Params, results: Results
-    ) -> tuple[EvolutionState, dict[str, float]]:
+    ) -> tuple[EvolutionState, dict[str, Any]]:
         """Move the search distribution towards the members with the lower loss."""
         losses = finite_losses(results.loss, self.paired)
         state, measured = self._tell(state, members, losses.T.reshape(-1))
-        return state, summarise(results) | {name: float(value) for name, value in measured.items()}
+        return state, summarise(results) | measured
 
     @partial(jax.jit, static_argnames=("self",))
     def _ask(self, state: EvolutionState) -> tuple[EvolutionState, Params]:

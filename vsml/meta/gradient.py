@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.flatten_util import ravel_pytree
@@ -15,10 +16,10 @@ from vsml.meta.objective import (
     Chunk,
     LossType,
     Results,
-    map_units,
-    measurements,
+    descend,
     sample_unit,
     segments_of,
+    sum_units,
     summarise,
     unit_result,
 )
@@ -69,27 +70,24 @@ class BackPropagation:
 
     def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
         """Return loss and accuracy [chunk_size, 1] and the sum of the finite gradients, flat."""
-        group = chunk.group
-        real = jnp.arange(len(chunk.units)) < chunk.count
+        group, count = chunk.group, np.int32(chunk.count)
         return _evaluate(
-            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, real, key
+            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, count, key
         )
 
     def tell(
         self, state: GradientState, members: Params, results: Results
-    ) -> tuple[GradientState, dict[str, float]]:
+    ) -> tuple[GradientState, dict[str, Any]]:
         """Take one step of the optimizer along the mean gradient."""
         summary = summarise(results)
         finite = len(results.loss) - summary["nonfinite"]
         state, measured = self._step(state, results.gradient / max(finite, 1))
-        return state, summary | {name: float(value) for name, value in measured.items()}
+        return state, summary | measured
 
     @partial(jax.jit, static_argnames=("self",))
     def _step(self, state: GradientState, gradient: Array) -> tuple[GradientState, dict[str, Array]]:
-        unravel = ravel_pytree(state.params)[1]
-        updates, optimizer = self.optimizer.update(unravel(gradient), state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return GradientState(params=params, optimizer=optimizer), measurements(optimizer)
+        params, optimizer, measured = descend(self.optimizer, state.params, state.optimizer, gradient)
+        return GradientState(params=params, optimizer=optimizer), measured
 
 
 @partial(jax.jit, static_argnames=("learner", "loss_type"))
@@ -100,11 +98,11 @@ def _evaluate(
     tasks: tuple[TaskDistribution, ...],
     units: Array,
     options: Array,
-    real: Array,
+    count: Array,
     key: Array,
 ) -> tuple[Array, Array, Array]:
-    def evaluate_unit(unit: tuple[Array, Array, Array], shared: Any) -> tuple[Array, Array, Array]:
-        number, option, is_real = unit
+    def evaluate_unit(unit: tuple[Array, Array], shared: Any) -> tuple[tuple[Array, Array], Array]:
+        number, option = unit
         params, tasks, key = shared
         episode, state_key = sample_unit(tasks, option, key, number)
         segments = segments_of(learner, *episode.labels.shape)
@@ -118,7 +116,7 @@ def _evaluate(
         # The square, which Adam keeps, has to be finite too: else it would never move again.
         finite = jnp.isfinite(result.loss) & jnp.isfinite(jnp.vdot(flat, flat))
         reported = jnp.where(finite, result.loss, jnp.nan)
-        return reported[None], result.accuracy[None], jnp.where(finite & is_real, flat, 0.0)
+        return (reported[None], result.accuracy[None]), jnp.where(finite, flat, 0.0)
 
-    loss, accuracy, gradients = map_units(evaluate_unit, (units, options, real), (params, tasks, key))
-    return loss, accuracy, gradients.sum(0)
+    results, gradient = sum_units(evaluate_unit, (units, options), count, (params, tasks, key))
+    return *results, gradient

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.learners import Learner, run_episode
@@ -23,6 +24,9 @@ from vsml.types import Array, Episode, EpisodeResult, Params
 
 LossType = Literal["mean", "last"]
 T = TypeVar("T")
+
+UNITS_PER_DEVICE = 8
+"""Units that a CPU core takes before gradients are added up: few to hold, enough to make waits rare."""
 
 BACKPROPAGATION_BYTES = 256 * 2**20
 """States of one episode that may be kept for back-propagation; longer episodes are recomputed in segments."""
@@ -138,7 +142,8 @@ class Results:
     Attributes:
         loss: in nats, float32 [units, members of a unit].
         accuracy: likewise.
-        gradient: sum of the units' gradients, flat [D]; empty where the optimizer needs none.
+        gradient: sum of the units' gradients, flat [D], added up as `tree_sum` does, group by group; empty
+            where the optimizer needs none.
     """
 
     loss: np.ndarray
@@ -158,18 +163,18 @@ class MetaOptimizer(Protocol):
     def params(self, state: Any) -> Params:
         """Return the meta-parameters found so far."""
 
-    def ask(self, state: Any) -> tuple[Any, Params]:
-        """Return the state to tell the results to, and the members to evaluate."""
+    def ask(self, state: Any) -> tuple[Any, Any]:
+        """Return the state to tell the results to, and the members to evaluate, or what they follow from."""
 
-    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
+    def evaluate(self, members: Any, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
         """Evaluate the units of a chunk.
 
         Returns:
             Loss and accuracy [chunk_size, unit_members], and the sum of the gradients, flat (or empty).
         """
 
-    def tell(self, state: Any, members: Params, results: Results) -> tuple[Any, dict[str, float]]:
-        """Improve the meta-parameters.
+    def tell(self, state: Any, members: Any, results: Results) -> tuple[Any, dict[str, Any]]:
+        """Improve the meta-parameters, and wait for nothing.
 
         Args:
             state: from `ask`.
@@ -177,7 +182,7 @@ class MetaOptimizer(Protocol):
             results: of all units.
 
         Returns:
-            The new state, and metrics.
+            The new state, and metrics: numbers, or arrays of one number that may still be computed.
         """
 
 
@@ -207,6 +212,18 @@ def measurements(state: Any) -> dict[str, Array]:
     """Return what `meta_adam` noted, given a pytree with its state; nothing for another optimizer."""
     norm = optax.tree_utils.tree_get(state, "grad_norm", default=None)
     return {} if norm is None else {"grad_norm": norm}
+
+
+def descend(
+    optimizer: optax.GradientTransformation, params: Params, state: optax.OptState, gradient: Array
+) -> tuple[Params, optax.OptState, dict[str, Array]]:
+    """Take one step of an optax optimizer along a flat gradient [D].
+
+    Returns:
+        The new meta-parameters, the new state of the optimizer, and its `measurements`.
+    """
+    updates, state = optimizer.update(ravel_pytree(params)[1](gradient), state, params)
+    return optax.apply_updates(params, updates), state, measurements(state)
 
 
 def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> EpisodeResult:
@@ -301,3 +318,83 @@ def map_units(function: Callable[..., T], units: Any, shared: Any = ()) -> T:
     results = jax.tree.map(lambda a: a[:count], on_all(filled, shared))
     # On every device, else a sum over units would be one of partial sums and depend on their number.
     return jax.lax.with_sharding_constraint(results, NamedSharding(mesh, PartitionSpec()))
+
+
+def sum_units(
+    function: Callable[..., tuple[T, Array]], units: Any, count: Array | int, shared: Any = ()
+) -> tuple[T, Array]:
+    """Apply a function to each unit as `map_units` does, and add up the vectors that it returns last.
+
+    They are added as `tree_sum` adds the whole of them, so the sum of a chunk of 2^k units is a node of the
+    tree over its group, and bits depend neither on the number of devices nor on which 2^k is taken. On a CPU
+    no more than `UNITS_PER_DEVICE` vectors a device (rounded up to a power of two) and one for each level of
+    the tree are there at a time, whatever the number of units.
+
+    Args:
+        function: `(unit, shared) -> (result, vector)`, the vector float32 [D].
+        units: pytree of arrays with a leading axis of units.
+        count: how many are real; the others come last, and their vectors do not count.
+        shared: pytree of arrays that all units share.
+
+    Returns:
+        The results, with a leading axis of units, and the sum [D].
+    """
+    devices = jax.local_devices()
+    size = len(jax.tree.leaves(units)[0])
+    streamed = devices[0].platform == "cpu"
+    block = min(power_of_two(size), power_of_two(UNITS_PER_DEVICE * len(devices))) if streamed else size
+    blocks = math.ceil(size / block)
+    fill = blocks * block - size
+    filled = jax.tree.map(lambda a: jnp.concatenate([a, a[:1].repeat(fill, 0)]) if fill else a, units)
+    split = jax.tree.map(lambda a: a.reshape(blocks, block, *a.shape[1:]), filled)
+    real = jnp.arange(blocks * block).reshape(blocks, block) < count
+
+    def sum_of_block(units: Any, real: Array) -> tuple[T, Array]:
+        # The barrier: a product fused with the sum behind it would be rounded once instead of twice.
+        results, vectors = jax.lax.optimization_barrier(map_units(function, units, shared))
+        return results, tree_sum(jnp.where(real[:, None], vectors, 0.0))
+
+    if blocks == 1:
+        results, total = sum_of_block(jax.tree.map(lambda a: a[0], split), real[0])
+        return jax.tree.map(lambda a: a[:size], results), total
+
+    def add(nodes: Array, block: tuple[Array, Any, Array]) -> tuple[Array, T]:
+        """Count up in binary: where a digit is 1, its node and what is carried become one a level higher."""
+        number, units, real = block
+        results, total = sum_of_block(units, real)
+        level, total = jax.lax.while_loop(
+            lambda carried: (number >> carried[0]) & 1 == 1,
+            lambda carried: (carried[0] + 1, nodes[carried[0]] + carried[1]),
+            (0, total),
+        )
+        return nodes.at[level].set(total), results
+
+    vector = jax.eval_shape(sum_of_block, jax.tree.map(lambda a: a[0], split), real[0])[1]
+    levels = blocks.bit_length()
+    nodes = jnp.zeros((levels, *vector.shape), vector.dtype)
+    nodes, results = jax.lax.scan(add, nodes, (jnp.arange(blocks), split, real))
+    complete = [nodes[level] for level in range(levels) if blocks >> level & 1]
+    total = complete[0]
+    for node in complete[1:]:
+        total = node + total
+    return jax.tree.map(lambda a: a.reshape(blocks * block, *a.shape[2:])[:size], results), total
+
+
+def power_of_two(number: int) -> int:
+    """Return the smallest power of two that is not below a number."""
+    return 1 << (number - 1).bit_length()
+
+
+def tree_sum(rows: Any) -> Any:
+    """Add up the rows of an array [n, ...] of numpy or JAX in the order of a binary tree.
+
+    Neighbours first, then their sums, as if zeros filled the rows up to a power of two. So sums of aligned
+    runs of 2^k rows, added up in the same way, give the same bits as all rows (but for the sign of a zero).
+    """
+    while len(rows) > 1:
+        left, right = rows[0::2], rows[1::2]
+        joined = left[: len(right)] + right
+        rest = left[len(right) :]
+        concatenate = np.concatenate if isinstance(rows, np.ndarray) else jnp.concatenate
+        rows = concatenate([joined, rest]) if len(rest) else joined
+    return rows[0]
