@@ -51,12 +51,15 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         what: What = "forward" if evolves else "gradient"
         cost = cost_of(learner, training.batch_size, what, segments)
         total += cost.times(examples_of_unit * len(units))
-        resident = max(resident, _resident_bytes(learner, config, math.ceil(len(units) / ranks), segments))
+        kept = 2 if evolves else roofline.kept_states(training.episode_length, segments)
+        state = state_bytes(learner, training.batch_size)
+        units_of_rank = math.ceil(len(units) / ranks)
+        resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
         lines.append(
             f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {len(units)} units, "
-            f"about {math.ceil(len(units) / ranks) * (1 + evolves)} members a rank, {size} meta-parameters, "
-            f"state {state_bytes(learner, training.batch_size):,} bytes a member"
+            f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
+            f"state {state:,} bytes a member"
         )
         lines.append(f"  an example{'' if evolves else ' and its gradient'}: {_cost_told(cost)}")
         lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
@@ -81,19 +84,6 @@ def _cost_told(cost: Cost) -> str:
         f"{cost.transcendentals / 1e6:.3g} M tanh, {cost.moved_bytes / 1e6:.3g} MB moved "
         f"({cost.unfused_bytes / 1e6:.3g} with gates in memory)"
     )
-
-
-def _resident_bytes(learner: Learner, config: Config, units: int, segments: int) -> int:
-    """Return how large the states are that a device has under way, of the units of a rank."""
-    training = config.training
-    state = state_bytes(learner, training.batch_size)
-    if config.optimizer.type == "es":
-        of_unit = 2 * state
-    else:
-        of_unit = state * (math.ceil(training.episode_length / segments) + (segments if segments > 1 else 0))
-    devices = jax.local_devices()
-    # A CPU takes its units one after the other; see `map_units`.
-    return of_unit * (1 if devices[0].platform == "cpu" else math.ceil(units / len(devices)))
 
 
 def _least_time(total: Cost, resident_bytes: int, ranks: int) -> str:

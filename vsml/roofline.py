@@ -21,6 +21,7 @@ cost more. What beats it uses an instruction that the measurement did not (a tan
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import re
@@ -118,6 +119,26 @@ def bound(cost: Cost, roofline: Roofline, resident_bytes: float) -> Bound:
     busiest = max(units, key=lambda unit: sum(parts[part] for part in unit))
     total = sum(parts[part] for part in busiest)
     return Bound(matrix, elementwise, tanh, memory, total, max(busiest, key=parts.__getitem__))
+
+
+def resident_bytes(state_bytes: int, units: int, states_of_unit: int) -> int:
+    """Return how large the states are that a device of this process has under way at the same time.
+
+    A CPU takes its units one after the other, an accelerator side by side; see `map_units`.
+
+    Args:
+        state_bytes: of one member.
+        units: of this process.
+        states_of_unit: how many there are: one for each of its members, or those in `kept_states`.
+    """
+    devices = jax.local_devices()
+    at_once = 1 if devices[0].platform == "cpu" else math.ceil(units / len(devices))
+    return state_bytes * states_of_unit * at_once
+
+
+def kept_states(episode_length: int, segments: int) -> int:
+    """Return how many states back-propagation through an episode keeps (see `run_episode`)."""
+    return math.ceil(episode_length / segments) + (segments if segments > 1 else 0)
 
 
 def machine_name() -> str:
