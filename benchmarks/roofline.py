@@ -1,12 +1,14 @@
 """Measure what this machine can do at best, once, and keep it for bounds on other times.
 
-    python benchmarks/roofline.py [--repetitions 50] [--json FILE]
+    python benchmarks/roofline.py [--repetitions 50] [--fresh] [--json FILE]
 
 All devices of the process compute side by side, as they do for the members of a population. Each resource is
 asked for by programs of several sizes, each some milliseconds long, many times; the best rate counts, so
 that what else the machine does matters little (on one that is never quiet the rates come out too low).
 On a CPU everything is measured twice, with XLA's preferred width of vectors and with the widest, in a process
 for each: a bound is about the machine, not about a compiler's default.
+
+What an earlier measurement stored counts, too, unless --fresh: others' work can only make rates look too low.
 
 What is measured, and how a bound follows from it, is said in `vsml.roofline`, which also stores it.
 """
@@ -38,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsml.kernels.activations import tanh
-from vsml.roofline import Roofline, machine_name, save
+from vsml.roofline import Roofline, load, machine_name, save
 from vsml.types import Array
 
 WIDEST_VECTORS = "--xla_cpu_prefer_vector_width=512"
@@ -240,6 +242,14 @@ def measure_in_a_process(repetitions: int, flag: str = "") -> Roofline:
     return Roofline(**json.loads(told))
 
 
+def earlier(machine: str) -> Roofline | None:
+    """Return what is stored of a machine; None if there is nothing, or nothing of use."""
+    try:
+        return load(machine)
+    except ValueError:  # it is about to be replaced
+        return None
+
+
 def table_of(roofline: Roofline) -> Table:
     """Return the rates as a table."""
     table = Table(title=roofline.machine)
@@ -263,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and store."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=50, help="timed runs of each program")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier measurement stored")
     parser.add_argument("--json", type=Path, metavar="FILE", help="another file for the numbers")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -277,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if roofline.shared_units:
             wide = measure_in_a_process(options.repetitions, WIDEST_VECTORS)
             roofline = better(roofline, wide)
+    stored = None if options.fresh else earlier(roofline.machine)
+    roofline = better(roofline, stored) if stored else roofline
     console.print(table_of(roofline))
     path = save(roofline)
     console.print(f"stored in {path}", soft_wrap=True)
