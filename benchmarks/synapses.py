@@ -176,7 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in cases(base, options.axes):
         if not case.segmented and segments_in(dataclasses.replace(case, segmented=True)) == 1:
             continue  # it would be the same again
-        with console.status(f"{case.what}, {case.layers}, T = {case.episode_length}, {case.members} members"):
+        told = f"{case.what}, {case.layers}, T = {case.episode_length}, {case.members} members"
+        if not console.is_terminal:
+            print(told, file=sys.stderr, flush=True)
+        with console.status(told):
             results += measure(case, options.contestants, options.repetitions, options.most_s, pace)
     rows = rows_of(results, rates)
     console.print(table_of(rows, roofline.machine_name()))
