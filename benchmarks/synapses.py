@@ -2,7 +2,7 @@
 
     python benchmarks/synapses.py [--full] [--axes inputs depth convolution population episode memory]
                                   [--inputs 784] [--members 4] [--episode_length 100]
-                                  [--contestants tiled reference] [--repetitions 3] [--most_s 5]
+                                  [--contestants tiled reference] [--repetitions 3] [--most_s 3]
                                   [--json FILE]
 
 One axis is varied at a time, from the base point that --inputs, --members and --episode_length set. All
@@ -148,7 +148,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--members", type=int, default=members, help="members at once, on all devices")
     parser.add_argument("--contestants", nargs="+", choices=names, default=names, help="who")
     parser.add_argument("--repetitions", type=int, default=3, help="timed runs of each")
-    parser.add_argument("--most_s", type=float, default=5.0, help="longest run, estimated, in seconds")
+    parser.add_argument("--most_s", type=float, default=3.0, help="longest run, estimated, in seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
     options = parser.parse_args(arguments)
     for name in ("inputs", "episode_length", "members", "repetitions", "most_s"):
@@ -172,6 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         members=options.members,
         episode_length=options.episode_length,
     )
+    settings = {
+        "axes": list(options.axes),
+        "repetitions": options.repetitions,
+        "most_s": options.most_s if math.isfinite(options.most_s) else None,
+    }
+    path = options.json or default_path()
     rates, pace, results = roofline.load(), Pace(), []
     for case in cases(base, options.axes):
         if not case.segmented and segments_in(dataclasses.replace(case, segmented=True)) == 1:
@@ -181,19 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(told, file=sys.stderr, flush=True)
         with console.status(told):
             results += measure(case, options.contestants, options.repetitions, options.most_s, pace)
-    rows = rows_of(results, rates)
+        rows = rows_of(results, rates)
+        write(record_of(rows, rates, settings), path)  # at once, so that stopping it keeps what there is
     console.print(table_of(rows, roofline.machine_name()))
     if rates is None:
         console.print(
             f"The rates of this machine are not known, so no roofline: {roofline.COMMAND} measures them."
         )
-    settings = {
-        "axes": list(options.axes),
-        "repetitions": options.repetitions,
-        "most_s": options.most_s if math.isfinite(options.most_s) else None,
-    }
-    path = options.json or default_path()
-    write(record_of(rows, rates, settings), path)
     console.print(f"written to {path}", soft_wrap=True)
 
 
