@@ -78,7 +78,7 @@ def draw(record: dict[str, Any]) -> Figure:
     handles += [Line2D([], [], color="0.2", linestyle=line, label=what) for what, line in LINES.items()]
     if any(row["least_s_of_example"] for row in rows):
         handles.append(Line2D([], [], color="0.6", label=ROOFLINE))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     base = next(row for row in rows if row["axis"] == "base")
     start = f"{base['layers'].replace('-', ' x ')}, {base['members']} members, {base['episode_length']} steps"
     title = f"{record['machine']['name']}, {record['date']}; unless it varies: {start}"
