@@ -28,6 +28,9 @@ COLUMNS = {
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Larger for later contestants, so that equal ones can be told apart."""
+
 LINES = {"forward": "-", "gradient": "--"}
 ROOFLINE = "least time, by the machine's rates"
 
@@ -50,7 +53,10 @@ def draw(record: dict[str, Any]) -> Figure:
     if not columns:
         raise ValueError(f"expected a result in which one of {', '.join(COLUMNS)} varies")
     contestants = list(dict.fromkeys(row["contestant"] for row in rows))
-    colours = dict(zip(contestants, COLOURS, strict=False))
+    styles = {
+        name: {"color": colour, "marker": marker, "markersize": 3 + 1.5 * number, "fillstyle": "none"}
+        for number, (name, colour, marker) in enumerate(zip(contestants, COLOURS, MARKERS, strict=False))
+    }
     figure = Figure(figsize=(3.2 * len(columns) + 0.6, 6.4), layout="constrained")
     panels = figure.subplots(2, len(columns), squeeze=False, sharey="row", sharex="col")
     for column, axis in enumerate(columns):
@@ -59,7 +65,7 @@ def draw(record: dict[str, Any]) -> Figure:
         for what, line in LINES.items():
             for name in contestants:
                 found = points(rows, axis, what, name)
-                style = {"color": colours[name], "linestyle": line, "marker": "o", "markersize": 4}
+                style = styles[name] | {"linestyle": line}
                 timed = [row for row in found if row["examples_per_s"]]
                 upper.plot([r[field] for r in timed], [1e6 / r["examples_per_s"] for r in timed], **style)
                 compiled = [row for row in found if row["memory_bytes"]]
@@ -74,7 +80,7 @@ def draw(record: dict[str, Any]) -> Figure:
         lower.set_xlabel(label)
     panels[0, 0].set_ylabel("time per example (µs)")
     panels[1, 0].set_ylabel("memory of a device (MiB)")
-    handles = [Line2D([], [], color=colours[name], marker="o", markersize=4, label=name) for name in colours]
+    handles = [Line2D([], [], **style, label=name) for name, style in styles.items()]
     handles += [Line2D([], [], color="0.2", linestyle=line, label=what) for what, line in LINES.items()]
     if any(row["least_s_of_example"] for row in rows):
         handles.append(Line2D([], [], color="0.6", label=ROOFLINE))
