@@ -13,7 +13,7 @@ clusters := mpi or slurm or ssh
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-slow test-mpi test-slurm test-ssh check lint types format bench docs lock clean
+.PHONY: help install quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -57,7 +57,10 @@ format: .venv/.installed  ## format the code, and mend what ruff can mend
 	$(in_venv) ruff format .
 	$(in_venv) ruff check --fix .
 
-bench: .venv/.installed  ## speed and memory of this implementation and of the plain one, in one run
+roofline: .venv/.installed  ## measure what this machine could do at best, once (a minute or two)
+	$(in_venv) python benchmarks/roofline.py $(ARGS)
+
+bench: .venv/.installed  ## speed and memory of every kernel and of the plain formulation (ARGS=--full on a GPU)
 	$(in_venv) python benchmarks/synapses.py $(ARGS)
 
 docs: .venv/.installed  ## write docs/configuration.md from the schema

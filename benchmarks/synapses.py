@@ -1,249 +1,200 @@
-"""Speed and memory of the synapses: the tiled kernel against the plain nested vmap, in one run.
+"""Speed and memory of the synapses: every kernel, the plain nested vmap, and Flax's LSTM cells, in one run.
 
-    python benchmarks/synapses.py [--inputs 64 784] [--episode_length 100] [--units 4] [--repetitions 5]
-                                  [--conv] [--json FILE]
+    python benchmarks/synapses.py [--full] [--axes inputs depth convolution population episode memory]
+                                  [--inputs 784] [--members 4] [--episode_length 100]
+                                  [--contestants tiled reference] [--repetitions 3] [--most_s 3]
+                                  [--json FILE]
 
-Both kernels are driven as the outer loop drives them, by `map_units`: forward over antithetic pairs (two
-members side by side per unit), gradient by back-propagation through the episode (one member per unit). Their
-repetitions alternate, and the fastest counts, so that what else the machine does hits both. Times leave
-compilation and the drawing of episodes out. Memory is what the compiled program needs on one device.
+One axis is varied at a time, from the base point that --inputs, --members and --episode_length set. All
+contestants of a case are compiled, then run in turns, and the fastest run of each counts: so what else the
+machine does hits all alike, and ratios survive a noisy machine. (pytest-benchmark is not used for this: it
+finishes with one function before it begins with the next, so their ratio depends on what happened between;
+nor has it a place for what compilers report.) Times leave compilation and the drawing of episodes out. What
+would take a contestant longer than --most_s for one run, by its pace at the base point, is left out, and so
+is what does not fit into memory; --full leaves out nothing for its time. The table says what is missing.
+
+"of roofline" is the share that is reached of what the machine's rates allow: `make roofline` measures these,
+`vsml.roofline` says what it means. Results go to benchmarks/results, unless --json names a file.
 """
 
 import argparse
-import json
+import dataclasses
 import math
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import get_args
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # works without the package being installed
 
 from vsml.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
 
 import jax
-import jax.numpy as jnp
+import psutil
 from rich.console import Console
-from rich.table import Table
 
-from vsml.conv import Conv
-from vsml.files import library_versions
-from vsml.layers import Kernel
-from vsml.learners import Vsml
-from vsml.meta.objective import map_units, segments_of, unit_result
-from vsml.types import Array, Episode, Params
+from benchmarks.cases import Axis, Case, cases
+from benchmarks.contestants import Program, build, contestants, make_learner
+from benchmarks.report import Result, cost_in, default_path, record_of, rows_of, segments_in, table_of, write
+from vsml import roofline
 
-KERNELS: tuple[Kernel, ...] = ("tiled", "reference")
-NUM_CLASSES = 10
-NOISE_STD = 0.05
-CONV = Conv(8, kernel_size=3, stride=2)
-LONG_EPISODE = 500
-"""Steps of the paper's episodes; at this length the gradient is compiled, for its memory, and not run."""
+MEMORY_SHARE = 0.8
+"""Of the memory there is; what needs more is not run."""
 
-Program = tuple[Any, tuple[Any, ...]]
-"""A compiled function and its arguments."""
+TANH_FLOPS = 20
+"""What one transcendental counts where work is compared, about as the rational tanh."""
+
+PATIENCE = 4
+"""Timed runs of a contestant in a case take at most so many times --most_s; then there are fewer of them."""
+
+Pace = dict[tuple[str, str], float]
+"""Seconds for an amount of work, at the base point, by what and contestant."""
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One line of the result.
+def work_in(case: Case) -> float:
+    """Return how much there is to do in a case."""
+    cost = cost_in(case)
+    return case.examples * (cost.flops + TANH_FLOPS * cost.transcendentals)
 
-    Attributes:
-        inputs: I.
-        what: "forward" or "gradient".
-        episode_length: T.
-        examples_per_s: by kernel, over all devices; empty where nothing was run.
-        memory_bytes: by kernel, of one device: temporary buffers, arguments and results.
+
+def free_bytes() -> float:
+    """Return the memory that there is for one device."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return psutil.virtual_memory().available / jax.local_device_count()
+    statistics = device.memory_stats() or {}
+    return statistics.get("bytes_limit", math.inf) - statistics.get("bytes_in_use", 0)
+
+
+def measure(case: Case, names: Sequence[str], repetitions: int, most_s: float, pace: Pace) -> list[Result]:
+    """Measure all contestants of a case.
+
+    Args:
+        case: the case.
+        names: of the contestants.
+        repetitions: timed runs of each.
+        most_s: how long one run may take, by its pace.
+        pace: of each contestant; measuring the base point adds it.
     """
-
-    inputs: int
-    what: str
-    episode_length: int
-    examples_per_s: dict[Kernel, float]
-    memory_bytes: dict[Kernel, int]
-
-    @property
-    def speedup(self) -> float | None:
-        """How many times as fast the tiled kernel is."""
-        rates = self.examples_per_s
-        return rates["tiled"] / rates["reference"] if rates else None
-
-    @property
-    def saving(self) -> float:
-        """How many times as much memory the reference kernel needs."""
-        return self.memory_bytes["reference"] / self.memory_bytes["tiled"]
-
-
-def draw_episodes(key: Array, input_shape: tuple[int, ...], length: int, units: int) -> Episode:
-    """Draw one episode of noise per unit."""
-    labels = jax.random.randint(jax.random.fold_in(key, 1), (units, length, 1), 0, NUM_CLASSES)
-    x = jax.random.normal(key, (units, length, 1, *input_shape))
-    return Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
-
-
-def draw_pairs(key: Array, params: Params, units: int) -> Params:
-    """Draw antithetic pairs around `params`; leaves [units, 2, ...]."""
-
-    def pair(leaf: Array, noise: Array) -> Array:
-        return jnp.stack([leaf + NOISE_STD * noise, leaf - NOISE_STD * noise], axis=1)
-
-    leaves, structure = jax.tree.flatten(params)
-    noises = [
-        jax.random.normal(jax.random.fold_in(key, i), (units, *leaf.shape)) for i, leaf in enumerate(leaves)
-    ]
-    paired = [pair(leaf, noise) for leaf, noise in zip(leaves, noises, strict=True)]
-    return jax.tree.unflatten(structure, paired)
+    results: dict[str, Result] = {}
+    programs: dict[str, Program] = {}
+    for name in names:
+        learner = make_learner(case, name)
+        expected_s = pace.get((case.what, name), 0.0) * work_in(case)
+        if learner is None:
+            results[name] = Result(case, name, note="has no convolutions")
+        elif case.timed and expected_s > most_s:
+            note = f"left out: a run would take about {expected_s:.0f} s"
+            results[name] = Result(case, name, note=note)
+        else:
+            try:
+                program = build(case, learner)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                results[name] = Result(
+                    case, name, note="left out: compiling it needs more memory than there is"
+                )
+                continue
+            needed, there = program.memory_bytes, free_bytes()
+            results[name] = Result(case, name, memory_bytes=needed)
+            if case.timed and needed > MEMORY_SHARE * there:
+                note = f"not run: it needs {needed / 2**30:.3g} GiB of the {there / 2**30:.3g} GiB there are"
+                results[name] = Result(case, name, memory_bytes=needed, note=note)
+            elif case.timed:
+                programs[name] = program
+    for name, best_s in best_times(programs, repetitions, PATIENCE * most_s).items():
+        memory_bytes = results[name].memory_bytes
+        results[name] = Result(case, name, case.examples / best_s, memory_bytes)
+        if case.axis == "base":
+            pace[case.what, name] = best_s / work_in(case)
+    return list(results.values())
 
 
-def forward_program(learner: Vsml, length: int, units: int) -> Program:
-    """Compile the losses [units, 2] of antithetic pairs."""
-    key = jax.random.key(0)
-    episodes = draw_episodes(key, learner.input_shape, length, units)
-    pairs = draw_pairs(key, learner.init_params(key), units)
+def best_times(programs: dict[str, Program], repetitions: int, patience_s: float) -> dict[str, float]:
+    """Return the shortest time of each program in seconds, after one run that does not count.
 
-    def evaluate_pair(unit: tuple[Episode, Array, Params], shared: Any) -> Array:
-        episode, state_key, pair = unit
-        return jax.vmap(lambda params: unit_result(learner, "mean", params, episode, state_key).loss)(pair)
-
-    return compile_over_units(evaluate_pair, (episodes, jax.random.split(key, units), pairs), ())
-
-
-def gradient_program(learner: Vsml, length: int, units: int) -> Program:
-    """Compile the gradients of single episodes, recomputed in segments where the outer loop does so."""
-    key = jax.random.key(0)
-    episodes = draw_episodes(key, learner.input_shape, length, units)
-    segments = segments_of(learner, length, batch_size=1)
-
-    def evaluate_unit(unit: tuple[Episode, Array], params: Params) -> Params:
-        episode, state_key = unit
-        return jax.grad(lambda p: unit_result(learner, "mean", p, episode, state_key, segments).loss)(params)
-
-    return compile_over_units(
-        evaluate_unit, (episodes, jax.random.split(key, units)), learner.init_params(key)
-    )
-
-
-def compile_over_units(function: Callable[..., Any], units: Any, shared: Any) -> Program:
-    """Compile `map_units` of a function."""
-    spread = jax.jit(lambda units, shared: map_units(function, units, shared))
-    return spread.lower(units, shared).compile(), (units, shared)
-
-
-def memory_bytes(compiled: Any) -> int:
-    """Return what a program needs on one device while it runs."""
-    memory = compiled.memory_analysis()
-    return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-
-
-def best_times(programs: Sequence[Program], repetitions: int) -> list[float]:
-    """Return the shortest time of each program in seconds, after one run that does not count."""
-    times: list[list[float]] = [[] for _ in programs]
+    They are run in turns. One that has used up `patience_s` has had enough runs.
+    """
+    arguments = {name: jax.block_until_ready(program.draw()) for name, program in programs.items()}
+    times: dict[str, list[float]] = {name: [] for name in programs}
     for repetition in range(repetitions + 1):
-        for taken, (compiled, arguments) in zip(times, programs, strict=True):
+        for name, program in programs.items():
+            if repetition > 1 and sum(times[name]) > patience_s:
+                continue
             start = time.perf_counter()
-            jax.block_until_ready(compiled(*arguments))
+            jax.block_until_ready(program.compiled(*arguments[name]))
             if repetition > 0:
-                taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
+                times[name].append(time.perf_counter() - start)
+    return {name: min(taken) for name, taken in times.items()}
 
 
-def make_learner(inputs: int, conv: bool, kernel: Kernel) -> Vsml:
-    """Make the learner to measure: a dense layer, with a convolution before it if asked for."""
-    if not conv:
-        return Vsml((inputs,), NUM_CLASSES, kernel=kernel)
-    side = math.isqrt(inputs)
-    return Vsml((side, side, 1), NUM_CLASSES, (CONV,), kernel=kernel)
-
-
-def measure(inputs: int, conv: bool, what: str, length: int, units: int, repetitions: int) -> Measurement:
-    """Measure both kernels; with no repetitions, their memory alone."""
-    build, members = (forward_program, 2) if what == "forward" else (gradient_program, 1)
-    programs = [build(make_learner(inputs, conv, kernel), length, units) for kernel in KERNELS]
-    rates = {}
-    if repetitions > 0:
-        examples = units * members * length
-        times = best_times(programs, repetitions)
-        rates = {kernel: examples / taken for kernel, taken in zip(KERNELS, times, strict=True)}
-    memory = {kernel: memory_bytes(compiled) for kernel, (compiled, _) in zip(KERNELS, programs, strict=True)}
-    return Measurement(inputs, what, length, rates, memory)
-
-
-def table_of(measurements: Sequence[Measurement], title: str) -> Table:
-    """Return the results as a table: a line for each speed and for each memory."""
-    table = Table(title=title, caption="gain: examples/s of tiled / reference, memory of reference / tiled")
-    for heading in ("inputs", "what", "T"):
-        table.add_column(heading)
-    for heading in (*KERNELS, "gain"):
-        table.add_column(heading, justify="right")
-    for m in measurements:
-        head = (str(m.inputs), m.what, str(m.episode_length))
-        if m.speedup is not None:
-            rates = (f"{m.examples_per_s[kernel]:,.0f} examples/s" for kernel in KERNELS)
-            table.add_row(*head, *rates, f"{m.speedup:.2f}x")
-        memories = (f"{m.memory_bytes[kernel] / 2**20:,.1f} MiB" for kernel in KERNELS)
-        table.add_row(*head, *memories, f"{m.saving:.2f}x")
-    return table
-
-
-def main() -> None:
-    """Measure, print the table and write the JSON file."""
-    devices = jax.local_devices()
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    devices = jax.local_device_count()
+    on_cpu = jax.default_backend() == "cpu"
+    names = contestants()
+    axes = get_args(Axis)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--inputs", type=int, nargs="+", default=[64, 784], help="input units, each in turn")
-    parser.add_argument("--episode_length", type=int, default=100, help="steps T of what is timed")
-    parser.add_argument(
-        "--units",
-        type=int,
-        default=2 * len(devices),
-        help="episodes (forward: pairs) at once, on all devices",
-    )
-    parser.add_argument("--repetitions", type=int, default=5, help="timed runs of each kernel")
-    parser.add_argument(
-        "--conv", action="store_true", help=f"images, and before the dense layer a convolution: {CONV}"
-    )
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    arguments = parser.parse_args()
-    for name in ("inputs", "episode_length", "units", "repetitions"):
-        given = getattr(arguments, name)
-        if min(given if isinstance(given, list) else [given]) < 1:
-            parser.error(f"--{name}: got {given}, expected at least 1")
-    if arguments.conv and any(math.isqrt(inputs) ** 2 != inputs for inputs in arguments.inputs):
-        parser.error(f"--inputs: got {arguments.inputs}, expected squares with --conv")
+    parser.add_argument("--full", action="store_true", help="leave out nothing for its time (on a GPU)")
+    parser.add_argument("--axes", nargs="+", choices=axes, default=axes, help="what to vary; base: nothing")
+    parser.add_argument("--inputs", type=int, default=784, help="input units of the base point")
+    parser.add_argument("--episode_length", type=int, default=100, help="steps T of the base point")
+    members = (2 if on_cpu else 256) * devices
+    parser.add_argument("--members", type=int, default=members, help="members at once, on all devices")
+    parser.add_argument("--contestants", nargs="+", choices=names, default=names, help="who")
+    parser.add_argument("--repetitions", type=int, default=3, help="timed runs of each")
+    parser.add_argument("--most_s", type=float, default=3.0, help="longest run, estimated, in seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
+    options = parser.parse_args(arguments)
+    for name in ("inputs", "episode_length", "members", "repetitions", "most_s"):
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name}: got {getattr(options, name)}, expected more than 0")
+    if options.full:
+        options.most_s = math.inf
+    return options
 
-    length, units = arguments.episode_length, arguments.units
-    plan = [
-        *(("forward", length, arguments.repetitions), ("gradient", length, arguments.repetitions)),
-        *([("gradient", LONG_EPISODE, 0)] if length != LONG_EPISODE else []),
-    ]
-    console, measurements = Console(), []
-    for inputs in arguments.inputs:
-        for what, steps, repetitions in plan:
-            with console.status(f"{inputs} inputs, {what}, T = {steps}"):
-                measurements.append(measure(inputs, arguments.conv, what, steps, units, repetitions))
-    where = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
-    console.print(table_of(measurements, f"{NUM_CLASSES} classes, {units} units, {where}"))
-    console.print(
-        "examples/s: over all devices together. Memory: of one device, for temporary buffers, arguments and "
-        f"results, as the compiler reports it; gradients with T = {LONG_EPISODE} are compiled and not run."
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table and write the JSON file."""
+    options = parse(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a file has no width; that of a narrow terminal would cut numbers off
+    base = Case(
+        "base",
+        "forward",
+        inputs=options.inputs,
+        members=options.members,
+        episode_length=options.episode_length,
     )
-    if arguments.json:
-        record = {
-            "device": {
-                "platform": devices[0].platform,
-                "kind": devices[0].device_kind,
-                "count": len(devices),
-            },
-            "versions": library_versions(),
-            "num_classes": NUM_CLASSES,
-            "conv": arguments.conv,
-            "units": units,
-            "repetitions": arguments.repetitions,
-            "measurements": [
-                {**vars(m), "speedup": m.speedup, "memory_saving": m.saving} for m in measurements
-            ],
-        }
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+    settings = {
+        "axes": list(options.axes),
+        "repetitions": options.repetitions,
+        "most_s": options.most_s if math.isfinite(options.most_s) else None,
+    }
+    path = options.json or default_path()
+    rates, pace, results = roofline.load(), Pace(), []
+    for case in cases(base, options.axes):
+        if not case.segmented and segments_in(dataclasses.replace(case, segmented=True)) == 1:
+            continue  # it would be the same again
+        told = f"{case.what}, {case.layers}, T = {case.episode_length}, {case.members} members"
+        if not console.is_terminal:
+            print(told, file=sys.stderr, flush=True)
+        with console.status(told):
+            results += measure(case, options.contestants, options.repetitions, options.most_s, pace)
+        rows = rows_of(results, rates)
+        write(record_of(rows, rates, settings), path)  # at once, so that stopping it keeps what there is
+    console.print(table_of(rows, roofline.machine_name()))
+    if rates is None:
+        console.print(
+            f"The rates of this machine are not known, so no roofline: {roofline.COMMAND} measures them."
+        )
+    console.print(f"written to {path}", soft_wrap=True)
 
 
 if __name__ == "__main__":

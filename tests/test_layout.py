@@ -18,6 +18,8 @@ ROOMS = [
     {"vsml.command_line"},
     {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures"},
     {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan", "vsml.scaling"},
+    {"vsml.roofline"},
+    {"vsml.cost"},
     {"vsml.contenders"},
     {"vsml.build"},
     {

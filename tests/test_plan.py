@@ -1,5 +1,12 @@
 """The plan of a run, told before anything is loaded."""
 
+import dataclasses
+import re
+
+import pytest
+from rates import RATES
+
+from vsml import roofline
 from vsml.config_files import load_config
 from vsml.plan import describe
 
@@ -30,3 +37,48 @@ def test_learners_to_compare_are_told_with_how_many_settings_are_tried():
         "  learner VSML from some/run",
         "  learner SGD, the best of 4 settings on 8 episodes",
     ]
+
+
+def test_what_an_example_costs_is_told_for_each_group():
+    overrides = ["training.dataset=mnist", "data.preprocess.resize={split: [null, [8, 8]]}"]
+    told = describe(load_config(overrides=overrides), ranks=1).splitlines()
+    costs = [line for line in told if line.startswith("  an example: ")]
+    assert len(costs) == 2
+    assert costs[0] == (
+        "  an example: 7,840 synapses, 37.4 MFLOP (33.1 in matrix products), 1.25 M tanh, 2.01 MB moved "
+        "(12 with gates in memory)"
+    )
+    assert costs[1].startswith("  an example: 640 synapses, ")
+
+
+def test_a_gradient_costs_more_and_other_learners_have_no_synapses():
+    def cost_told(*overrides):
+        told = describe(
+            load_config(overrides=["training.dataset=digits", "evaluation.datasets=[]", *overrides]), ranks=1
+        )
+        return next(line for line in told.splitlines() if line.startswith("  an example"))
+
+    assert cost_told("optimizer.type=gradient").startswith("  an example and its gradient: 640 synapses, ")
+    assert "synapses" not in cost_told("model.type=meta_rnn") and "MFLOP" in cost_told("model.type=meta_rnn")
+
+
+def test_the_least_time_of_a_meta_step_needs_rates_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    config = load_config(
+        overrides=["training={dataset: digits, population_size: 8}", "evaluation.datasets=[]"]
+    )
+
+    def least(ranks):
+        return next(
+            line for line in describe(config, ranks).splitlines() if "least time" in line or "no less" in line
+        )
+
+    assert least(1).endswith("have not been measured; make roofline does")
+    rates = dataclasses.replace(RATES, machine=roofline.machine_name())
+    path = roofline.save(rates)
+    assert re.match(r"a meta step takes no less than \S+ s with .* x 2, mostly for tanh: ", least(1))
+    times = [float(re.search(r"no less than (\S+) s", least(ranks))[1]) for ranks in (1, 4)]
+    assert times[0] == pytest.approx(4 * times[1], rel=0.01)
+    path.write_text("{")
+    assert least(1).startswith("the least time of a meta step is unknown: ")
+    assert least(1).endswith("measure again: make roofline")

@@ -1,46 +1,20 @@
 """What a configuration is going to do and cost, told without loading data or training."""
 
 import math
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 
+from vsml import roofline
 from vsml.build import check_evaluation, learner_maker, meta_optimizer
 from vsml.config import Config, TaskSpec, evaluation_specs, model_choices, training_specs
+from vsml.cost import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
-from vsml.meta.objective import params_shapes, state_bytes
+from vsml.meta.objective import params_shapes, segments_of, state_bytes
 from vsml.tasks import transforms
 from vsml.tasks.sources import shapes_of
 
 GRADIENT_COST = 4
 """Back-propagation in forward passes: forward, again per tile, and twice for the derivatives."""
-
-
-_ARITHMETIC = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "max",
-        "min",
-        "neg",
-        "tanh",
-        "exp",
-        "log",
-        "logistic",
-        "sqrt",
-        "rsqrt",
-        "square",
-        "integer_pow",
-        "clamp",
-        "pow",
-        "abs",
-        "erf_inv",
-    ]
-)
 
 
 def describe(config: Config, ranks: int) -> str:
@@ -68,18 +42,26 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         + ("antithetic pairs" if evolves else "episodes")
         + f", {training.episode_length} steps of {training.batch_size} example(s) each, on {ranks} rank(s)"
     ]
-    flops = 0.0
-    examples = training.population_size * training.episode_length * training.batch_size * (1 + evolves)
+    total, resident = Cost(), 0
+    examples_of_unit = training.episode_length * training.batch_size * (1 + evolves)
+    examples = training.population_size * examples_of_unit
     for number, ((input_shape, num_classes), units) in enumerate(groups.items()):
         learner = learner_maker(config.model)(input_shape, num_classes)
-        per_step = step_flops(learner, training.batch_size) * (1 if evolves else GRADIENT_COST)
-        flops += per_step * training.episode_length * len(units) * (1 + evolves)
+        segments = segments_of(learner, training.episode_length, training.batch_size)
+        what: What = "forward" if evolves else "gradient"
+        cost = cost_of(learner, training.batch_size, what, segments)
+        total += cost.times(examples_of_unit * len(units))
+        kept = 2 if evolves else roofline.kept_states(training.episode_length, segments)
+        state = state_bytes(learner, training.batch_size)
+        units_of_rank = math.ceil(len(units) / ranks)
+        resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
         lines.append(
             f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {len(units)} units, "
-            f"about {math.ceil(len(units) / ranks) * (1 + evolves)} members a rank, {size} meta-parameters, "
-            f"state {state_bytes(learner, training.batch_size):,} bytes a member"
+            f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
+            f"state {state:,} bytes a member"
         )
+        lines.append(f"  an example{'' if evolves else ' and its gradient'}: {_cost_told(cost)}")
         lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
     # These refuse what the run would refuse.
     meta_optimizer(config, learner.init_params(jax.random.key(0)))
@@ -88,10 +70,39 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     ]
     check_evaluation(config, learner, evaluated)
     lines.append(
-        f"a meta step: {examples:,} examples, {flops:.3g} FLOP; "
-        f"the run: {examples * training.iterations:,} examples, {flops * training.iterations:.3g} FLOP"
+        f"a meta step: {examples:,} examples, {total.flops:.3g} FLOP and {total.transcendentals:.3g} tanh; "
+        f"the run: {examples * training.iterations:,} examples, {total.flops * training.iterations:.3g} FLOP"
     )
+    lines.append(_least_time(total, resident, ranks))
     return lines
+
+
+def _cost_told(cost: Cost) -> str:
+    synapses = f"{cost.synapses:,} synapses, " if cost.synapses else ""
+    return (
+        f"{synapses}{cost.flops / 1e6:.3g} MFLOP ({cost.matrix_flops / 1e6:.3g} in matrix products), "
+        f"{cost.transcendentals / 1e6:.3g} M tanh, {cost.moved_bytes / 1e6:.3g} MB moved "
+        f"({cost.unfused_bytes / 1e6:.3g} with gates in memory)"
+    )
+
+
+def _least_time(total: Cost, resident_bytes: int, ranks: int) -> str:
+    """Return the bound that the machine sets to a meta step, as text."""
+    try:
+        measured = roofline.load()
+    except ValueError as error:
+        return f"the least time of a meta step is unknown: {error}"
+    if measured is None:
+        return (
+            "the least time of a meta step is unknown: the rates of this machine "
+            f"({roofline.machine_name()}) have not been measured; {roofline.COMMAND} does"
+        )
+    least = roofline.bound(total, measured, resident_bytes)
+    where = f"with {measured.machine}" if ranks == 1 else f"on {ranks} ranks with {measured.machine} each"
+    return (
+        f"a meta step takes no less than {least.total_s / ranks:.3g} s {where}, mostly for "
+        f"{least.bottleneck}: a bound, not an estimate, from the best rates measured here"
+    )
 
 
 def _evaluation_plan(config: Config) -> list[str]:
@@ -112,31 +123,12 @@ def _evaluation_plan(config: Config) -> list[str]:
 
 
 def step_flops(learner: Learner, batch_size: int) -> float:
-    """Return about how many floating-point operations one step of a learner takes.
+    """Return about how many floating-point operations one step of a learner takes, counted in its program.
 
     Matrix products count two per multiply-add, all other arithmetic one per element, transcendental or not.
     """
-    params = params_shapes(learner)
-    state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), batch_size), params)
-    x = jax.ShapeDtypeStruct((batch_size, *learner.input_shape), jnp.float32)
-    y = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    return _flops(jax.make_jaxpr(learner.step)(params, state, x, y).jaxpr)
-
-
-def _flops(jaxpr: Any) -> float:
-    """Count the operations of a jaxpr, a loop's as often as it turns (XLA's analysis counts them once)."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        inner = sum(_flops(body) for body in jaxprs_in_params(equation.params))
-        outputs = sum(math.prod(out.aval.shape) for out in equation.outvars)
-        if inner:
-            total += inner * equation.params.get("length", 1)
-        elif equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += 2 * outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif equation.primitive.name in _ARITHMETIC:
-            total += outputs
-    return total
+    counted = counted_cost(learner, batch_size)
+    return batch_size * (counted.flops + counted.transcendentals)
 
 
 def task_shapes(spec: TaskSpec, subset: str) -> tuple[tuple[int, ...], int]:

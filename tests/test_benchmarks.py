@@ -1,0 +1,209 @@
+"""The benchmark of the synapses: what it measures and says; never how fast anything is."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from rates import RATES
+
+from benchmarks import figure, synapses
+from benchmarks.cases import CONV, Case, cases
+from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
+from benchmarks.report import Result, rows_of
+from vsml import roofline
+from vsml.learners import run_episode
+from vsml.types import Episode
+
+TINY = Case("base", "forward", inputs=4, members=2, episode_length=3)
+AXES = ("inputs", "depth", "convolution", "population", "episode", "memory")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def store_rates():
+    roofline.save(dataclasses.replace(RATES, machine=roofline.machine_name(), tanh_per_s=1e12))
+
+
+def test_one_axis_is_varied_at_a_time_and_no_point_twice():
+    base = Case("base", "forward")
+    found = cases(base, AXES)
+    assert [case.what for case in found if case.axis == "base"] == ["forward", "gradient"]
+    points = [dataclasses.replace(case, axis="base") for case in found]
+    assert len(set(points)) == len(points)
+    varied = {
+        "inputs": {"inputs"},
+        "depth": {"hidden"},
+        "convolution": {"inputs", "hidden"},
+        "population": {"members"},
+        "episode": {"episode_length"},
+        "memory": {"episode_length", "segmented", "timed"},
+    }
+    for case in found:
+        changed = {
+            field.name
+            for field in dataclasses.fields(Case)
+            if getattr(case, field.name) != getattr(base, field.name) and field.name not in ("axis", "what")
+        }
+        assert changed <= varied.get(case.axis, set()), case
+
+
+def test_the_points_asked_for_are_there():
+    found = cases(Case("base", "forward"), AXES)
+    assert {case.inputs for case in found if case.axis in ("base", "inputs")} == {64, 196, 784, 3072}
+    assert {case.members for case in found} >= {1, 4096}
+    assert {case.episode_length for case in found} >= {10, 2000}
+    memory = [case for case in found if case.axis == "memory"]
+    assert [(case.what, case.segmented) for case in memory] == [("gradient", True), ("gradient", False)]
+
+
+def test_members_come_in_pairs_forward_and_alone_for_a_gradient():
+    assert [Case("base", "forward", members=members).members_of_unit for members in (1, 2, 4)] == [1, 2, 2]
+    assert Case("base", "gradient", members=4).members_of_unit == 1
+
+
+def test_the_oracle_and_flax_are_contestants_everywhere():
+    assert contestants()[-2:] == (ORACLE, FLAX)
+    assert "tiled" in contestants() and "auto" not in contestants()
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)])
+def test_flax_cells_are_wired_as_the_network_of_this_library(hidden):
+    """What an answer depends on is the same, and so is what there is to do."""
+    case = Case("base", "forward", inputs=4, hidden=hidden)
+    key = jax.random.key(0)
+    labels = np.zeros((4, 1), np.int32)
+
+    def reach(name):
+        learner = make_learner(case, name)
+        params = learner.init_params(key)
+
+        def logits(x):
+            return run_episode(learner, params, key, Episode(x=x, labels=labels, weight=np.ones((4, 1))))
+
+        x = jax.random.normal(key, (4, 1, 4))
+        slopes = jax.jit(jax.jacobian(logits))(x)
+        assert np.isfinite(slopes).all()
+        return np.abs(slopes).sum((1, 2, 4)) > 0  # [T of the answer, T of the input, I]
+
+    np.testing.assert_array_equal(reach(FLAX), reach("tiled"))
+    sizes = [
+        sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(make_learner(case, name).init_params, key)))
+        for name in (FLAX, "tiled")
+    ]
+    assert sizes == [2384, 2384]
+
+
+def test_flax_cells_form_no_convolutions():
+    assert make_learner(dataclasses.replace(TINY, hidden=(CONV,)), FLAX) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["forward", "gradient"])
+def test_contestants_of_this_library_do_the_same(what):
+    case = dataclasses.replace(TINY, what=what)
+    first, *others = (name for name in contestants() if name != FLAX)
+
+    def outcome(name):
+        program = build(case, make_learner(case, name))
+        assert program.memory_bytes > 0
+        return jax.tree.leaves(program.compiled(*program.draw()))
+
+    expected = outcome(first)
+    for other in others:
+        for one, two in zip(expected, outcome(other), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_result_is_written_with_all_that_can_be_said(tmp_path, capsys):
+    store_rates()
+    path = tmp_path / "result.json"
+    arguments = ["--axes", "base", "--inputs", "4", "--episode_length", "3", "--members", "2"]
+    synapses.main([*arguments, "--repetitions", "1", "--json", str(path)])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in contestants())
+    record = json.loads(path.read_text())
+    assert {"date", "machine", "versions", "git", "roofline", "settings", "results"} <= set(record)
+    assert len(record["results"]) == 2 * len(contestants())
+    for row in record["results"]:
+        assert row["examples_per_s"] > 0 and row["memory_bytes"] > 0
+        assert row["of_roofline"] == pytest.approx(row["examples_per_s"] * row["least_s_of_example"])
+        assert row["bottleneck"]
+        if row["contestant"] == ORACLE:
+            assert row["of_oracle"] == row["memory_saving"] == 1
+    assert str(tmp_path.home()) not in path.read_text()
+
+
+@pytest.mark.slow
+def test_without_rates_it_says_how_to_measure_them(tmp_path, capsys):
+    arguments = ["--axes", "base", "--inputs", "2", "--episode_length", "2", "--members", "1"]
+    only = ["--contestants", "tiled", "--repetitions", "1"]
+    synapses.main([*arguments, *only, "--json", str(tmp_path / "result.json")])
+    assert "make roofline measures them" in capsys.readouterr().out
+    (row, _) = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert row["of_roofline"] is None and row["of_oracle"] is None
+
+
+def test_what_would_take_too_long_is_left_out():
+    (result,) = synapses.measure(TINY, ["tiled"], 1, most_s=1.0, pace={("forward", "tiled"): 1.0})
+    assert result.examples_per_s is None and result.memory_bytes is None
+    assert re.fullmatch(r"left out: a run would take about \d+ s", result.note)
+
+
+def test_what_does_not_fit_is_not_run(monkeypatch):
+    monkeypatch.setattr(synapses, "free_bytes", lambda: 1.0)
+    (result,) = synapses.measure(TINY, ["tiled"], 1, most_s=1.0, pace={})
+    assert result.examples_per_s is None and result.memory_bytes > 0
+    assert result.note.startswith("not run: it needs ")
+
+
+def test_what_is_only_compiled_is_not_run():
+    compiled = dataclasses.replace(TINY, what="gradient", axis="memory", timed=False)
+    (result,) = synapses.measure(compiled, ["tiled"], 1, most_s=1.0, pace={})
+    assert result.examples_per_s is None and result.memory_bytes > 0 and not result.note
+
+
+@pytest.mark.parametrize("name", ["inputs", "members", "episode_length", "repetitions", "most_s"])
+def test_numbers_have_to_be_positive(name, capsys):
+    with pytest.raises(SystemExit):
+        synapses.main([f"--{name}", "0"])
+    assert f"--{name}: got 0" in capsys.readouterr().err
+
+
+def test_a_figure_has_a_column_for_each_axis_that_varies(tmp_path):
+    results = []
+    for case in cases(Case("base", "forward"), ("inputs", "population", "memory")):
+        speed = 1e3 if case.timed else None
+        results += [Result(case, name, speed, 2**20) for name in ("tiled", ORACLE)]
+    record = {
+        "machine": {"name": "A Processor x 2"},
+        "date": "2020-01-01",
+        "results": rows_of(results, RATES),
+    }
+    drawn = figure.draw(record)
+    labels = [panel.get_xlabel() for panel in drawn.axes]
+    assert labels == ["", "", "inputs of one layer", "members at once"]
+    upper = drawn.axes[0]
+    assert sorted(upper.lines[0].get_xdata()) == [64, 196, 784, 3072]
+    assert set(upper.lines[0].get_ydata()) == {1e3}  # microseconds
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    figure.main([str(path), "--output", str(tmp_path / "figure.png")])
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_of_nothing_is_refused(tmp_path, capsys):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"results": []}))
+    with pytest.raises(SystemExit):
+        figure.main([str(path)])
+    assert (
+        "expected a result in which one of inputs, depth, population, episode varies"
+        in capsys.readouterr().err
+    )
