@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from benchmarks.cases import NUM_CLASSES, Case
-from vsml.layers import Kernel
+from vsml.kernels import Kernel, missing
 from vsml.learners import Learner, Vsml
 from vsml.learners.base import Feedback
 from vsml.losses import bound_logits
@@ -25,14 +25,14 @@ from vsml.types import Array, Episode, Params
 
 NOISE_STD = 0.05
 
+STATE_SIZE = 16
+"""Of all learners here, the default."""
+
 ORACLE = "reference"
 """The nested vmap, what others are compared with."""
 
 FLAX = "flax"
 """Flax LSTM cells, vmapped over the weights; see `FlaxLstms`."""
-
-PLATFORMS = {"native": ("cpu",), "fused": ("gpu",)}
-"""Where a kernel can run that does not run everywhere."""
 
 
 def contestants() -> tuple[str, ...]:
@@ -40,9 +40,8 @@ def contestants() -> tuple[str, ...]:
 
     The one place that says so.
     """
-    platform = jax.default_backend()
     kernels = [kernel for kernel in get_args(Kernel) if kernel not in ("auto", ORACLE)]
-    return (*(k for k in kernels if platform in PLATFORMS.get(k, (platform,))), ORACLE, FLAX)
+    return (*(kernel for kernel in kernels if missing(kernel, STATE_SIZE) is None), ORACLE, FLAX)
 
 
 def make_learner(case: Case, contestant: str) -> Learner | None:
@@ -88,7 +87,7 @@ class FlaxLstms:
     input_shape: tuple[int, ...]
     num_classes: int
     hidden: tuple[int, ...] = ()
-    state_size: int = 16
+    state_size: int = STATE_SIZE
     message_size: int = 8
     micro_ticks: int = 2
     logit_bound: float = 100.0

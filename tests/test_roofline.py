@@ -10,9 +10,9 @@ from rates import RATES
 from benchmarks import roofline as measuring
 from vsml import roofline
 from vsml.cost import Cost
-from vsml.roofline import bound, kept_states, load, resident_bytes, save, slug, stored_path
+from vsml.roofline import TANH_INSTRUCTIONS, bound, kept_states, load, resident_bytes, save, slug, stored_path
 
-WORK = Cost(matrix_flops=300.0, elementwise_flops=100.0, transcendentals=4.0, moved_bytes=50.0)
+WORK = Cost(matrix_flops=300.0, elementwise_flops=100.0, transcendentals=8.0, moved_bytes=50.0)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,11 @@ def test_what_shares_a_unit_adds_up():
     assert (least.matrix_s, least.elementwise_s, least.tanh_s, least.memory_s) == (3.0, 1.0, 2.0, 0.05)
     assert least.total_s == 6.0
     assert least.bottleneck == "matrix products"
+
+
+def test_a_tanh_is_no_dearer_than_its_instructions():
+    slow = dataclasses.replace(RATES, rational_tanh_per_s=2.0)
+    assert bound(WORK, slow, resident_bytes=64).tanh_s == WORK.transcendentals * TANH_INSTRUCTIONS / 50
 
 
 def test_units_of_their_own_work_side_by_side():

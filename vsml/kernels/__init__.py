@@ -39,7 +39,7 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
         return kernel
     backend = jax.default_backend()
     best: Kernel = {"cpu": "native", "gpu": "fused"}.get(backend, "tiled") if kernel == "auto" else kernel  # type: ignore[assignment]
-    reason = _missing(best, backend, state_size, normed_channels)
+    reason = missing(best, state_size, normed_channels)
     if reason is None:
         return best
     if kernel != "auto":
@@ -52,14 +52,15 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
     return "tiled"
 
 
-def _missing(kernel: Kernel, backend: str, state_size: int, normed_channels: int) -> str | None:
+def missing(kernel: Kernel, state_size: int, normed_channels: int = 0) -> str | None:
+    """Return why a kernel cannot be used on this machine; None if it can. See `chosen`."""
     if kernel == "fused":
         from vsml.kernels import fused  # Pallas, which takes a while to import
 
         return fused.missing(state_size)
     if kernel == "native":
-        if backend != "cpu":
-            return f"it is for CPUs, and this is a {backend}"
+        if jax.default_backend() != "cpu":
+            return f"it is for CPUs, and this is a {jax.default_backend()}"
         return native.missing(state_size, normed_channels)
     return None
 
