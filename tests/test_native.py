@@ -1,6 +1,7 @@
 """The compiled kernel: many members at once, states that are kept, what a machine may lack."""
 
 import os
+import platform
 import warnings
 
 import jax
@@ -136,6 +137,16 @@ def test_a_second_call_neither_compiles_nor_builds(forgotten, monkeypatch):
     native.missing.cache_clear(), native._build.cache_clear()
     monkeypatch.setattr(native.subprocess, "run", None)  # what would build
     assert native.missing(N) is None
+
+
+@needs_native
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86 processors")
+@pytest.mark.parametrize("narrower", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-avx")])
+def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch, narrower):
+    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, *narrower))
+    weights, operands = make_weights(), make_operands(2)
+    got, want = (results(kernel.tick, weights, operands, (None,)) for kernel in (native, tiled))
+    assert_alike(got, want)
 
 
 @pytest.fixture
