@@ -162,3 +162,14 @@ def test_a_convolution_counts_two_for_each_product():
     image, kernel = jnp.ones((1, 3, 6, 6)), jnp.ones((5, 3, 3, 3))
     jaxpr = jax.make_jaxpr(lambda x, k: jax.lax.conv(x, k, (1, 1), "SAME"))(image, kernel).jaxpr
     assert count(jaxpr) == Cost(matrix_flops=2 * 5 * 36 * 27)
+
+
+def test_states_of_16_bits_are_half_as_large_and_half_as_much_to_move():
+    full, half = (cost_of(Vsml(SHAPE, 10, state_dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    assert half == dataclasses.replace(
+        full,
+        state_bytes=full.state_bytes / 2,
+        moved_bytes=full.moved_bytes / 2,
+        unfused_bytes=half.unfused_bytes,
+    )
+    assert half.unfused_bytes < full.unfused_bytes

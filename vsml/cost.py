@@ -16,7 +16,7 @@ visit has k micro ticks. One forward visit, with the rewrites of `vsml.kernels.t
         mean of states     2N               k P S     over positions; in a convolution only
         layer norm         2 * 7M           P S       if there is one
     transcendentals        5N               k P S     the gates and c
-    state                  4 * 2N bytes     S
+    state                  4 * 2N bytes     S         2 * 2N if it is kept in 16 bits
     moved                  2 states         S         read and written once a visit, gates on the chip
 
 `unfused_bytes` is what a formulation moves that writes its gates to memory: at every tick the state is read
@@ -191,7 +191,7 @@ def visit_cost(
     placed = positions * synapses  # each at every position that uses it
     units = positions * (fan_in + fan_out)
     conv = isinstance(layer, ConvLayer)
-    state = FLOAT_BYTES * 2 * N * synapses
+    state = jnp.dtype(network.state_dtype).itemsize * 2 * N * synapses
     gates = FLOAT_BYTES * 4 * N * placed * ticks
 
     averaging = 2 * N * placed * ticks if conv else 0
