@@ -173,3 +173,23 @@ def test_evaluation_on_shapes_that_ask_for_other_meta_parameters_is_refused_befo
         build.check_evaluation(rnn, build.learner_maker(rnn.model)((8, 8, 1), 10), shapes)
     with pytest.raises(ConfigError, match="pad both to one shape"):
         describe(rnn, ranks=1)
+
+
+class OtherRanks(SerialCommunicator):
+    """Stand for ranks that send what they are told to, beside what this one sends."""
+
+    def __init__(self, *others):
+        self.others, self.size = others, 1 + len(others)
+
+    def allgather(self, array):
+        return np.stack([array, *map(np.array, self.others)])
+
+
+def test_all_ranks_have_to_tick_by_the_same_kernel():
+    tiled = config_of("model.vsml.kernel=tiled")
+    build.check_same_kernel(tiled, OtherRanks(1, 1))
+    with pytest.raises(
+        ConfigError, match=r"'tiled', which is tiled on 2 of the ranks; native on 1 of the ranks"
+    ):
+        build.check_same_kernel(tiled, OtherRanks(1, 2))
+    build.check_same_kernel(config_of("model.type=meta_rnn"), OtherRanks(1, 2))

@@ -1,7 +1,9 @@
 """The compiled kernel: many members at once, states that are kept, what a machine may lack."""
 
+import concurrent.futures
 import os
 import platform
+import time
 import warnings
 
 import jax
@@ -149,6 +151,30 @@ def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch
     assert_alike(got, want)
 
 
+@needs_native
+@pytest.mark.parametrize("kernel", ["native", "tiled", "reference"])
+@pytest.mark.parametrize("inputs", [3, 400])
+def test_inputs_of_another_size_are_refused(kernel, inputs):
+    learner = Vsml((40,), 2, kernel=kernel)
+    params = learner.init_params(jax.random.key(0))
+    state = learner.init_state(params, jax.random.key(1))
+    with pytest.raises((ValueError, TypeError), match=r"shape|size"):
+        learner.step(params, state, jnp.ones((1, inputs)), jnp.zeros(1, int))
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("forward_IxM", (FAN_IN - 1, M)), ("backward_OxM", (2 * FAN_OUT, M)), ("c_GNRI", (1, N, 1, FAN_IN))],
+)
+def test_shapes_that_do_not_fit_together_are_refused(name, shape):
+    weights, (h, c, forward, backward) = make_weights(), make_operands()
+    operands = {"h_GNRI": h, "c_GNRI": c, "forward_IxM": forward, "backward_OxM": backward}
+    operands[name] = jnp.zeros(shape)
+    with pytest.raises(ValueError, match=rf"{name}: got shape \({shape[0]}, .*expected"):
+        native.tick(weights, **operands, micro_ticks=1)
+
+
 @pytest.fixture
 def forgotten():
     """Let kernels be looked for anew."""
@@ -181,7 +207,38 @@ def test_a_source_that_does_not_compile_says_what_the_compiler_said(forgotten, m
     monkeypatch.setattr(native, "SOURCE", source)
     reason = native.missing(7)
     assert "native.cpp" in reason and ("expected" in reason or "no C++ compiler" in reason)
-    assert not list(tmp_path.glob("kernels/*"))
+    assert not list(tmp_path.glob("kernels/*/*.so"))
+
+
+@needs_native
+def test_processes_that_need_it_at_once_compile_once(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    compiled = []
+
+    def compile_slowly(command, library):
+        compiled.append(library)
+        time.sleep(0.2)
+        library.touch()
+
+    monkeypatch.setattr(native, "_compile", compile_slowly)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        paths = set(pool.map(lambda _: native._build.__wrapped__(5, 0), range(4)))
+    assert list(paths) == compiled
+
+
+def test_states_too_large_for_the_stack_are_left_to_xla(forgotten):
+    assert (
+        native.missing(native.MOST_STATE + 1)
+        == "states and normalised messages have at most 128 numbers in it"
+    )
+    with pytest.raises(ValueError, match="at most 128 numbers"):
+        Vsml((3,), 2, state_size=129, kernel="native")
+
+
+def test_a_compiler_may_be_a_command_with_arguments(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-cache c++")
+    assert "'no-such-cache'" in native.missing(7)
 
 
 def test_a_compiler_that_is_not_there_is_named(forgotten, monkeypatch, tmp_path):

@@ -4,9 +4,10 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
+import numpy as np
 import optax
 import psutil
 
@@ -23,7 +24,9 @@ from vsml.config import (
 )
 from vsml.config_files import ConfigError
 from vsml.devices import local_rank
+from vsml.kernels import Kernel, chosen
 from vsml.learners import Learner, make_learner
+from vsml.learners.vsml import VsmlConfig
 from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
@@ -91,6 +94,28 @@ def _load_locally_first(load_all: Callable[[], Any], comm: Communicator) -> Any:
     loaded = load_all() if first else None
     comm.barrier()
     return loaded if first else load_all()
+
+
+def check_same_kernel(config: Config, comm: Communicator) -> None:
+    """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.
+
+    Raises:
+        ConfigError: they would not; on all ranks.
+    """
+    vsml = config.model.settings
+    if comm.size == 1 or not isinstance(vsml, VsmlConfig):
+        return
+    synapse = vsml.synapse
+    kernel = chosen(vsml.kernel, synapse.state_size, synapse.message_size if synapse.layer_norm else 0)
+    names = get_args(Kernel)
+    used = comm.allgather(np.array(names.index(kernel))).tolist()
+    if len(set(used)) > 1:
+        told = "; ".join(f"{names[each]} on {used.count(each)} of the ranks" for each in sorted(set(used)))
+        mistake = (
+            f"model.vsml.kernel: got {vsml.kernel!r}, which is {told} (a warning there says why); expected "
+            "the same on all: mend it there, or set model.vsml.kernel=tiled"
+        )
+        raise ConfigError([mistake])
 
 
 def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:

@@ -25,7 +25,7 @@ one LSTM for each synapse, the products are `2 (2M + N) 4N` FLOP in k P S for th
 for the messages, nothing is done once per unit, and the cell is 14N in k P S.
 
 Its gradient, recomputed tile by tile: the forward visit twice; the derivatives of a matrix product are two
-of its size; those of the cell are `25N` FLOP in k P S (four tanh 3 each, the products and sums the rest),
+of its size; those of the cell are `25N` FLOP in k P S (five tanh 3 each, products and sums the rest),
 and the gates' are summed over either side, `12N` in P S. There is nothing transcendental in them. Memory: the
 forward visit reads a state and writes one, the backward one reads it again, and reads and writes the
 derivatives of the state: 5 states. With gates in memory: the ticks twice, and the gates' derivatives are

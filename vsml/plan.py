@@ -90,7 +90,7 @@ def _least_time(total: Cost, resident_bytes: int, ranks: int) -> str:
     """Return the bound that the machine sets to a meta step, as text."""
     try:
         measured = roofline.load()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return f"the least time of a meta step is unknown: {error}"
     if measured is None:
         return (

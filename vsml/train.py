@@ -209,6 +209,7 @@ class _Run:
     def __init__(self, config: Config, run: RunDirectory | None, comm: Communicator, resume: bool):
         started = time.monotonic()
         self.comm, self.run = comm, run
+        build.check_same_kernel(config, comm)
         groups = build.training_groups(config, build.load_training_data(config, comm))
         self.sources, self.left_out = build.load_evaluation_data(config, comm)
         self.tasks = build.evaluation_tasks(config, self.sources)

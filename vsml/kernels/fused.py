@@ -169,6 +169,9 @@ def tick(
     G, N, R, fan_in = h_GNRI.shape
     if reason := _too_large(N):
         raise ValueError(reason)
+    if (forward_IxM.shape[0], backward_OxM.shape[0]) != (fan_in, G * R):
+        got = f"{forward_IxM.shape[0]} forward and {backward_OxM.shape[0]} backward messages"
+        raise ValueError(f"got {got}, expected {fan_in} and {G * R}, one for each unit")
     block, channels = block or block_size(fan_in, N), forward_IxM.shape[1]
     plan = Plan((G, N, R, fan_in), channels, micro_ticks, block, precision, interpret)
 

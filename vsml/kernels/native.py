@@ -9,12 +9,14 @@ and size N of a state, kept in the user's cache, and called through `jax.ffi`. W
 import contextlib
 import ctypes
 import functools
+import getpass
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,16 @@ from vsml.types import Array
 
 SOURCE = Path(__file__).with_name("native.cpp")
 
+COMPILE_S = 300.0
+"""How long a compiler may take; it takes some 6 seconds."""
+
 _COMPILERS = ("c++", "g++", "clang++")
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
+
+
+MOST_STATE = 128
+"""Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
 
 
 @functools.cache
@@ -41,6 +50,8 @@ def missing(state_size: int, normed_channels: int = 0) -> str | None:
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
     """
+    if max(state_size, normed_channels) > MOST_STATE:
+        return f"states and normalised messages have at most {MOST_STATE} numbers in it"
     try:
         path = _build(state_size, normed_channels)
         library = ctypes.CDLL(str(path))
@@ -65,11 +76,11 @@ def _build(state_size: int, normed_channels: int) -> Path:
         OSError: there is no compiler, the cache cannot be written, or the source does not compile.
         SubprocessError: the compiler does not end.
     """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, _COMPILERS))[:1]
+    if not compiler:
         raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
     command = [
-        compiler,
+        *compiler,
         *_FLAGS,
         f"-I{jax.ffi.include_dir()}",
         *_definitions(state_size, normed_channels),
@@ -77,22 +88,42 @@ def _build(state_size: int, normed_channels: int) -> Path:
     ]
     made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    folder = cache_folder("kernels")
+    folder = cache_folder("kernels") / getpass.getuser()  # nobody runs what another one has compiled
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     library = folder / f"native-{key}.so"
-    if not library.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Several processes may compile at once: each for itself, and the last name given stays.
-        descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=folder)
-        os.close(descriptor)
-        try:
-            done = subprocess.run([*command, "-o", temporary], capture_output=True, text=True, timeout=300)
-            if done.returncode:
-                raise OSError(f"{compiler} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
-            os.replace(temporary, library)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+    with _alone(folder / f"{library.stem}.lock"):
+        if not library.exists():
+            _compile(command, library)
     return library
+
+
+@contextlib.contextmanager
+def _alone(name: Path) -> Iterator[None]:
+    """Let one process of many at a time go on: the first compiles, the others find what it has made."""
+    import fcntl  # only where there are POSIX systems
+
+    with open(name, "ab") as file:
+        with contextlib.suppress(OSError):  # some network folders know no locks: then each compiles
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(command: list[str], library: Path) -> None:
+    """Make the library, which is there as a whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=library.parent)
+    os.close(descriptor)
+    try:
+        done = subprocess.run(
+            [*command, "-o", temporary], capture_output=True, text=True, errors="replace", timeout=COMPILE_S
+        )
+        if done.returncode:
+            raise OSError(f"{command[0]} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # else a power failure might leave a part under the name
+        os.replace(temporary, library)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def _definitions(state_size: int, normed_channels: int) -> list[str]:
@@ -131,7 +162,25 @@ def tick(
         micro_ticks: how many ticks.
         senders: [2, N + 1, M], the kernel and (last row) the bias of forward and of backward messages. With
             them the means returned are not of h [N] but of the layer-normalised messages [M].
+
+    Raises:
+        ValueError: shapes that do not fit together, which compiled code would not notice.
     """
+    G, N, R, fan_in = h_GNRI.shape
+    M = forward_IxM.shape[-1]
+    expected = {
+        "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
+        "forward_IxM": (forward_IxM, (fan_in, M)),
+        "backward_OxM": (backward_OxM, (G * R, M)),
+        "weights.forward": (weights.forward, (4 * N, M)),
+        "weights.backward": (weights.backward, (4 * N, M)),
+        "weights.hidden": (weights.hidden, (4 * N, N)),
+        "weights.bias": (weights.bias, (4 * N,)),
+        "senders": (senders, (2, N + 1, M)),
+    }
+    for name, (array, shape) in expected.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
     return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
 
 

@@ -252,7 +252,8 @@ class Vsml:
 
     def __post_init__(self) -> None:
         if self.kernel != "auto":
-            chosen(self.kernel, self.state_size)  # now, and not in the middle of a run
+            normed = self.message_size if self.layer_norm else 0
+            chosen(self.kernel, self.state_size, normed)  # now, and not in the middle of a run
         if not 0 <= self.output_channel < self.message_size:
             raise ValueError(
                 f"output_channel: got {self.output_channel}, expected one of {self.message_size} channels"

@@ -342,7 +342,7 @@ def sum_units(
     devices = jax.local_devices()
     size = len(jax.tree.leaves(units)[0])
     streamed = devices[0].platform == "cpu"
-    block = min(power_of_two(size), power_of_two(UNITS_PER_DEVICE * len(devices))) if streamed else size
+    block = min(size, power_of_two(UNITS_PER_DEVICE * len(devices))) if streamed else size
     blocks = math.ceil(size / block)
     fill = blocks * block - size
     filled = jax.tree.map(lambda a: jnp.concatenate([a, a[:1].repeat(fill, 0)]) if fill else a, units)
