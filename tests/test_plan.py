@@ -76,7 +76,9 @@ def test_the_least_time_of_a_meta_step_needs_rates_of_the_machine(tmp_path, monk
     assert least(1).endswith("have not been measured; make roofline does")
     rates = dataclasses.replace(RATES, machine=roofline.machine_name())
     path = roofline.save(rates)
-    assert re.match(r"a meta step takes no less than \S+ s with .* x 2, mostly for tanh: ", least(1))
+    assert re.match(
+        r"a meta step takes no less than \S+ s with .* x 2, mostly for matrix products: ", least(1)
+    )
     times = [float(re.search(r"no less than (\S+) s", least(ranks))[1]) for ranks in (1, 4)]
     assert times[0] == pytest.approx(4 * times[1], rel=0.01)
     path.write_text("{")
