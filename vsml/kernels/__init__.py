@@ -45,7 +45,7 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
     if kernel != "auto":
         raise ValueError(f"model.vsml.kernel: got {kernel!r}, which cannot be used here: {reason}")
     warnings.warn(
-        f"synapses tick by XLA, which is several times slower than the {best} kernel: {reason}",
+        f"synapses tick by XLA, which is slower than the {best} kernel: {reason}",
         RuntimeWarning,
         stacklevel=2,
     )
