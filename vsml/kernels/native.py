@@ -9,7 +9,6 @@ and size N of a state, kept in the user's cache, and called through `jax.ffi`. W
 import contextlib
 import ctypes
 import functools
-import getpass
 import hashlib
 import os
 import shlex
@@ -37,7 +36,6 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 
-
 MOST_STATE = 128
 """Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
 
@@ -50,6 +48,8 @@ def missing(state_size: int, normed_channels: int = 0) -> str | None:
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
     """
+    if os.name != "posix":
+        return f"it is for POSIX systems, and this one is {os.name}"
     if max(state_size, normed_channels) > MOST_STATE:
         return f"states and normalised messages have at most {MOST_STATE} numbers in it"
     try:
@@ -88,7 +88,7 @@ def _build(state_size: int, normed_channels: int) -> Path:
     ]
     made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    folder = cache_folder("kernels") / getpass.getuser()  # nobody runs what another one has compiled
+    folder = cache_folder("kernels") / str(os.getuid())  # nobody runs what another one has compiled
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     library = folder / f"native-{key}.so"
     with _alone(folder / f"{library.stem}.lock"):
@@ -100,7 +100,7 @@ def _build(state_size: int, normed_channels: int) -> Path:
 @contextlib.contextmanager
 def _alone(name: Path) -> Iterator[None]:
     """Let one process of many at a time go on: the first compiles, the others find what it has made."""
-    import fcntl  # only where there are POSIX systems
+    import fcntl  # there on POSIX systems only
 
     with open(name, "ab") as file:
         with contextlib.suppress(OSError):  # some network folders know no locks: then each compiles
