@@ -11,6 +11,7 @@ import pytest
 from comparing import Ranks
 from flax import struct
 from jax.flatten_util import ravel_pytree
+from stand_ins import Brightness
 
 from vsml import checkpoint
 from vsml.comm import SerialCommunicator
@@ -234,24 +235,6 @@ def textured(size):
     random = np.random.default_rng(0)
     images = jnp.asarray(random.integers(0, 256, (12, size, size, 1)), jnp.uint8)
     return Dataset(images, jnp.arange(12, dtype=jnp.int32) % 3, "textured", 3, mean=0.5, std=0.25)
-
-
-@dataclass(frozen=True)
-class Brightness:
-    """Stand in for a learner whose meta-parameters fit any input: answer from the mean of the input."""
-
-    input_shape: tuple[int, ...]
-    num_classes: int
-
-    def init_params(self, key):
-        return {"slope": jax.random.normal(key, (self.num_classes,))}
-
-    def init_state(self, params, key, batch_size=1):
-        return jax.random.normal(key, (batch_size, self.num_classes))
-
-    def step(self, params, state, x, y):
-        logits = x.reshape(len(x), -1).mean(1)[:, None] * params["slope"] + state
-        return state + jax.nn.one_hot(y, self.num_classes), logits
 
 
 def small_vsml(*shapes):

@@ -1,11 +1,10 @@
 """What the outer loop minimises: chunks, the loss of an episode, and units that depend on nobody."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stand_ins import Brightness
 
 from vsml.learners import Vsml, run_episode
 from vsml.losses import cross_entropy
@@ -36,24 +35,6 @@ def textured(size=3, classes=3, name="textured", brightest=255):
     images = jnp.asarray(random.integers(0, brightest + 1, (12, size, size, 1)), jnp.uint8)
     labels = jnp.arange(12, dtype=jnp.int32) % classes
     return Dataset(images=images, labels=labels, name=name, num_classes=classes, mean=0.5, std=0.25)
-
-
-@dataclass(frozen=True)
-class Brightness:
-    """Stand in for a learner whose meta-parameters fit any input: answer from the mean of the input."""
-
-    num_classes: int = 3
-    input_shape: tuple[int, ...] = (3, 3, 1)
-
-    def init_params(self, key):
-        return {"slope": jax.random.normal(key, (self.num_classes,))}
-
-    def init_state(self, params, key, batch_size=1):
-        return jax.random.normal(key, (batch_size, self.num_classes))
-
-    def step(self, params, state, x, y):
-        logits = x.reshape(len(x), -1).mean(1)[:, None] * params["slope"] + state
-        return state + jax.nn.one_hot(y, self.num_classes), logits
 
 
 def make_group(count, first=0, options=None, learner=None, tasks=()):
@@ -277,7 +258,7 @@ def test_units_take_the_tasks_of_a_mixture_in_turn_and_are_grouped_by_shape():
 
     def make_learner(shape, classes):
         asked.append((shape, classes))
-        return Brightness(classes)
+        return Brightness(num_classes=classes)
 
     groups = group_units([small, large, other, small], 6, make_learner)
     assert asked == [((2, 2, 1), 3), ((3, 3, 1), 3)]
@@ -293,4 +274,4 @@ def test_tasks_that_cannot_share_meta_parameters_are_refused():
     with pytest.raises(
         ValueError, match=r"inputs \(3, 3, 1\) with 3 classes need others than .* with 4; pad both"
     ):
-        group_units([small, more], 2, lambda shape, classes: Brightness(classes))
+        group_units([small, more], 2, lambda shape, classes: Brightness(num_classes=classes))
