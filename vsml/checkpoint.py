@@ -28,6 +28,10 @@ BEST_NAME = "best.safetensors"
 EXPORT_NAME = "learner.safetensors"
 """The meta-parameters alone, written into a run's directory when it is complete."""
 
+PRETRAINED_PREFIX = "pretrained:"
+"""What the path of a learning algorithm that comes with the library begins with."""
+
+_PRETRAINED = Path(__file__).parent / "algorithms"
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
 _DTYPES = {
     "BOOL": np.dtype(bool),
@@ -118,6 +122,8 @@ def find_params(path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: there is no checkpoint in the directory.
         CheckpointError: all are damaged.
     """
+    if (name := str(path)).startswith(PRETRAINED_PREFIX):
+        return _pretrained_file(name.removeprefix(PRETRAINED_PREFIX))
     path = Path(path)
     if not path.is_dir():
         return path
@@ -131,6 +137,19 @@ def find_params(path: str | os.PathLike[str]) -> Path:
         expected = f"{BEST_NAME}, step_*.safetensors or {EXPORT_NAME}"
         raise FileNotFoundError(f"no checkpoint in {folder}: expected {expected}")
     return found
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """Return the names of the learning algorithms that come with the library."""
+    return tuple(sorted(path.stem for path in _PRETRAINED.glob("*.safetensors")))
+
+
+def _pretrained_file(name: str) -> Path:
+    if name not in pretrained_names():
+        raise FileNotFoundError(
+            f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected one of {', '.join(pretrained_names())}"
+        )
+    return _PRETRAINED / f"{name}.safetensors"
 
 
 def params_from_bytes(
