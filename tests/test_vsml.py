@@ -89,6 +89,7 @@ OPTIONS = {
         "hidden": (Conv(2, stride=2),),
         "feed_label": True,
     },
+    "random features, deep": {"random_features": 7, "activation": "tanh", "hidden": (4,)},
     "one message channel, unbounded": {"message_size": 1, "output_channel": 0, "logit_bound": 0.0},
 }
 
@@ -118,7 +119,7 @@ def test_states_that_are_kept_shorter_change_answers_a_little(settings, dtype, k
     assert 0 < distance < 20 * jnp.finfo(dtype).eps
 
 
-@each_option("default", "label and norm")
+@each_option("default", "label and norm", "random features, deep")
 def test_the_fast_kernel_gives_the_gradient_of_the_plain_one(settings):
     episode = make_episode()
 
@@ -302,6 +303,7 @@ def test_an_episode_may_be_interrupted():
         ({"output_channel": -1}, "output_channel: got -1"),
         ({"separate_backward": True}, "separate_backward: got True, expected False without backward_pass"),
         ({"feed_label": True, "message_size": 1, "output_channel": 0}, "feed_label: got True"),
+        ({"random_features": 4, "hidden": (Conv(2),)}, "random_features: got 4, expected None before a conv"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -408,6 +410,27 @@ def test_a_learner_built_again_is_not_compiled_again():
     assert run._cache_size() == before + 1
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+def test_random_features_of_standard_inputs_are_of_mean_0_and_variance_1(activation):
+    learner = make(input_shape=(50,), random_features=10_000, activation=activation)
+    state = learner.init_state(make_params(learner), KEY)
+    features = learner.features(state, jax.random.normal(jax.random.key(1), (500, 50)))
+    assert features.shape == (500, 10_000)
+    assert abs(features.mean()) < 0.02
+    assert abs(features.std() - 1) < 0.02
+
+
+def test_linear_random_features_are_a_projection_drawn_with_the_state_and_kept():
+    learner, plain = make(random_features=6), make(input_shape=(6,))
+    params, episode = make_params(learner), make_episode()
+    state = learner.init_state(params, KEY)
+    projected = Episode(episode.x @ state.features[:-1], episode.labels, episode.weight)
+    after, got = go_on(learner, params, state, episode)
+    identical(after.features, state.features)
+    close(got, run(plain, params, KEY, projected))
+    assert (learner.init_state(params, jax.random.key(1)).features != state.features).all()
+
+
 def test_the_configuration_names_every_setting():
     config = VsmlConfig.model_validate(
         {
@@ -419,6 +442,7 @@ def test_the_configuration_names_every_setting():
             "separate_backward": True,
             "feed_label": True,
             "layerwise": True,
+            "random_features": {"count": 9, "activation": "relu"},
             "synapse": {
                 "state_size": 6,
                 "message_size": 5,
@@ -429,7 +453,8 @@ def test_the_configuration_names_every_setting():
         }
     )
     learner = make_learner("vsml", config, [2, 2, 1], 3)
-    assert learner == Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
+    expected = Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
+    assert learner == dataclasses.replace(expected, random_features=9, activation="relu")
     assert make_learner("vsml", VsmlConfig(), (5,), 3) == Vsml((5,), 3)
 
 

@@ -145,10 +145,10 @@ def pretrained_names() -> tuple[str, ...]:
 
 
 def _pretrained_file(name: str) -> Path:
-    if name not in pretrained_names():
-        raise FileNotFoundError(
-            f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected one of {', '.join(pretrained_names())}"
-        )
+    names = pretrained_names()
+    if name not in names:
+        expected = ", ".join(names)
+        raise FileNotFoundError(f"{PRETRAINED_PREFIX}{name}: there is none; expected one of {expected}")
     return _PRETRAINED / f"{name}.safetensors"
 
 

@@ -1,5 +1,6 @@
 """VSML: a network whose weights are LSTM synapses, which learns by running forward."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,13 @@ from vsml.network import Network, NetworkState
 from vsml.types import Array, Params
 
 StateType = Literal["float32", "bfloat16", "float16"]
+
+_FEATURES = 1
+"""What the key of a fresh state is folded with for its random features."""
+
+_BIAS_STD = 0.5
+_TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
+_RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
 
 
 class DenseConfig(Section):
@@ -84,11 +92,28 @@ class SynapseConfig(Section):
     )
 
 
+Activation = Literal["linear", "relu", "tanh"]
+
+
+class RandomFeaturesConfig(Section):
+    """A fixed random layer before the synapses, drawn with every fresh state."""
+
+    count: Positive | None = Field(
+        default=None, description="features that inputs of any size become; null: inputs enter as they are"
+    )
+    activation: Activation = Field(
+        default="linear", description="what they are: a random projection, or one with bias and nonlinearity"
+    )
+
+
 class VsmlConfig(Section):
     """Variable Shared Meta Learning: a network of LSTM synapses."""
 
     layers: tuple[LayerConfig, ...] = Field(
         default=(DenseConfig(),), min_length=1, description="layers, input side first"
+    )
+    random_features: RandomFeaturesConfig = Field(
+        default=RandomFeaturesConfig(), description="a fixed random layer before the synapses"
     )
     micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
     logit_bound: LogitBound = 100.0
@@ -159,6 +184,17 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     elif last.out_size is not None:
         expected = "null, as the last layer feeds the classes"
         yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
+    if vsml.random_features.count is not None and isinstance(vsml.layers[0], ConvConfig):
+        expected = "null, as random features are no image and the first layer is a convolution"
+        yield Problem("random_features.count", vsml.random_features.count, expected, ("layers",))
+    if vsml.random_features.activation != "linear" and vsml.random_features.count is None:
+        expected = "linear without random_features.count"
+        yield Problem(
+            "random_features.activation",
+            vsml.random_features.activation,
+            expected,
+            ("random_features.count",),
+        )
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -192,10 +228,12 @@ class VsmlState:
         network: state of the network, one for each element of the inner batch (leading axis B).
         feedback: what enters channels 0 and 1 behind the last layer at the next forward sweep: the error
             and the label of the step before, float32 [B, C, 2]; 0 if there is none pending.
+        features: weights and bias of the random features, float32 [inputs + 1, F]; None without.
     """
 
     network: NetworkState
     feedback: Array
+    features: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +268,10 @@ class Vsml:
             learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
         state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
         kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
+        random_features: F, how many random features of an input enter the network in its place, drawn with
+            every fresh state and never changed (Rahimi & Recht, 2007); None: the input itself.
+        activation: which features: `z = x R`, R normal with variance 1 / inputs; or relu or tanh of z + b,
+            b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z.
     """
 
     input_shape: tuple[int, ...]
@@ -249,6 +291,8 @@ class Vsml:
     init_scale: float = 1.0
     state_dtype: StateType = "float32"
     kernel: Kernel = "auto"
+    random_features: int | None = None
+    activation: Activation = "linear"
 
     def __post_init__(self) -> None:
         if self.kernel != "auto":
@@ -258,6 +302,9 @@ class Vsml:
             raise ValueError(
                 f"output_channel: got {self.output_channel}, expected one of {self.message_size} channels"
             )
+        if self.random_features is not None and self.hidden and isinstance(self.hidden[0], Conv):
+            got = f"random_features: got {self.random_features}"
+            raise ValueError(f"{got}, expected None before a convolution, as they form no image")
         if self.separate_backward and not self.backward_pass:
             raise ValueError("separate_backward: got True, expected False without backward_pass")
         if self.feed_label and self.message_size < 2:
@@ -272,6 +319,8 @@ class Vsml:
             input_shape=input_shape,
             num_classes=num_classes,
             hidden=tuple(_hidden(layer) for layer in config.layers[:-1]),
+            random_features=config.random_features.count,
+            activation=config.random_features.activation,
             micro_ticks=config.micro_ticks,
             logit_bound=config.logit_bound,
             output_channel=config.output_channel,
@@ -301,7 +350,7 @@ class Vsml:
         )
 
     def _layers(self) -> tuple[Layer, ...]:
-        shape = _image_shape(self.input_shape)
+        shape = _image_shape(self.input_shape if self.random_features is None else (self.random_features,))
         layers: list[Layer] = []
         for out in (*self.hidden, self.num_classes):
             if isinstance(out, Conv):
@@ -323,17 +372,38 @@ class Vsml:
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
-        return self.with_network(self.network.init_state(key), batch_size)
+        state = self.with_network(self.network.init_state(key), batch_size)
+        if self.random_features is None:
+            return state
+        inputs = math.prod(self.input_shape)
+        normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, self.random_features))
+        scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
+        return dataclasses.replace(state, features=normal * scale)
 
     def with_network(self, network: NetworkState, batch_size: int = 1) -> VsmlState:
         """Return the state of an episode that starts with the given network state, nothing pending."""
         batched = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), network)
         return VsmlState(network=batched, feedback=jnp.zeros((batch_size, self.num_classes, 2)))
 
+    def features(self, state: VsmlState, x: Array) -> Array:
+        """Return what enters the network for x [K, *input_shape]: [K, inputs or F]."""
+        x = x.reshape(len(x), -1)
+        if state.features is None:
+            return x
+        z = x @ state.features[:-1]
+        if self.activation == "linear":
+            return z
+        z = z + state.features[-1]
+        if self.activation == "tanh":
+            return jnp.tanh(z) / _TANH_STD
+        return (jax.nn.relu(z) - _RELU_MEAN) / _RELU_STD
+
     def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
         synapses = self._synapses.with_params(params)
-        network, forward, logits = self._answer(synapses, self._merge_batch(state.network), state.feedback, x)
+        network, forward, logits = self._answer(
+            synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
+        )
         feedback = error_signal(logits, y)[..., None]
         label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.feed_label
         feedback = jnp.concatenate([feedback, label], axis=-1)
@@ -341,20 +411,20 @@ class Vsml:
             sweep = functools.partial(self.network.backward_sweep, synapses)
             network = jax.vmap(sweep)(network, forward, self._message(feedback))
             feedback = jnp.zeros_like(feedback)
-        return VsmlState(network=network, feedback=feedback), logits
+        return dataclasses.replace(state, network=network, feedback=feedback), logits
 
     def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
         """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
         synapses = self._synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
-        return self._answer(synapses, network, feedback, x)[2]
+        return self._answer(synapses, network, feedback, self.features(state, x))[2]
 
     def _answer(
         self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
     ) -> tuple[NetworkState, tuple[Array, ...], Array]:
         """Sweep forward: the new network state, the forward messages and the bounded logits."""
-        inputs = self._message(x.reshape(len(x), -1, 1))
+        inputs = self._message(x[..., None])
         sweep = functools.partial(self.network.forward_sweep, synapses)
         network, forward = jax.vmap(sweep)(network, inputs, self._message(feedback))
         return network, forward, bound_logits(forward[-1][..., self.output_channel], self.logit_bound)
