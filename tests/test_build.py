@@ -36,6 +36,12 @@ def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
     assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
 
 
+def test_units_with_episodes_of_other_lengths_are_in_other_groups():
+    short, long = groups_of(config_of("training.episode_length={split: [3, 5], repeat: 2}"))
+    assert short.units.tolist() == [0, 1, 4, 5] and long.units.tolist() == [2, 3]
+    assert [group.tasks[0].episode_length for group in (short, long)] == [3, 5]
+
+
 def test_few_shot_episodes_are_built_for_training_and_evaluation_each_as_configured():
     config = config_of(
         "data.few_shot={ways: 4, rotations: true}",

@@ -17,6 +17,7 @@ from vsml.config import (
     Split,
     TrainingConfig,
     evaluation_specs,
+    examples_per_step,
     training_specs,
 )
 from vsml.config_array import array_index, load_array, load_array_configs
@@ -438,13 +439,22 @@ def test_few_shot_and_the_length_of_episodes_are_inherited_or_given_whole():
     )
     trained = FewShot(ways=5, shots=2, rotations=True)
     assert [spec.few_shot for spec in training_specs(config)] == [trained, trained]
-    assert [(spec.task.few_shot, spec.episode_length) for spec in evaluation_specs(config)] == [
+    assert [(spec.task.few_shot, spec.task.episode_length) for spec in evaluation_specs(config)] == [
         (trained, 12),
         (FewShot(ways=20, shots=1, rotations=False), 21),
         (None, 12),
     ]
     assert load("data.few_shot.ways=3").data.few_shot == FewShot(ways=3)
-    assert evaluation_specs(load())[0].episode_length == 2000 and training_specs(load())[0].few_shot is None
+    assert evaluation_specs(load())[0].task.episode_length == 2000
+    assert training_specs(load())[0].few_shot is None
+
+
+def test_the_length_of_episodes_may_be_split_and_examples_are_counted_by_unit():
+    config = load(
+        "training={episode_length: {split: [10, 30], repeat: 2}, population_size: 5, batch_size: 3}"
+    )
+    assert [spec.episode_length for spec in training_specs(config)] == [10, 10, 30, 30]
+    assert examples_per_step(config) == 3 * (10 + 10 + 30 + 30 + 10)
 
 
 def test_few_shot_has_no_inner_batch():

@@ -164,6 +164,7 @@ def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
     with _settings():
         return build_task(
             source,
+            spec.episode_length,
             filter_classes=spec.filter_classes,
             normalize=preprocess.normalize,
             resize=preprocess.resize,
@@ -185,7 +186,6 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
         spec: _task(
             spec,
             sources[spec.dataset],
-            episode_length=training.episode_length,
             batch_size=training.batch_size,
             num_tasks=config.data.num_tasks,
             task_seed=config.seed,
@@ -210,7 +210,6 @@ def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_P
         task = _task(
             spec.task.padded(pad),
             sources[spec.task.dataset],
-            episode_length=spec.episode_length,
             batch_size=config.evaluation.batch_size,
             replacement=False,
         )
@@ -350,11 +349,12 @@ def _units_in_memory(config: Config, group: Group) -> int:
     training = config.training
     state = state_bytes(group.learner, training.batch_size)
     inputs = math.prod(group.learner.input_shape)
-    episode = 4 * training.episode_length * training.batch_size * inputs
+    length = max(spec.episode_length for spec in training_specs(config))
+    episode = 4 * length * training.batch_size * inputs
     projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
     if config.optimizer.type == "gradient":
-        segments = segments_of(group.learner, training.episode_length, training.batch_size)
-        kept = math.ceil(training.episode_length / segments) + (segments if segments > 1 else 0)
+        segments = segments_of(group.learner, length, training.batch_size)
+        kept = math.ceil(length / segments) + (segments if segments > 1 else 0)
         unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
     else:
         unit = 2 * state * WORKING_COPIES + 2 * episode + projection

@@ -128,7 +128,7 @@ class TrainingConfig(Section):
         default="mnist", description="data set by name, or the path of an .npz file"
     )
     batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
-    episode_length: Positive = Field(default=500, description="steps per episode")
+    episode_length: Splittable[Positive] = Field(default=500, description="steps per episode")
     population_size: Positive = Field(
         default=1024, description="per meta step: antithetic pairs for es, episodes for gradient"
     )
@@ -473,7 +473,8 @@ def _few_shot_problems(config: Config) -> Iterator[Problem]:
     training, evaluation, few_shot = config.training, config.evaluation, config.data.few_shot
     alone = "1 with few_shot: several images at once would be answered before any of them is learned from"
     if few_shot is not None:
-        yield from _support_problems("training", training.episode_length, few_shot, "data.few_shot")
+        for length in sorted({spec.episode_length for spec in training_specs(config)}):
+            yield from _support_problems("training", length, few_shot, "data.few_shot")
         if training.batch_size > 1:
             yield Problem("training.batch_size", training.batch_size, alone, ("data.few_shot",))
     involved = ("data.few_shot", "evaluation.datasets")
@@ -485,7 +486,7 @@ def _few_shot_problems(config: Config) -> Iterator[Problem]:
     for index, spec, each in few_shot_specs:
         own = getattr(evaluation.datasets[index], "episode_length", None)
         section = f"evaluation.datasets.{index}" if own else "evaluation"
-        yield from _support_problems(section, spec.episode_length, each, *involved)
+        yield from _support_problems(section, spec.task.episode_length, each, *involved)
     if few_shot_specs and evaluation.batch_size > 1:
         yield Problem("evaluation.batch_size", evaluation.batch_size, alone, involved)
 
@@ -535,12 +536,14 @@ class TaskSpec:
         filter_classes: classes to keep; None keeps all.
         preprocess: every value set.
         few_shot: which few-shot episodes; None: ordinary ones.
+        episode_length: steps per episode.
     """
 
     dataset: str
     filter_classes: tuple[int, ...] | None
     preprocess: Preprocess
     few_shot: FewShot | None
+    episode_length: int
 
     def padded(self, pad: Pad) -> Self:
         """Return the same kind of task with the given keys of its padding."""
@@ -556,13 +559,11 @@ class EvaluationSpec:
         name: unique in a configuration.
         optional: leave it out where its files are missing.
         task: the kind of task.
-        episode_length: steps per episode.
     """
 
     name: str
     optional: bool
     task: TaskSpec
-    episode_length: int
 
 
 def training_specs(config: Config) -> tuple[TaskSpec, ...]:
@@ -571,24 +572,32 @@ def training_specs(config: Config) -> tuple[TaskSpec, ...]:
     Its length is the least common period of all splits, cut to `training.population_size`.
     """
     data = config.data
-    parts = (config.training.dataset, data.filter_classes, data.preprocess, data.few_shot)
+    training = config.training
+    parts = (training.dataset, data.filter_classes, data.preprocess, data.few_shot, training.episode_length)
     period = math.lcm(*_periods(parts))
-    return tuple(_resolved_spec(parts, unit) for unit in range(min(period, config.training.population_size)))
+    return tuple(_resolved_spec(*parts, unit=unit) for unit in range(min(period, training.population_size)))
+
+
+def examples_per_step(config: Config) -> int:
+    """Return how many examples one member of each unit sees in a meta step."""
+    training, specs = config.training, training_specs(config)
+    steps = sum(specs[unit % len(specs)].episode_length for unit in range(training.population_size))
+    return steps * training.batch_size
 
 
 def evaluation_specs(config: Config) -> tuple[EvaluationSpec, ...]:
     """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
     data = config.data
-    inherited = _resolved_spec(("", data.filter_classes, data.preprocess, data.few_shot), unit=0)
+    length = config.evaluation.episode_length
+    inherited = _resolved_spec("", data.filter_classes, data.preprocess, data.few_shot, length, unit=0)
     entries = (
         EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
         for entry in config.evaluation.datasets
     )
-    length = config.evaluation.episode_length
-    return tuple(_evaluation_spec(entry, inherited, length) for entry in entries)
+    return tuple(_evaluation_spec(entry, inherited) for entry in entries)
 
 
-def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec, episode_length: int) -> EvaluationSpec:
+def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSpec:
     own_classes = "filter_classes" in entry.model_fields_set
     own_few_shot = "few_shot" in entry.model_fields_set
     values = inherited.preprocess.model_dump()
@@ -599,9 +608,10 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec, episode_length:
         entry.filter_classes if own_classes else inherited.filter_classes,
         Preprocess.model_validate({**values, **changes, "pad": pad}),
         entry.few_shot if own_few_shot else inherited.few_shot,
+        entry.episode_length or inherited.episode_length,
     )
     name = entry.name or _automatic_name(entry, changes)
-    return EvaluationSpec(name, entry.optional, task, entry.episode_length or episode_length)
+    return EvaluationSpec(name, entry.optional, task)
 
 
 def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
@@ -646,7 +656,18 @@ def _resolve(value: Any, unit: int) -> Any:
     return value
 
 
-def _resolved_spec(parts: tuple[Any, Any, PreprocessMixture, FewShot | None], unit: int) -> TaskSpec:
-    *splittable, few_shot = parts
-    dataset, filter_classes, preprocess = (_resolve(part, unit) for part in splittable)
-    return TaskSpec(dataset, filter_classes, Preprocess.model_validate(preprocess), few_shot)
+def _resolved_spec(
+    dataset: Any,
+    filter_classes: Any,
+    preprocess: PreprocessMixture,
+    few_shot: FewShot | None,
+    episode_length: Any,
+    unit: int,
+) -> TaskSpec:
+    return TaskSpec(
+        _resolve(dataset, unit),
+        _resolve(filter_classes, unit),
+        Preprocess.model_validate(_resolve(preprocess, unit)),
+        few_shot,
+        _resolve(episode_length, unit),
+    )

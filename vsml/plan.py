@@ -6,7 +6,14 @@ import jax
 
 from vsml import roofline
 from vsml.build import check_evaluation, learner_maker, meta_optimizer
-from vsml.config import Config, TaskSpec, evaluation_specs, model_choices, training_specs
+from vsml.config import (
+    Config,
+    TaskSpec,
+    evaluation_specs,
+    examples_per_step,
+    model_choices,
+    training_specs,
+)
 from vsml.cost import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
 from vsml.meta.objective import params_shapes, segments_of, state_bytes
@@ -33,31 +40,31 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         return []
     evolves = config.optimizer.type == "es"
     specs = training_specs(config)
-    groups: dict[tuple[tuple[int, ...], int], list[TaskSpec]] = {}
+    groups: dict[tuple[tuple[int, ...], int, int], list[TaskSpec]] = {}
     for unit in range(training.population_size):
         spec = specs[unit % len(specs)]
-        groups.setdefault(task_shapes(spec, "train"), []).append(spec)
+        groups.setdefault((*task_shapes(spec, "train"), spec.episode_length), []).append(spec)
     lines = [
         f"train: {training.iterations} meta steps of {training.population_size} "
         + ("antithetic pairs" if evolves else "episodes")
-        + f", {training.episode_length} steps of {training.batch_size} example(s) each, on {ranks} rank(s)"
+        + f" with {training.batch_size} example(s) a step, on {ranks} rank(s)"
     ]
     total, resident = Cost(), 0
-    examples_of_unit = training.episode_length * training.batch_size * (1 + evolves)
-    examples = training.population_size * examples_of_unit
-    for number, ((input_shape, num_classes), units) in enumerate(groups.items()):
+    examples = examples_per_step(config) * (1 + evolves)
+    for number, ((input_shape, num_classes, length), units) in enumerate(groups.items()):
         learner = learner_maker(config.model)(input_shape, num_classes)
-        segments = segments_of(learner, training.episode_length, training.batch_size)
+        segments = segments_of(learner, length, training.batch_size)
         what: What = "forward" if evolves else "gradient"
         cost = cost_of(learner, training.batch_size, what, segments)
-        total += cost.times(examples_of_unit * len(units))
-        kept = 2 if evolves else roofline.kept_states(training.episode_length, segments)
+        total += cost.times(length * training.batch_size * (1 + evolves) * len(units))
+        kept = 2 if evolves else roofline.kept_states(length, segments)
         state = state_bytes(learner, training.batch_size)
         units_of_rank = math.ceil(len(units) / ranks)
         resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
         lines.append(
-            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {len(units)} units, "
+            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps, "
+            f"{len(units)} units, "
             f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
             f"state {state:,} bytes a member"
         )
@@ -112,7 +119,8 @@ def _evaluation_plan(config: Config) -> list[str]:
     lines = [f"evaluate: {settings.count} episodes of {settings.episode_length} steps, {when}"]
     for spec in evaluation_specs(config):
         optional = ", if it is there" if spec.optional else ""
-        steps = f", {spec.episode_length} steps" if spec.episode_length != settings.episode_length else ""
+        length = spec.task.episode_length
+        steps = f", {length} steps" if length != settings.episode_length else ""
         lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{steps}{optional}")
     for learner in settings.learners:
         choices = len(model_choices(config.model, learner))

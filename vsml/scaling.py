@@ -60,7 +60,7 @@ class Work:
 
     Attributes:
         chunk_flops: floating-point operations of each chunk, in the order in which they are dealt.
-        steps: of an episode, one after the other; those of its derivatives too.
+        steps: of the longest episode, one after the other; those of its derivatives too.
         replicated_numbers: numbers that every rank adds up, those of all chunks' gradients; with an algorithm
             of evosax those that it draws, of all members.
         row_bytes: result of a chunk.
@@ -169,24 +169,27 @@ def work_of(config: Config, ranks: int) -> Work:
     evolves = config.optimizer.type == "es"
     draws = evolves and config.optimizer.algorithm != ANTITHETIC
     specs, make = training_specs(config), learner_maker(config.model)
-    units: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    shapes = [task_shapes(spec, "train") for spec in specs[: training.population_size]]
+    units: dict[tuple[tuple[int, ...], int, int], list[int]] = {}
+    shapes = [(*task_shapes(spec, "train"), spec.episode_length) for spec in specs]
     for unit in range(training.population_size):
         units.setdefault(shapes[unit % len(specs)], []).append(unit)
     groups = [
-        Group(make(*shape), (), np.array(numbers, np.int32), np.zeros(len(numbers), np.int32))
-        for shape, numbers in units.items()
+        Group(make(shape, classes), (), np.array(numbers, np.int32), np.zeros(len(numbers), np.int32))
+        for (shape, classes, _), numbers in units.items()
     ]
     size = chunk_size(config, groups, ranks)
     chunks = chunks_of(groups, size)
     members = 2 if evolves else 1
-    steps = training.episode_length * (1 if evolves else GRADIENT_COST)
-    flops = {id(group): steps * members * step_flops(group.learner, training.batch_size) for group in groups}
+    passes = 1 if evolves else GRADIENT_COST
+    flops = {
+        id(group): length * passes * members * step_flops(group.learner, training.batch_size)
+        for group, (_, _, length) in zip(groups, units, strict=True)
+    }
     leaves = jax.tree.leaves(params_shapes(groups[0].learner))
     parameters = sum(math.prod(leaf.shape) for leaf in leaves)
     return Work(
         chunk_flops=tuple(size * flops[id(chunk.group)] for chunk in chunks),
-        steps=steps,
+        steps=passes * max(length for _, _, length in units),
         replicated_numbers=parameters * (members * training.population_size if draws else len(chunks)),
         # Loss and accuracy of each member, and the sum of the gradients.
         row_bytes=FLOAT_BYTES * (2 * members * size + (0 if draws else parameters)),

@@ -16,7 +16,7 @@ import optax
 from vsml import build, checkpoint
 from vsml.checkpoint import CheckpointStore
 from vsml.comm import Communicator, SerialCommunicator
-from vsml.config import Config
+from vsml.config import Config, examples_per_step
 from vsml.config_files import dump
 from vsml.console import Progress
 from vsml.contenders import (
@@ -402,9 +402,7 @@ class _Run:
             write_results(self.run, evaluations, trials, self.config.name)
 
     def _log(self, metrics: dict[str, float]) -> None:
-        training = self.config.training
-        members = training.population_size * self.optimizer.unit_members
-        per_step = members * training.episode_length * training.batch_size
+        per_step = self.optimizer.unit_members * examples_per_step(self.config)
         line = {
             "wall_s": round(time.monotonic() - self.started, 3),
             "examples": self.done.step * per_step,

@@ -65,9 +65,9 @@ def group_units(
     by_shape: dict[tuple, list[int]] = {}
     for number in range(min(units, len(tasks))):
         task = tasks[number]
-        by_shape.setdefault((task.input_shape, task.num_classes), []).append(number)
+        by_shape.setdefault((task.input_shape, task.num_classes, task.episode_length), []).append(number)
     groups = []
-    for (input_shape, num_classes), members in by_shape.items():
+    for (input_shape, num_classes, _), members in by_shape.items():
         distinct = list({id(tasks[number]): tasks[number] for number in members}.values())
         option = {id(task): index for index, task in enumerate(distinct)}
         numbers = [i for i in range(units) if i % len(tasks) in members]

@@ -47,7 +47,41 @@ def _draw_sum(key: Array, n: int, num_classes: int) -> tuple[Array, Array]:
     return images, (images.sum(axis=(1, 2, 3)) > 0).astype(jnp.int32)
 
 
+_TABLE_COLUMNS = 16
+_CLUSTERS_PER_CLASS = 3
+
+
+def _draw_table(key: Array, n: int, num_classes: int) -> tuple[Array, Array]:
+    """Draw rows of a made-up table: correlated, skewed columns of which some say nothing, standardised.
+
+    A class is three clusters of rows, some more frequent than others, as is one class or another. How far
+    clusters are apart, how columns are mixed and how skewed each is are drawn with the table.
+    """
+    keys = jax.random.split(key, 10)
+    clusters, columns = (num_classes, _CLUSTERS_PER_CLASS), _TABLE_COLUMNS
+    labels = jax.random.categorical(keys[0], jax.random.normal(keys[1], (num_classes,)) / 2, shape=(n,))
+    frequency = jax.random.normal(keys[2], clusters)
+    cluster = jax.random.categorical(keys[3], frequency[labels])
+    distance = jax.random.uniform(keys[4], minval=0.5, maxval=2.0)
+    informative = jax.random.bernoulli(keys[5], 0.7, (columns,))
+    centres = distance * informative * jax.random.normal(keys[6], (*clusters, columns))
+    rows = centres[labels, cluster] + jax.random.normal(keys[7], (n, columns))
+    mixing = jnp.eye(columns) + 0.5 * jax.random.normal(keys[8], (columns, columns)) / columns**0.5
+    rows = rows @ mixing
+    skew = 0.5 * jax.random.normal(keys[9], (columns,))
+    rows = jnp.where(abs(skew) < 0.1, rows, jnp.expm1(skew * rows))
+    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-6)
+    return rows[:, None, :, None], labels
+
+
 GENERATORS: dict[str, Generator] = {
     "random": Generator(draw=_draw_random, name="random", num_classes=10, pool_size=20, classes_alike=True),
     "sum": Generator(draw=_draw_sum, name="sum", num_classes=2),
+    "tables": Generator(
+        draw=_draw_table,
+        name="tables",
+        num_classes=10,
+        image_shape=(1, _TABLE_COLUMNS, 1),
+        classes_alike=True,
+    ),
 }
