@@ -154,7 +154,7 @@ def test_the_seed_decides_the_projection_and_the_first_state(tiny):
 @pytest.mark.parametrize("features", [2, 100])
 def test_standard_inputs_arrive_with_variance_1_at_the_units(tiny, features):
     learned = VSMLClassifier(tiny).fit(*blobs(n=10, features=features)).learned_
-    assert np.square(learned["projection"][:features]).sum(0).mean() == pytest.approx(1, rel=0.15)
+    assert np.square(learned["projection"][:features]).sum(0).mean() == pytest.approx(1, rel=0.3)
 
 
 def test_it_works_in_a_pipeline_and_in_a_grid_search(tiny):
