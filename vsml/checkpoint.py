@@ -146,9 +146,8 @@ def pretrained_names() -> tuple[str, ...]:
 
 def _pretrained_file(name: str) -> Path:
     if name not in pretrained_names():
-        raise FileNotFoundError(
-            f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected one of {', '.join(pretrained_names())}"
-        )
+        expected = f"one of {', '.join(pretrained_names())}, or the path of a file"
+        raise FileNotFoundError(f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected {expected}")
     return _PRETRAINED / f"{name}.safetensors"
 
 

@@ -1,8 +1,8 @@
 """Learning algorithms that come with the library, and files of others: ready to learn in one call.
 
-    algorithm = vsml.load_learner("general", input_shape=(13,), num_classes=3)
-    state = algorithm.start()
-    state, logits = algorithm.step(state, x, y)     # answers x, then learns from y
+algorithm = vsml.load_learner("general", input_shape=(13,), num_classes=3)
+state = algorithm.start()
+state, logits = algorithm.step(state, x, y)     # answers x, then learns from y
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,8 @@ def load_learner(name: str, *, input_shape: tuple[int, ...], num_classes: int) -
     """
     if num_classes < 1 or not all(size > 0 for size in input_shape):
         raise ValueError(
-            f"load_learner: got input_shape {input_shape} and num_classes {num_classes}, expected positive numbers"
+            f"load_learner: got input_shape {input_shape} and num_classes {num_classes}, "
+            "expected positive numbers"
         )
     path = f"{checkpoint.PRETRAINED_PREFIX}{name}" if name in available() else name
     stored = StoredParams.read(path, SerialCommunicator())
