@@ -13,7 +13,7 @@ clusters := mpi or slurm or ssh
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -69,6 +69,12 @@ bench: .venv/.installed  ## speed and memory of every kernel and of the plain fo
 docs: .venv/.installed  ## write docs/configuration.md from the schema
 	$(in_venv) python -m vsml.config_reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
+	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \
+	uv pip install --quiet --target "$$tools" ipykernel nbconvert; \
+	PYTHONPATH="$$tools" python -m nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False $(ARGS) examples/learning_curves.ipynb
 
 lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(in_venv) uv pip compile pyproject.toml --universal --extra dev --extra mpi -o requirements.txt --quiet $(ARGS)
