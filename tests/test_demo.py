@@ -30,10 +30,11 @@ def test_digits_are_learned_without_a_data_folder(algorithm, tmp_path, monkeypat
     sizes = ["--episodes", "2", "--examples", "100"]
     assert demo.main(["--algorithm", str(algorithm), "--picture", str(picture), *sizes]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"held out \(8x8\) +VSML 'mine' +\d+% +\d+% +\d+%\n", printed)
-    assert re.search(r"Adam \(1 layer, rate 0.01\) +\d+% +[3-9]\d% +", printed)  # it learns: chance is 10 %
-    assert "not downloaded: MNIST (14x14), Fashion-MNIST (14x14), KMNIST (14x14)" in printed
-    assert "⠒⠒ VSML 'mine'" in printed and "\x1b" not in printed
+    vsml, adam = re.findall(r"^digits, held out \(8x8\) +(\d+)% +(\d+)% +(\d+)%$", printed, re.MULTILINE)
+    assert int(adam[1]) > 30  # it learns: chance is 10 %
+    assert max(map(len, printed.splitlines()[:-2])) <= 60  # the path of the picture is longer
+    assert re.search(r"not downloaded .*: MNIST .14x14., Fashion-MNIST", printed.replace("\n", " "))
+    assert vsml[1] == vsml[2] and "⠒⠒ VSML 'mine'" in printed and "\x1b" not in printed
     assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
 
 

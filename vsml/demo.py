@@ -9,6 +9,7 @@ import argparse
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,12 @@ ADAM_LEARNING_RATE = 0.01
 """Of the baseline of one layer: the best of six on MNIST, Fashion-MNIST and projected MNIST for 100 examples,
 docs/results.md."""
 
+_WHAT = (
+    "The learning algorithm '{algorithm}' is shown one image after the other. It answers, is then told the "
+    "label, and so learns: by running forward alone, without any gradient."
+)
 _WIDEST = 100  # columns, where the terminal has more
+_DATASET_COLUMN, _LEARNER_COLUMN = 24, 27
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
@@ -72,18 +78,18 @@ def _demonstrate(algorithm: str, episodes: int, examples: int, picture: Path) ->
     from vsml import plots, text_plots
 
     start = time.monotonic()
-    print(f"The learning algorithm '{algorithm}' is shown one image after the other. It answers, is then")
-    print("told the label, and so learns: by running forward alone, without any gradient.", flush=True)
+    columns = min(_WIDEST, shutil.get_terminal_size().columns)  # 80 where there is no terminal
+    print(textwrap.fill(_WHAT.format(algorithm=Path(algorithm).stem), columns), flush=True)
     tasks, missing = _tasks(examples)
     results = _learn(tasks, algorithm, episodes)
     curves = [plots.Curve(each.learner, each.dataset, each.correct, each.chance) for each in results]
-    columns = min(_WIDEST, shutil.get_terminal_size().columns)  # 80 where there is no terminal
     unicode = text_plots.encodable(sys.stdout.encoding)
     print(f"\nAccuracy against images seen, mean of {episodes} fresh starts\n")
     print(text_plots.learning_curves(curves, width=columns, unicode=unicode))
-    print(f"\n{_table(results)}\n")
+    print(f"\n{_table(results, columns)}\n")
     if missing:
-        print(f"Not there, and not downloaded: {', '.join(missing)} (VSML_DATA_DIR, docs/data.md).")
+        absent = f"Not there, and not downloaded (VSML_DATA_DIR, docs/data.md): {', '.join(missing)}."
+        print(textwrap.fill(absent, columns))
     _draw(picture, curves)
     print(f"{time.monotonic() - start:.0f} seconds.")
 
@@ -176,17 +182,29 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
     return jax.jit(answers).lower(params, shapes, keys).compile()
 
 
-def _table(results: "Sequence[Evaluation]") -> str:
-    """Return the accuracies as text, of at most 80 columns."""
-    lines = [f"{'accuracy':<24}{'learner':<28}{'at 10':>8}{'at 100':>8}{'at end':>8}"]
-    for each in results:
-        summary = each.summary()
-        cells = [summary.get(name) for name in ("accuracy_at_10", "accuracy_at_100", "accuracy_last")]
-        shown = ["-" if value is None else f"{100 * value:.0f}%" for value in cells]
-        lines.append(f"{each.dataset:<24}{each.learner:<28}" + "".join(f"{text:>8}" for text in shown))
-    chance = sorted({f"{100 * each.chance:.0f}%" for each in results})
-    lines.append(f"(of the last fifth of the images up to there; chance: {', '.join(chance)})")
-    return "\n".join(lines)
+def _table(results: "Sequence[Evaluation]", columns: int) -> str:
+    """Return the accuracies as text, the learners side by side if there is room."""
+    names = list(dict.fromkeys(each.learner for each in results))
+    together = columns >= _DATASET_COLUMN + _LEARNER_COLUMN * len(names)
+    lines = []
+    for beside in [names] if together else [[name] for name in names]:
+        lines.append(f"{'accuracy':<{_DATASET_COLUMN}}" + "".join(f"{n:>{_LEARNER_COLUMN}}" for n in beside))
+        lines.append(" " * _DATASET_COLUMN + _cells(["at 10", "at 100", "at end"]) * len(beside))
+        for dataset in dict.fromkeys(each.dataset for each in results):
+            line = f"{dataset:<{_DATASET_COLUMN}}"
+            for name in beside:
+                (summary,) = [r.summary() for r in results if (r.learner, r.dataset) == (name, dataset)]
+                shown = [summary.get(f"accuracy_{when}") for when in ("at_10", "at_100", "last")]
+                line += _cells(["-" if value is None else f"{value:.0%}" for value in shown])
+            lines.append(line)
+    chance = ", ".join(sorted({f"{each.chance:.0%}" for each in results}))
+    note = f"(share of right answers in the last fifth of the images up to there; chance: {chance})"
+    return "\n".join([*lines, textwrap.fill(note, columns)])
+
+
+def _cells(texts: Sequence[str]) -> str:
+    """Return three numbers of a learner."""
+    return "".join(f"{text:>8}" for text in texts).rjust(_LEARNER_COLUMN)
 
 
 def _draw(picture: Path, curves: "Sequence[Curve]") -> None:
