@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import vsml
+
 ROOT = Path(__file__).parents[1]
 
 # Rooms from the top to the foundation. A module is in the room that names it or the nearest package around
 # it; it may import its own room and those below.
 ROOMS = [
+    {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
     {"launch"},
     {"vsml.submission"},
     {"vsml.command_line"},
@@ -49,8 +52,7 @@ ROOMS = [
     {"vsml.tasks"},
     {"vsml.config_types"},
     {"vsml.losses"},
-    {"vsml.types", "vsml.cache"},
-    {"vsml"},
+    {"vsml.types", "vsml.cache", "vsml.standardise"},
 ]
 
 # Downwards, and yet forbidden: how synapses compute is no matter of data or settings, and a learner meets
@@ -160,6 +162,25 @@ def test_no_module_imports_itself_in_a_circle():
 
     for name in MODULES:
         visit(name, [])
+
+
+def test_the_package_itself_brings_in_no_room_before_it_is_asked():
+    code = (
+        "import sys, vsml;"
+        "assert not [name for name in sys.modules if name.startswith(('vsml.', 'jax'))];"
+        "vsml.load_learner; assert 'vsml.pretrained' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_room_takes_anything_from_the_door():
+    offered = {f"vsml.{name}" for name in vsml.__all__}
+    assert not [name for name in MODULES if name != "vsml" and imports_of(name) & offered]
+
+
+def test_the_package_has_nothing_that_it_does_not_offer():
+    with pytest.raises(AttributeError, match="no attribute 'load_leaner'"):
+        vsml.load_leaner  # noqa: B018
 
 
 def test_reading_a_configuration_starts_no_device():

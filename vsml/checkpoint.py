@@ -31,7 +31,7 @@ EXPORT_NAME = "learner.safetensors"
 PRETRAINED_PREFIX = "pretrained:"
 """What the path of a learning algorithm that comes with the library begins with."""
 
-_PRETRAINED = Path(__file__).parent / "algorithms"
+PRETRAINED_FOLDER = Path(__file__).parent / "algorithms"
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
 _DTYPES = {
     "BOOL": np.dtype(bool),
@@ -141,14 +141,14 @@ def find_params(path: str | os.PathLike[str]) -> Path:
 
 def pretrained_names() -> tuple[str, ...]:
     """Return the names of the learning algorithms that come with the library."""
-    return tuple(sorted(path.stem for path in _PRETRAINED.glob("*.safetensors")))
+    return tuple(sorted(path.stem for path in PRETRAINED_FOLDER.glob("*.safetensors")))
 
 
 def _pretrained_file(name: str) -> Path:
     if name not in pretrained_names():
         expected = f"one of {', '.join(pretrained_names())}, or the path of a file"
         raise FileNotFoundError(f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected {expected}")
-    return _PRETRAINED / f"{name}.safetensors"
+    return PRETRAINED_FOLDER / f"{name}.safetensors"
 
 
 def params_from_bytes(

@@ -1,13 +1,24 @@
 """Learning algorithms that come with the library, and files of others: ready to learn in one call.
 
-algorithm = vsml.load_learner("general", input_shape=(13,), num_classes=3)
-state = algorithm.start()
-state, logits = algorithm.step(state, x, y)     # answers x, then learns from y
+    algorithm = vsml.load_learner("general", input_shape=(13,), num_classes=3)
+    state = algorithm.start()
+    state, logits = algorithm.step(state, x, y)  # answers x [1, 13], then learns from its label y [1]
+
+A run becomes one of those that come with the library by
+
+    python -m vsml.pretrained RUN_DIR NAME
 """
 
-from collections.abc import Mapping
+import argparse
+import datetime
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +27,18 @@ import jax.numpy as jnp
 from vsml import checkpoint
 from vsml.comm import SerialCommunicator
 from vsml.contenders import StoredParams
+from vsml.files import atomic_write
 from vsml.learners import Learner, continue_episode, make_learner
+from vsml.runs import open_run, read_metrics
 from vsml.types import Array, Episode, Params, State
+
+MAX_BYTES = 100_000
+"""Size of a file that comes with the library, at most."""
+
+_ROOT = Path(__file__).parents[1]
+_LOG_LINES = 200
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])~?/[^\s,:\[\]{}'\"]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +137,98 @@ def _run(learner: Learner, params: Params, state: State, x: Array, y: Array) -> 
 @partial(jax.jit, static_argnames=("learner",))
 def _predict(learner: Learner, params: Params, state: State, x: Array) -> Array:
     return learner.predict(params, state, x)
+
+
+def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path, Path]:
+    """Make what a complete run found one of the learning algorithms that come with the library.
+
+    Of absolute paths in its config and its command the last two parts stay; data.root goes.
+
+    Args:
+        run_dir: folder of the run, whose learner.safetensors is taken.
+        name: what it will be loaded by: a-z, digits and _.
+        root: folder that has vsml/ and docs/.
+
+    Returns:
+        The files written: vsml/algorithms/NAME.safetensors, whose metadata says all that there is to know,
+        and docs/training/NAME.jsonl, at most 200 lines of the run's metrics.
+
+    Raises:
+        ValueError: it is no run, one that is not complete or whose commit is unknown, the name is of another
+            form, or the file would be larger than MAX_BYTES.
+        CheckpointError: learner.safetensors is damaged.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"NAME: got {name!r}, expected a-z, digits and _, a letter first")
+    run = open_run(run_dir)
+    exported, results = run.path / checkpoint.EXPORT_NAME, run.path / "evaluation.json"
+    for path in (run.complete, exported, run.environment, run.metrics, results):
+        if not path.exists():
+            raise ValueError(f"{run.path}: has no {path.name}; expected a run that is complete and evaluated")
+    params, metadata = checkpoint.load_params(exported)
+    environment = json.loads(run.environment.read_text())
+    if environment["git"] is None:
+        raise ValueError(f"{run.environment}: knows no git commit; expected a run of a checkout")
+    command = shlex.join(["python", *environment.pop("command_line")[1:]])
+    config = {**metadata["config"], "data": {**metadata["config"]["data"], "root": None}}
+    date = datetime.datetime.fromtimestamp(exported.stat().st_mtime, datetime.UTC).date()
+    told: dict[str, Any] = {
+        "config": _portable(config),
+        "command": _portable(command),
+        "datasets": _portable(config["training"]["dataset"]),
+        "seed": config["seed"],
+        "commit": environment["git"]["commit"],
+        "results": json.loads(results.read_text()),
+        "date": date.isoformat(),
+        "environment": environment,
+        **{key: metadata[key] for key in ("step", "wall_s") if key in metadata},
+    }
+    data = checkpoint.to_bytes({"params": params}, told)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{run.path}: got {len(data)} bytes, expected at most {MAX_BYTES}")
+    shipped = Path(root) / "vsml" / "algorithms" / f"{name}.safetensors"
+    log = Path(root) / "docs" / "training" / f"{name}.jsonl"
+    for path, content in ((shipped, data), (log, _thinned(read_metrics(run.metrics)))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, content)
+    return shipped, log
+
+
+def _portable(value: Any) -> Any:
+    """Return settings in which absolute paths are cut to their last two parts."""
+    if isinstance(value, Mapping):
+        return {key: _portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    if isinstance(value, str):
+        return _ABSOLUTE_PATH.sub(
+            lambda found: "/".join(found[0].rstrip("/").split("/")[-2:]).lstrip("/~"), value
+        )
+    return value
+
+
+def _thinned(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return lines of JSON, evenly chosen, the first and the last among them."""
+    gaps = max(min(len(lines), _LOG_LINES) - 1, 1)
+    kept = sorted({round(k * (len(lines) - 1) / gaps) for k in range(gaps + 1)}) if lines else []
+    return "".join(json.dumps(lines[index]) + "\n" for index in kept)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Ship the run that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vsml.pretrained",
+        description="Let the learning algorithm of a run come with the library.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a complete run")
+    parser.add_argument("name", metavar="NAME", help="what it will be loaded by")
+    chosen = parser.parse_args(arguments)
+    try:
+        written = ship(chosen.run_dir, chosen.name)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(*(f"{path} ({path.stat().st_size:,} bytes)" for path in written), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ from vsml.types import Array, Params, State
 Scale = Literal["feature", "all", "none"]
 """What has a mean and a variance of its own: each feature, or all together; or inputs stay as they are."""
 
-MIN_UNITS = 128
+MIN_UNITS = 256
 """Input units at least: few features are spread over more units than there are features."""
 
 _ROWS = (16, 1024)
@@ -61,7 +61,7 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
         scale: "feature": each feature is standardised by itself, for tables; "all": all by one mean and
             variance, for images and spectra, whose inputs are of one kind; "none": they are of mean 0 and
             variance 1 already.
-        units: input units; None: the power of two that is at least the number of features and 128.
+        units: input units; None: the power of two that is at least the number of features and 256.
         epochs: passes of `fit` over the data. More than 1 shows the learner what it has seen, which
             meta-training on streams of new examples did not prepare it for.
         random_state: of the projection and of the learner's first state; an int, a RandomState, or None for
@@ -143,7 +143,8 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely labels [n] of X [n, d]."""
-        return self.classes_[self._logits(X).argmax(1)]
+        answers = self._logits(X).argmax(1)
+        return self.classes_[answers]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability [n, C] of each class in the order of `classes_`: the softmax of logits."""
@@ -252,9 +253,8 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
     def _learn(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Learn from x [n, d] and the numbers of classes [n]; return the logits [n, C] before each."""
         statistics = RunningStatistics(**self.learned_["statistics"])
-        if self.scale == "none":
-            standard = x.astype(np.float32)
-        else:
+        standard = x.astype(np.float32)
+        if self.scale != "none":
             statistics, standard = statistics.learn(x)
         learner, state, answers = self._own_learner(), self.learned_["state"], []
         for start, rows, count in _chunks(len(x)):

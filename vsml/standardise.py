@@ -44,7 +44,8 @@ class RunningStatistics:
             ValueError: values are so large that their squares overflow.
         """
         start = self if self.count else replace(self, shift=self._grouped(x[:1]).mean(2)[0])
-        counts, totals, squares = start._after(x, np.add.accumulate)
+        with np.errstate(over="ignore"):  # told below
+            counts, totals, squares = start._after(x, np.add.accumulate)
         if not np.isfinite(squares).all():
             raise ValueError(
                 f"X: got values up to {np.abs(x).max():g}, expected ones whose squares are finite"

@@ -1,0 +1,159 @@
+"""Learning algorithms that come with the library, those of files, and how a run becomes one."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import vsml
+from vsml import checkpoint
+from vsml.config_files import dump, load_config
+from vsml.learners import make_learner
+from vsml.pretrained import MAX_BYTES, available, load_learner, ship
+from vsml.runs import RunDirectory, read_metrics
+from vsml.sklearn import VSMLClassifier, learn_online
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write what a complete run leaves, as far as it is shipped."""
+    config = load_config(
+        overrides=[
+            "model.vsml.synapse.state_size=4",
+            "training.dataset=/home/somebody/sets/mine.npz",
+            "data.root=/home/somebody/data",
+            "seed=3",
+        ]
+    )
+    run = RunDirectory(tmp_path / "run")
+    command = ["/venv/bin/python", "launch.py", "--config", "data.root=/home/somebody/data", "seed=3"]
+    git = {"commit": "abc123", "dirty": False}
+    run.start(dump(config), {"git": git, "platform": "Linux", "command_line": command})
+    params = make_learner("vsml", config.model.vsml, (3,), 2).init_params(jax.random.key(0))
+    metadata = {"config": config.model_dump(mode="json"), "step": 1000}
+    checkpoint.export_params(run.path / checkpoint.EXPORT_NAME, params, metadata)
+    run.metrics.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(1, 1001)))
+    (run.path / "evaluation.json").write_text('[{"dataset": "digits", "accuracy": 0.5}]')
+    run.complete.touch()
+    return run
+
+
+def test_general_is_there():
+    assert "general" in available()
+
+
+@pytest.mark.parametrize("name", available())
+def test_what_is_shipped_is_small_says_where_it_is_from_and_learns_digits(name):
+    path = checkpoint.PRETRAINED_FOLDER / f"{name}.safetensors"
+    assert path.stat().st_size <= MAX_BYTES
+    metadata = load_learner(name, input_shape=(8, 8), num_classes=10).metadata
+    assert {"config", "command", "seed", "commit", "results"} <= metadata.keys()
+    assert metadata["results"]
+    X, y = load_digits(return_X_y=True)
+    last = [
+        learn_online(VSMLClassifier(name), X[s::15][:100], y[s::15][:100], shuffle_seed=s).accuracy_last
+        for s in range(10)
+    ]
+    assert np.mean(last) > 0.35  # chance is 0.1
+
+
+def test_a_learner_answers_then_learns_then_predicts(run):
+    learner = vsml.load_learner(str(run.path / checkpoint.EXPORT_NAME), input_shape=(2, 3), num_classes=4)
+    x = np.random.default_rng(0).normal(size=(5, 1, 2, 3))
+    y = np.array([[0], [1], [2], [3], [0]])
+    start = learner.start(seed=1)
+    state, answers = start, []
+    for each in zip(x, y, strict=True):
+        asked = learner.predict(state, each[0])
+        state, logits = learner.step(state, *each)
+        np.testing.assert_allclose(asked, logits, rtol=1e-6)
+        answers.append(logits)
+    ran, logits = learner.run(start, x, y)
+    np.testing.assert_allclose(logits, np.stack(answers), rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ran, state)
+    assert not np.array_equal(state.network.layers[0].h, start.network.layers[0].h)
+
+
+def test_a_folder_of_a_run_is_a_learner_too(run):
+    learner = load_learner(str(run.path), input_shape=(3,), num_classes=2)
+    assert learner.metadata["step"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "error", "message"),
+    [
+        ("nowhere.safetensors", (3,), 2, FileNotFoundError, "nowhere"),
+        (
+            "pretrained:nothing",
+            (3,),
+            2,
+            FileNotFoundError,
+            "nothing: no such learning algorithm; expected one of",
+        ),
+        ("general", (0,), 2, ValueError, r"got input_shape \(0,\)"),
+        ("general", (3,), 0, ValueError, "num_classes 0, expected positive numbers"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(name, shape, classes, error, message):
+    with pytest.raises(error, match=message):
+        load_learner(name, input_shape=shape, num_classes=classes)
+
+
+def test_a_file_that_does_not_say_its_model_is_refused(tmp_path):
+    checkpoint.export_params(tmp_path / "mute.safetensors", {"w": np.zeros(3)}, {})
+    with pytest.raises(ValueError, match="does not say what model it is of"):
+        load_learner(str(tmp_path / "mute.safetensors"), input_shape=(3,), num_classes=2)
+
+
+def test_a_run_is_shipped_with_all_that_there_is_to_know_and_no_path_of_its_machine(run, tmp_path):
+    shipped, log = ship(run.path, "mine", tmp_path)
+    assert shipped == tmp_path / "vsml" / "algorithms" / "mine.safetensors"
+    params, told = checkpoint.load_params(shipped)
+    exported = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)[0]
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, exported))
+    assert told["command"] == "python launch.py --config data.root=somebody/data seed=3"
+    assert (told["seed"], told["commit"], told["step"]) == (3, "abc123", 1000)
+    assert told["datasets"] == told["config"]["training"]["dataset"] == "sets/mine.npz"
+    assert told["config"]["data"]["root"] is None
+    assert told["results"] == [{"dataset": "digits", "accuracy": 0.5}]
+    assert b"/home" not in shipped.read_bytes()
+    assert load_learner(str(shipped), input_shape=(3,), num_classes=2).metadata["date"] == told["date"]
+    steps = [line["step"] for line in read_metrics(log)]
+    assert len(steps) == 200
+    assert (steps[0], steps[-1]) == (1, 1000)
+    assert set(np.diff(steps)) == {5, 6}
+
+
+@pytest.mark.parametrize("lines", [1, 2, 200])
+def test_a_short_log_is_kept_whole(run, tmp_path, lines):
+    run.truncate_metrics(lines)
+    assert len(read_metrics(ship(run.path, "mine", tmp_path)[1])) == lines
+
+
+def test_what_cannot_be_shipped_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def refused(message, name="mine"):
+        with pytest.raises(ValueError, match=message):
+            ship(run.path, name, tmp_path / "root")
+
+    refused("NAME: got 'My net', expected a-z", name="My net")
+    monkeypatch.setattr("vsml.pretrained.MAX_BYTES", 1000)
+    refused("bytes, expected at most 1000")
+    run.write_environment({"git": None, "command_line": ["python"]})
+    refused("knows no git commit")
+    run.complete.unlink()
+    refused("has no complete; expected a run that is complete and evaluated")
+    run.config.unlink()
+    refused("expected the directory of a run")
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "vsml.pretrained", tmp_path, "mine"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}: expected the directory of a run, got one without config.yaml\n"

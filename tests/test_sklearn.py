@@ -1,0 +1,285 @@
+"""VSMLClassifier among scikit-learn's tools, what it keeps to itself, and learning online."""
+
+import pickle
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_wine, make_blobs
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import vsml.sklearn
+from vsml.checkpoint import CheckpointError, export_params
+from vsml.config_files import load_config
+from vsml.learners import make_learner
+from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, learn_online
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Write an untrained learning algorithm with small states: it answers at random, but at once."""
+    config = load_config(
+        overrides=[
+            "model.vsml.synapse.state_size=4",
+            "model.vsml.synapse.message_size=2",
+            "model.vsml.synapse.init_scale=4",
+        ]
+    )
+    params = make_learner("vsml", config.model.vsml, (3,), 2).init_params(jax.random.key(0))
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    export_params(path, params, {"config": config.model_dump(mode="json")})
+    return path
+
+
+def blobs(n=40, features=5, classes=3):
+    return make_blobs(n, features, centers=classes, random_state=0)
+
+
+def equal(left, right):
+    return jax.tree.all(jax.tree.map(np.array_equal, left.learned_, right.learned_))
+
+
+@parametrize_with_checks([VSMLClassifier()])
+def test_scikit_learn_accepts_it(estimator, check):
+    check(estimator)
+
+
+def test_three_lines_learn_wine():
+    result = learn_online(VSMLClassifier(), *load_wine(return_X_y=True), shuffle_seed=0)
+    assert result.accuracy_last > 0.8
+    assert result.accuracy[-1] > 0.7
+
+
+def test_prediction_never_learns(tiny):
+    X, y = blobs()
+    classifier = VSMLClassifier(tiny).fit(X[:20], y[:20])
+    undisturbed = VSMLClassifier(tiny).fit(X[:20], y[:20])
+    before = jax.tree.map(np.copy, classifier.learned_)
+    for ask in (classifier.predict, classifier.predict_proba, classifier.decision_function):
+        ask(X * 100)
+    classifier.score(X, y)
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, classifier.learned_))
+    for part in (slice(20, 25), slice(25, 40)):
+        classifier.partial_fit(X[part], y[part])
+        classifier.predict(X * -7)
+    undisturbed.partial_fit(X[20:], y[20:])
+    assert equal(classifier, undisturbed)
+
+
+@pytest.mark.parametrize("scale", ["feature", "all", "none"])
+def test_the_cut_of_a_stream_changes_no_bit_and_answers_are_those_of_predict(tiny, scale):
+    X, y = blobs(n=25)
+    whole, single = VSMLClassifier(tiny, scale=scale), VSMLClassifier(tiny, scale=scale)
+    answers = whole.partial_fit_predict(X, y, classes=[0, 1, 2])
+    single.partial_fit(X[:1], y[:1], classes=[0, 1, 2])
+    asked = []
+    for t in range(1, len(X)):
+        asked.append(single.predict(X[t : t + 1])[0])
+        single.partial_fit(X[t : t + 1], y[t : t + 1])
+    assert equal(whole, single)
+    assert answers[1:].tolist() == asked
+
+
+def test_learning_in_chunks_is_learning_at_once(tiny, monkeypatch):
+    X, y = blobs(n=23)
+    whole = VSMLClassifier(tiny).fit(X, y)
+    monkeypatch.setattr(vsml.sklearn, "_ROWS", (4,))
+    chunks = VSMLClassifier(tiny).fit(X, y)
+    assert equal(whole, chunks)
+    assert len(chunks.predict(X)) == 23
+
+
+def test_other_numbers_of_examples_and_features_compile_nothing(tiny):
+    def use(n, features):
+        X, y = blobs(n=n, features=features)
+        VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1, 2]).predict(X)
+
+    compiled = (vsml.sklearn._draw, vsml.sklearn._learn_rows, vsml.sklearn._answer_rows)
+    use(3, 5), use(30, 5)
+    before = [function._cache_size() for function in compiled]
+    for n, features in [(1, 1), (2, 5), (15, 2), (16, MIN_UNITS), (17, 7), (1000, 1)]:
+        use(n, features)
+    assert [function._cache_size() for function in compiled] == before
+    use(3, MIN_UNITS + 1)  # beyond the bucket, the counters are seen to count
+    assert [function._cache_size() for function in compiled] == [number + 1 for number in before]
+
+
+def test_labels_of_any_kind_name_the_classes(tiny):
+    X, y = blobs(n=20)
+    numbers = VSMLClassifier(tiny).fit(X, y)
+    words = VSMLClassifier(tiny).fit(X, np.array(["ash", "beech", "cedar"], dtype=object)[y])
+    assert words.classes_.tolist() == ["ash", "beech", "cedar"]
+    assert words.predict(X).tolist() == [["ash", "beech", "cedar"][k] for k in numbers.predict(X)]
+
+
+def test_units_and_offsets_of_features_do_not_matter(tiny):
+    X, y = blobs(n=30)
+    plain = VSMLClassifier(tiny).fit(X, y).decision_function(X)
+    factors, offsets = 10.0 ** np.arange(-6, 4, 2), np.array([1e6, -3, 0, 1e3, 1e5])
+    other = VSMLClassifier(tiny).fit(X * factors + offsets * factors, y)
+    np.testing.assert_allclose(
+        other.decision_function(X * factors + offsets * factors), plain, rtol=1e-2, atol=1e-4
+    )
+
+
+def test_standard_inputs_are_taken_as_they_are(tiny):
+    X, y = blobs(n=30)
+    doubled = [
+        VSMLClassifier(tiny, scale=scale).fit(2 * X, y).predict_proba(2 * X) for scale in ("none", "all")
+    ]
+    once = [VSMLClassifier(tiny, scale=scale).fit(X, y).predict_proba(X) for scale in ("none", "all")]
+    assert not np.allclose(doubled[0], once[0])
+    np.testing.assert_allclose(doubled[1], once[1], atol=1e-5)
+
+
+def test_epochs_are_passes_in_the_same_order(tiny):
+    X, y = blobs(n=10)
+    assert equal(VSMLClassifier(tiny, epochs=2).fit(X, y), VSMLClassifier(tiny).fit(X, y).partial_fit(X, y))
+
+
+def test_the_seed_decides_the_projection_and_the_first_state(tiny):
+    X, y = blobs(n=10)
+    first, same, other = (VSMLClassifier(tiny, random_state=seed).fit(X, y) for seed in (1, 1, 2))
+    assert equal(first, same)
+    assert not np.array_equal(first.learned_["projection"], other.learned_["projection"])
+
+
+def test_it_works_in_a_pipeline_and_in_a_grid_search(tiny):
+    X, y = blobs(n=30)
+    pipeline = make_pipeline(FunctionTransformer(np.square), VSMLClassifier(tiny))
+    grid = {"vsmlclassifier__scale": ["feature", "all"]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
+    assert len(search.predict(X)) == 30
+    assert clone(pipeline)[-1].get_params() == VSMLClassifier(tiny).get_params()
+
+
+def test_a_saved_classifier_goes_on_in_another_process_bit_for_bit(tiny, tmp_path):
+    X, y = blobs(n=40)
+    names = np.array(["ash", "beech", "cedar"])[y]
+    classifier = VSMLClassifier(tiny, scale="all", units=17).fit(X[:20], names[:20])
+    classifier.save(tmp_path / "half.safetensors")
+    np.savez(tmp_path / "rest.npz", X=X[20:], y=names[20:])
+    code = (
+        "import numpy as np; from vsml.sklearn import VSMLClassifier;"
+        "half = VSMLClassifier.load('half.safetensors'); rest = np.load('rest.npz');"
+        "half.partial_fit(rest['X'], rest['y']).save('whole.safetensors')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    whole = VSMLClassifier.load(tmp_path / "whole.safetensors")
+    assert equal(whole, classifier.partial_fit(X[20:], names[20:]))
+    assert whole.get_params() == classifier.get_params() | {"learner": str(tiny)}
+    assert whole.predict(X).tolist() == classifier.predict(X).tolist()
+
+
+def test_a_saved_classifier_needs_no_file_of_its_learning_algorithm(tiny, tmp_path):
+    X, y = blobs(n=10)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(tiny.read_bytes())
+    classifier = VSMLClassifier(copy).fit(X, y)
+    classifier.save(tmp_path / "saved.safetensors")
+    copy.unlink()
+    assert equal(
+        VSMLClassifier.load(tmp_path / "saved.safetensors").partial_fit(X, y), classifier.partial_fit(X, y)
+    )
+
+
+def test_a_pickled_classifier_goes_on_bit_for_bit(tiny):
+    X, y = blobs(n=20)
+    classifier = VSMLClassifier(tiny).fit(X, y)
+    copy = pickle.loads(pickle.dumps(classifier))
+    assert equal(copy.partial_fit(X, y), classifier.partial_fit(X, y))
+
+
+def test_what_is_no_saved_classifier_is_named(tiny, tmp_path):
+    with pytest.raises(CheckpointError, match=r"tiny.safetensors: got another kind of checkpoint"):
+        VSMLClassifier.load(tiny)
+    (tmp_path / "cut.safetensors").write_bytes(tiny.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"cut.safetensors: damaged"):
+        VSMLClassifier.load(tmp_path / "cut.safetensors")
+
+
+def test_what_json_cannot_hold_is_not_saved(tiny, tmp_path):
+    X, y = blobs(n=10)
+    classifier = VSMLClassifier(tiny, random_state=np.random.RandomState(0)).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"RandomState.*expected labels of text or numbers and random_state an"
+    ):
+        classifier.save(tmp_path / "saved.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": "log"}, "scale: got 'log', expected one of feature, all, none"),
+        ({"units": 0}, "units: got 0, expected None or an integer of at least 1"),
+        ({"epochs": 0}, "epochs: got 0, expected an integer of at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        VSMLClassifier(tiny, **settings).fit(*blobs(n=10))
+
+
+def test_labels_and_classes_have_to_fit(tiny):
+    X, y = blobs(n=10)
+    with pytest.raises(ValueError, match="got no classes, expected all labels at the first call"):
+        VSMLClassifier(tiny).partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"got labels \[2\], expected some of classes, \[0, 1\]"):
+        VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1])
+    classifier = VSMLClassifier(tiny).fit(X, y)
+    with pytest.raises(ValueError, match=r"classes: got \[0, 1\], expected \[0, 1, 2\] as at the first call"):
+        classifier.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="got labels \\[7\\]"):
+        classifier.partial_fit(X[:1], [7])
+
+
+def test_any_classifier_is_asked_before_it_is_told():
+    X, y = blobs(n=60)
+    classifier = SGDClassifier(random_state=0)
+    result = learn_online(classifier, X, y)
+    twin, expected = SGDClassifier(random_state=0), [False]
+    for t in range(len(X)):
+        if t:
+            expected.append(twin.predict(X[t : t + 1])[0] == y[t])
+        twin.partial_fit(X[t : t + 1], y[t : t + 1], classes=[0, 1, 2])
+    assert result.correct.tolist() == expected
+    assert np.array_equal(classifier.coef_, twin.coef_)
+
+
+def test_the_slow_way_gives_the_answers_of_the_fast_one(tiny):
+    class Plain:  # without partial_fit_predict
+        def __init__(self):
+            self.inner = VSMLClassifier(tiny)
+            self.predict, self.partial_fit = self.inner.predict, self.inner.partial_fit
+
+    X, y = blobs(n=30)
+    slow, fast = (learn_online(each, X, y, shuffle_seed=3) for each in (Plain(), VSMLClassifier(tiny)))
+    assert slow.predictions[1:].tolist() == fast.predictions[1:].tolist()
+    assert slow.correct[1:].tolist() == fast.correct[1:].tolist()
+
+
+def test_results_are_printed_at_round_numbers_and_at_the_end():
+    correct = np.arange(130) >= 65
+    result = OnlineResult(predictions=correct, correct=correct)
+    assert result.accuracy_last == 1.0
+    assert result.accuracy[99] == 0.35
+    assert str(result).splitlines()[1:] == [
+        "      10            0.000                      0.000",
+        "      20            0.000                      0.000",
+        "      50            0.000                      0.000",
+        "     100            0.350                      1.000",
+        "     130            0.500                      1.000",
+    ]
+
+
+def test_streams_of_different_length_are_refused(tiny):
+    with pytest.raises(ValueError, match="got 10 inputs and 9 labels, expected as many"):
+        learn_online(VSMLClassifier(tiny), np.zeros((10, 2)), np.zeros(9))

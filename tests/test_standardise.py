@@ -1,0 +1,65 @@
+"""Running statistics: exact, and of the same bits however the stream is cut."""
+
+import numpy as np
+import pytest
+
+from vsml.standardise import CLIP, RunningStatistics
+
+
+def stream(seed=0, n=50, d=3):
+    return np.random.default_rng(seed).normal(size=(n, d)) * [1e-3, 1.0, 1e4] + [1e3, -5.0, 1e6]
+
+
+def same(left, right):
+    return all(np.array_equal(vars(left)[name], vars(right)[name]) for name in vars(left))
+
+
+def test_each_example_is_standardised_by_all_up_to_itself():
+    x = stream()
+    _, standard = RunningStatistics.nothing(3).learn(x)
+    for t in range(1, len(x)):
+        seen = x[: t + 1]
+        expected = (x[t] - seen.mean(0)) / seen.std(0)
+        np.testing.assert_allclose(standard[t], np.clip(expected, -CLIP, CLIP), rtol=1e-5)
+    assert (standard[0] == 0).all()
+
+
+def test_one_group_shares_a_mean_and_a_variance():
+    x = stream() / 1e3
+    _, standard = RunningStatistics.nothing(1).learn(x)
+    seen = x[:7]
+    np.testing.assert_allclose(standard[6], (x[6] - seen.mean()) / seen.std(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_cut_of_a_stream_changes_no_bit(groups):
+    x = stream()
+    whole, expected = RunningStatistics.nothing(groups).learn(x)
+    parts, got = RunningStatistics.nothing(groups), []
+    for part in np.split(x, [1, 2, 10, 11]):
+        parts, standard = parts.learn(part)
+        got.append(standard)
+    assert same(whole, parts)
+    assert np.array_equal(expected, np.concatenate(got))
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_applying_tells_what_learning_would_say_and_takes_nothing_in(groups):
+    x = stream()
+    before, _ = RunningStatistics.nothing(groups).learn(x[:20])
+    kept = {name: array.copy() for name, array in vars(before).items()}
+    applied = before.apply(x[20:])
+    assert all(np.array_equal(vars(before)[name], array) for name, array in kept.items())
+    for t, each in enumerate(applied):
+        assert np.array_equal(before.learn(x[20 + t : 21 + t])[1][0], each)
+
+
+def test_a_constant_feature_is_zero():
+    standard = RunningStatistics.nothing(2).learn(np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 4.0]]))[1]
+    assert (standard[:, 0] == 0).all()
+    assert (standard[1:, 1] != 0).all()
+
+
+def test_values_whose_squares_overflow_are_refused():
+    with pytest.raises(ValueError, match=r"got values up to 1e\+200, expected ones whose squares are finite"):
+        RunningStatistics.nothing(1).learn(np.array([[0.0], [1e200]]))
