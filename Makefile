@@ -73,7 +73,7 @@ docs: .venv/.installed  ## write docs/configuration.md from the schema
 notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
 	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \
 	uv pip install --quiet --target "$$tools" ipykernel nbconvert; \
-	PYTHONPATH="$$tools" python -m nbconvert --to notebook --execute --inplace \
+	PYTHONPATH="$(CURDIR):$$tools" python -m nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False $(ARGS) examples/learning_curves.ipynb
 
 lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)

@@ -56,7 +56,7 @@ losses = []
 with Progress(options.steps) as progress:
     for step, params, metrics in meta_train(optimizer, initial, groups, options.steps, jax.random.key(1)):  # noqa: B007
         losses.append(metrics["meta_loss"])
-        progress.update(step, loss=np.mean(losses[-10:]), accuracy=metrics["accuracy"])
+        progress.update(step, loss=float(np.mean(losses[-10:])), accuracy=metrics["accuracy"])
 print(f"loss in nats: {losses[0]:.3f} at first, {np.mean(losses[-10:]):.3f} over the last ten meta steps")
 
 # A learning algorithm is a small file: the meta-parameters, and the settings of the learner they are for.

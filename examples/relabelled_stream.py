@@ -10,6 +10,7 @@ descending; a learning algorithm which only met streams without a switch need no
 """
 
 import argparse
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +54,7 @@ learners: dict[str, tuple[Learner, Params]] = {
 def relabelled(key: Array) -> Episode:
     """Draw all digits twice, in two orders, the second time with every label moved on by one."""
     before, after = (digits.sample(jax.random.fold_in(key, half)) for half in range(2))
-    after = after.replace(labels=(after.labels + 1) % CLASSES)
+    after = dataclasses.replace(after, labels=(after.labels + 1) % CLASSES)
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, after)
 
 

@@ -84,7 +84,10 @@ with tempfile.TemporaryDirectory() as folder:
 
 order = np.random.default_rng(0).permutation(len(x))
 held_out, stream = np.split(order, [options.held_out])
-learners = {f"VSML '{options.algorithm}'": VSMLClassifier(options.algorithm), "SGD": OnlineSGD()}
+learners: dict[str, VSMLClassifier | OnlineSGD] = {
+    f"VSML '{options.algorithm}'": VSMLClassifier(options.algorithm),
+    "SGD": OnlineSGD(),
+}
 for name, learner in learners.items():
     result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
     print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n")

@@ -70,7 +70,7 @@ def test_the_cells_of_the_notebook_run_and_draw_its_figure(tmp_path):
     small = {"EPISODES": "2", "EXAMPLES": "60", "RATES": "[0.01]", "LAYERS": "[1]", "FIGURE": str(figure)}
     variables = {f"VSML_NOTEBOOK_{name}": value for name, value in small.items()}
     printed = run("-", folder=tmp_path, code="\n\n".join(code), **variables)
-    for dataset in ("digits, held out", "digits, randomly projected"):
+    for dataset in ("digits", r"digits\+rand_proj"):
         assert re.search(rf"\| {dataset} \| VSML \(general\) \| 0\.\d", printed)
         assert re.search(rf"\| {dataset} \| Adam \(tuned\) \| 0\.\d", printed)
     assert printed.count("left out") == 2
