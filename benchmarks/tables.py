@@ -8,6 +8,7 @@ that did best on each data set, afterwards. 10 minutes on one core.
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 from sklearn import datasets
@@ -19,15 +20,37 @@ from vsml.sklearn import VSMLClassifier, learn_online
 DATA = ("iris", "wine", "breast_cancer", "digits")
 VARIANTS = {
     "default": {},
-    "all alike": {"scale": "all"},
+    "scale all": {"scale": "all"},
     "64 units": {"units": 64},
     "128 units": {"units": 128},
     "512 units": {"units": 512},
+    "features as they are": {"into": "same"},
+    "zeros appended": {"into": "zeros"},
+    "features repeated": {"into": "repeated"},
 }
 SGD = [
     *({"learning_rate": "optimal", "alpha": alpha} for alpha in (1e-4, 1e-3, 1e-2)),
     *({"learning_rate": "constant", "eta0": eta0} for eta0 in (0.001, 0.01, 0.1, 1.0)),
 ]
+
+
+class Unprojected(VSMLClassifier):
+    """With another matrix than a random one between features and units."""
+
+    def __init__(
+        self, learner="general", *, into="zeros", units=None, scale="feature", epochs=1, random_state=0
+    ):
+        super().__init__(learner, scale=scale, units=units, epochs=epochs, random_state=random_state)
+        self.into = into
+
+    def _start(self, classes):
+        d = self.n_features_in_
+        self.units = d if self.into == "same" else None
+        super()._start(classes)
+        room, units = self.learned_["projection"].shape
+        numbers = np.arange(units) % d if self.into == "repeated" else np.arange(units)
+        matrix = np.arange(room)[:, None] == numbers
+        self.learned_ = {**self.learned_, "projection": matrix.astype(np.float32)}
 
 
 class StandardisedSGD:
@@ -69,10 +92,12 @@ def main():
             print(f"| {name} | {who} |", " | ".join(f"{value:.3f}" for value in values), "|", flush=True)
 
         for variant, settings in VARIANTS.items():
-            make = lambda settings=settings: VSMLClassifier(arguments.learner, **settings)  # noqa: E731
+            make = partial(
+                Unprojected if "into" in settings else VSMLClassifier, arguments.learner, **settings
+            )
             show(variant, measure(make, X, y, arguments.shuffles, arguments.limit))
         tried = [
-            (measure(lambda s=s: StandardisedSGD(**s), X, y, arguments.shuffles, arguments.limit), s)
+            (measure(partial(StandardisedSGD, **s), X, y, arguments.shuffles, arguments.limit), s)
             for s in SGD
         ]
         best, settings = max(tried, key=lambda pair: pair[0][2])

@@ -1,8 +1,10 @@
 """Learning algorithms that come with the library, those of files, and how a run becomes one."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -59,6 +61,14 @@ def test_what_is_shipped_is_small_says_where_it_is_from_and_learns_digits(name):
         for s in range(10)
     ]
     assert np.mean(last) > 0.35  # chance is 0.1
+
+
+def test_the_page_on_using_them_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(vsml.__file__).parents[1] / "docs" / "using.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    exec("\n".join(blocks), {})
 
 
 def test_a_learner_answers_then_learns_then_predicts(run):

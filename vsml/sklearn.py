@@ -51,9 +51,9 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
     Each example is standardised by running statistics of what has been seen, multiplied by one random matrix
     (`x R`, R [d, units] normal with variance 1 / d) and shown to the learner, which answers and is then told
     the label. Random projections are what learning algorithms meet in meta-training: they bring any number of
-    features to the units and the statistics that they know. Appended zeros would dilute what units send (on
-    iris the accuracy falls from 0.81 to 0.46), and features as they are do worse (0.73); see
-    benchmarks/tables.py. Predicting never changes what has been learned, the statistics included.
+    features to units and statistics that are known there. Appended zeros, for one, would dilute what units
+    send (measured by benchmarks/tables.py). Predicting never changes what has been learned, the statistics
+    included.
 
     Args:
         learner: name of a learning algorithm that comes with the library, path of a file such as
@@ -62,8 +62,8 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
             variance, for images and spectra, whose inputs are of one kind; "none": they are of mean 0 and
             variance 1 already.
         units: input units; None: the power of two that is at least the number of features and 256.
-        epochs: passes of `fit` over the data. More than 1 shows the learner what it has seen, which
-            meta-training on streams of new examples did not prepare it for.
+        epochs: passes of `fit` over the data in the same order. Meta-training is on streams of new examples,
+            and one pass takes nearly all there is: more changed accuracy on held-out tables by 0.02 at most.
         random_state: of the projection and of the learner's first state; an int, a RandomState, or None for
             numpy's global one.
 
