@@ -13,12 +13,15 @@ clusters := mpi or slurm or ssh
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
 
 install: .venv/.installed  ## set up .venv (every target below does it, where it is missing or out of date)
+
+demo: .venv/.installed  ## watch a learning algorithm that comes with the library learn (20 seconds on 2 cores)
+	@$(in_venv) python -m vsml.demo $(ARGS)
 
 quickstart: .venv/.installed  ## evolve a learning algorithm on real digits, and test it (12 minutes on 2 cores)
 	@$(in_venv); run="runs/$$(date +%Y-%m-%d_%H-%M-%S)-quickstart"; set -ex; \
@@ -66,6 +69,12 @@ bench: .venv/.installed  ## speed and memory of every kernel and of the plain fo
 docs: .venv/.installed  ## write docs/configuration.md from the schema
 	$(in_venv) python -m vsml.config_reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
+	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \
+	uv pip install --quiet --target "$$tools" ipykernel nbconvert; \
+	PYTHONPATH="$(CURDIR):$$tools" python -m nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False $(ARGS) examples/learning_curves.ipynb
 
 lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(in_venv) uv pip compile pyproject.toml --universal --extra dev --extra mpi -o requirements.txt --quiet $(ARGS)

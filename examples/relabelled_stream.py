@@ -1,0 +1,94 @@
+"""Watch a learning algorithm when, half way through a stream of digits, all labels change their meaning.
+
+    python examples/relabelled_stream.py      half a minute on 2 cores
+
+What was a 0 is called 1 from there on, and so forth. Whoever has learned the old names is wrong after the
+switch, and has to learn again in the middle of the stream; nobody is told. A learning algorithm of VSML,
+whose meta-parameters never change, meets the same streams as online gradient descent by Adam and by SGD. The
+curves, and a line of numbers for each, show who recovers, how fast and how far. Gradient descent forgets by
+descending; a learning algorithm which only met streams without a switch need not be able to.
+"""
+
+import argparse
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+from vsml.devices import prepare
+
+prepare()  # before JAX is imported: all CPU cores work
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import vsml
+from vsml import plots, text_plots
+from vsml.learners import Learner, Sgd, run_episode
+from vsml.learners.sgd import SgdConfig
+from vsml.losses import right_answers
+from vsml.meta.objective import map_units
+from vsml.tasks import build_task, load
+from vsml.types import Array, Episode, Params
+
+SHAPE, CLASSES = (8, 8, 1), 10
+WINDOW = 50  # examples that an accuracy is the mean over
+RECOVERED = 0.9  # share of the accuracy before the switch
+
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
+parser.add_argument("--streams", type=int, default=16, help="streams, each from a fresh state")
+parser.add_argument("--half", type=int, default=497, help="digits before and after the switch, at most 497")
+parser.add_argument("--picture", type=Path, default=Path("runs", "relabelled_stream.png"))
+options = parser.parse_args()
+
+digits = build_task(load("digits", "test"), options.half, replacement=False)
+algorithm = vsml.load_learner(options.algorithm, input_shape=SHAPE, num_classes=CLASSES)
+learners: dict[str, tuple[Learner, Params]] = {
+    f"VSML '{options.algorithm}'": (algorithm.learner, algorithm.params),
+    "Adam (1 layer, rate 0.01)": (Sgd(SHAPE, CLASSES, SgdConfig(optimizer="adam", learning_rate=0.01)), {}),
+    "SGD (1 layer, rate 0.1)": (Sgd(SHAPE, CLASSES, SgdConfig(optimizer="sgd", learning_rate=0.1)), {}),
+}
+
+
+def relabelled(key: Array) -> Episode:
+    """Draw all digits twice, in two orders, the second time with every label moved on by one."""
+    before, after = (digits.sample(jax.random.fold_in(key, half)) for half in range(2))
+    after = dataclasses.replace(after, labels=(after.labels + 1) % CLASSES)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, after)
+
+
+@partial(jax.jit, static_argnames="learner")
+def answers(learner: Learner, params: Params, keys: Array) -> Array:
+    """Return which answers are right, [streams, examples]; who gets the same keys gets the same streams."""
+
+    def answer(key: Array, params: Params) -> Array:
+        episode = relabelled(key)
+        return right_answers(run_episode(learner, params, key, episode), episode.labels).mean(-1)
+
+    return map_units(answer, keys, params)
+
+
+def recovery(accuracy: np.ndarray) -> str:
+    """Say how long the accuracy in windows after the switch is below what it was before, in examples."""
+    reached = accuracy[options.half + WINDOW - 1 :] >= RECOVERED * accuracy[options.half - 1]
+    return f"after {reached.argmax() + WINDOW:,}" if reached.any() else "not in this stream"
+
+
+keys = jax.random.split(jax.random.key(0), options.streams)
+curves = [
+    plots.Curve(name, "digits, relabelled half way", np.asarray(answers(learner, params, keys)), 1 / CLASSES)
+    for name, (learner, params) in learners.items()
+]
+print(text_plots.learning_curves(curves, log_x=False, window=WINDOW), end="\n\n")
+title = f"accuracy over {WINDOW} digits"
+print(f"{title:<28}{'before':>8}{'after':>8}{'at end':>8}   {RECOVERED:.0%} of before again")
+for curve in curves:
+    accuracy = np.convolve(curve.correct.mean(0), np.full(WINDOW, 1 / WINDOW), "full")[
+        : curve.correct.shape[1]
+    ]
+    shown = (accuracy[place - 1] for place in (options.half, options.half + WINDOW, len(accuracy)))
+    print(f"{curve.name:<28}" + "".join(f"{value:>8.0%}" for value in shown) + f"   {recovery(accuracy)}")
+options.picture.parent.mkdir(parents=True, exist_ok=True)
+plots.learning_curves(options.picture, curves, log_x=False, window=WINDOW)
+print(f"\npicture: {options.picture}")

@@ -1,0 +1,99 @@
+"""Let a learning algorithm learn a table of yours: a CSV file with numbers, and a column of labels.
+
+    python examples/your_own_table.py                       wine, which comes with scikit-learn
+    python examples/your_own_table.py --csv mine.csv --label species
+
+The rows come one after the other, in random order: each is answered first, then its label is told. Printed is
+how the share of right answers grows, for a learning algorithm of VSML and, on the same rows, for logistic
+regression by stochastic gradient descent at scikit-learn's settings, behind a standardisation that learns
+online as well. Last, both predict rows that neither has been told the labels of.
+"""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+from vsml.devices import prepare
+
+prepare()  # before JAX is imported: what is compiled is kept for the next time
+
+import numpy as np
+from sklearn.datasets import load_wine
+from sklearn.linear_model import SGDClassifier
+from sklearn.preprocessing import StandardScaler
+
+from vsml.sklearn import VSMLClassifier, learn_online
+
+
+def write_wine(path: Path) -> None:
+    """Write scikit-learn's wine, 178 rows of 13 measurements and a cultivar, as one's own table might be."""
+    wine = load_wine()
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow([*wine.feature_names, "cultivar"])
+        rows.writerows(
+            [*row, wine.target_names[label]] for row, label in zip(wine.data, wine.target, strict=True)
+        )
+
+
+def read_table(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers [n, d] and the labels [n] of a CSV file whose first line names the columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or label not in rows[0]:
+        raise SystemExit(
+            f"{path}: expected rows with a column {label!r}, got columns {[*rows[0]] if rows else []}"
+        )
+    try:
+        x = np.array([[float(value) for name, value in row.items() if name != label] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise SystemExit(f"{path}: expected numbers in all columns but {label!r}: {error}") from error
+    return x, np.array([row[label] for row in rows])
+
+
+class OnlineSGD:
+    """Logistic regression by SGD, behind a standardisation that learns from the same examples."""
+
+    def __init__(self) -> None:
+        self.scaler = StandardScaler()
+        self.classifier = SGDClassifier(loss="log_loss", random_state=0)
+
+    def partial_fit(self, x: np.ndarray, y: np.ndarray, classes: np.ndarray | None = None) -> "OnlineSGD":
+        """Learn examples on top of what has been learned."""
+        self.classifier.partial_fit(self.scaler.partial_fit(x).transform(x), y, classes)
+        return self
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the labels of examples."""
+        return self.classifier.predict(self.scaler.transform(x))
+
+
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("--csv", type=Path, help="the table; its first line names the columns")
+parser.add_argument("--label", default="cultivar", help="name of the column of labels")
+parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
+parser.add_argument("--held_out", type=int, default=8, help="rows to predict at the end")
+options = parser.parse_args()
+
+with tempfile.TemporaryDirectory() as folder:
+    path = options.csv or Path(folder, "wine.csv")
+    if options.csv is None:
+        write_wine(path)
+    x, y = read_table(path, options.label)
+
+order = np.random.default_rng(0).permutation(len(x))
+held_out, stream = np.split(order, [options.held_out])
+learners: dict[str, VSMLClassifier | OnlineSGD] = {
+    f"VSML '{options.algorithm}'": VSMLClassifier(options.algorithm),
+    "SGD": OnlineSGD(),
+}
+for name, learner in learners.items():
+    result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
+    print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n")
+
+print(f"{len(held_out)} rows that were held out:")
+print("".join(f"{title:<20}" for title in ("true", *learners)).rstrip())
+predictions = [learner.predict(x[held_out]) for learner in learners.values()]
+for labels in zip(y[held_out], *predictions, strict=True):
+    print("".join(f"{label:<20}" for label in labels).rstrip())
