@@ -83,7 +83,7 @@ def test_ranks_share_the_episodes_and_get_the_same_result():
     alone, sent = run(SerialCommunicator()), {}
     run(OneOfTwo(0, sent))
     shared = run(OneOfTwo(1, sent))
-    assert alone.correct.shape == (5, 3)
+    assert alone.correct.shape == (5, 3) and alone.summary()["repeats_after"] == 497
     assert np.array_equal(alone.loss, shared.loss) and np.array_equal(alone.correct, shared.correct)
 
 
@@ -145,7 +145,7 @@ def right(config, contender, task, choice, *rest):
     correct = np.array([[1, 1, 1, 0] if choice == 0 else [0, 0, 0, 1]], np.float32)
     tried = contender.choices[choice][0]
     return Done(
-        Evaluation(contender.name, task.name, 0.1, correct, np.zeros_like(correct), 0, 0.0, tried)
+        Evaluation(contender.name, task.name, 0.1, correct, np.zeros_like(correct), 0, None, 0.0, tried)
     )
 
 

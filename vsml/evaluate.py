@@ -58,6 +58,7 @@ class Evaluation:
             it.
         loss: mean cross-entropy in nats, likewise.
         support: examples that came before the first that counts.
+        repeats_after: examples of an episode, `support` included, after which images come again, if they do.
         recent_share: the accuracy after n examples is that on this share of them, the latest.
         tried: settings of the learner that were chosen or are to be chosen from, by dotted path.
     """
@@ -68,6 +69,7 @@ class Evaluation:
     correct: np.ndarray
     loss: np.ndarray
     support: int = 0
+    repeats_after: int | None = None
     recent_share: float = EvaluationConfig().recent_share
     tried: dict[str, Any] = field(default_factory=dict)
 
@@ -93,6 +95,7 @@ class Evaluation:
             "dataset": self.dataset,
             "episodes": episodes,
             "examples": length,
+            "repeats_after": self.repeats_after,
             "recent_share": self.recent_share,
             "chance": self.chance,
             "tried": self.tried,
@@ -137,6 +140,7 @@ class PendingEvaluation:
             correct=correct[:, counts],
             loss=loss[:, counts],
             support=int(counts.argmax()),
+            repeats_after=task.repeats_after,
             recent_share=self.recent_share,
             tried=self.tried,
         )
