@@ -95,6 +95,14 @@ def test_a_learner_may_be_padded_alone_and_still_meets_the_same_examples():
     assert np.array_equal(wide.x[:, :, :8, :8], narrow.x) and wide.x.shape[2:] == (9, 10, 1)
 
 
+def test_a_learner_may_be_evaluated_on_some_of_the_data_sets_alone():
+    some = "evaluation.learners=[{name: a, model: {type: sgd}, datasets: [sum]}, {name: b}]"
+    config = load_config(overrides=["evaluation.datasets=[digits, sum]", some])
+    sources = {name: load(name, "test") for name in ("digits", "sum")}
+    tasks = [[task.name for task in each.tasks] for each in compared_contenders(config, sources, COMM)]
+    assert tasks == [["sum"], ["digits", "sum"]]
+
+
 @pytest.mark.parametrize(
     ("learner", "expected"),
     [
@@ -109,6 +117,7 @@ def test_a_learner_may_be_padded_alone_and_still_meets_the_same_examples():
             "{name: a, model: {type: sgd, sgd: {x: 1}}, tune: {sgd.num_layers: [2]}}",
             r"learners.0.model: .*sgd.x",
         ),
+        ("{name: a, datasets: [sum]}", "learners.0.datasets: got 'sum', expected names of .*mnist"),
         ("{name: a, tune: {sgd.num_layers: []}}", "expected at least 1 in the list"),
         ("{name: a, tune: {sgd.num_layers: [1, x]}}", "sgd.num_layers: "),
     ],

@@ -213,3 +213,13 @@ def test_every_example_of_sum_is_new():
 def test_what_does_not_fit_the_data_set_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         build_task(**{"dataset": numbered(), "episode_length": 5} | options)
+
+
+def test_a_task_knows_after_how_many_examples_its_images_come_again():
+    digits = load("digits", "test")
+    assert build_task(digits, 5, replacement=False).repeats_after == 497
+    assert build_task(digits, 5, filter_classes=[0, 1], replacement=False).repeats_after < 497
+    assert build_task(digits, 5).repeats_after is None, "at random"
+    assert build_task(digits, 5, ways=2, replacement=False).repeats_after is None
+    assert build_task(load("random", "test"), 5, replacement=False).repeats_after == 20
+    assert build_task(load("sum", "test"), 5, replacement=False).repeats_after is None

@@ -1,13 +1,15 @@
 import json
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 import pytest
 
+import vsml.evaluate as evaluation_room
 from vsml.build import EvaluationTask
 from vsml.comm import SerialCommunicator
 from vsml.config_files import load_config
-from vsml.contenders import compared_contenders
+from vsml.contenders import Contender, compared_contenders
 from vsml.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
 from vsml.learners import Vsml
 from vsml.losses import right_answers
@@ -31,11 +33,30 @@ def test_the_accuracy_after_n_examples_is_that_on_the_last_fifth_of_them():
     assert summary["accuracy"] == pytest.approx(correct.mean())
 
 
+def test_the_accuracy_after_n_examples_can_be_that_on_example_n_alone():
+    correct = np.zeros((4, 100))
+    correct[:3, 99] = correct[:1, 9] = 1
+    summary = replace(evaluation_of(correct), recent_share=0.0).summary()
+    assert summary["accuracy_at_10"] == 0.25
+    assert summary["accuracy_at_100"] == summary["accuracy_last"] == 0.75
+    assert summary["interval_95"]["accuracy_last"] == pytest.approx(1.96 * 0.5 / 2)
+
+
 def test_intervals_are_over_episodes():
     correct = np.repeat([[1.0], [0.0], [1.0], [0.0]], 50, axis=1)
     widths = evaluation_of(correct).summary()["interval_95"]
     assert widths["accuracy_last"] == pytest.approx(1.96 * np.std([1, 0, 1, 0], ddof=1) / 2)
     assert evaluation_of(np.ones((1, 5))).summary()["interval_95"]["accuracy"] is None
+
+
+@dataclass
+class Done:
+    """An evaluation that is done."""
+
+    result: Evaluation
+
+    def collect(self, comm):
+        return self.result
 
 
 class OneOfTwo(SerialCommunicator):
@@ -62,7 +83,7 @@ def test_ranks_share_the_episodes_and_get_the_same_result():
     alone, sent = run(SerialCommunicator()), {}
     run(OneOfTwo(0, sent))
     shared = run(OneOfTwo(1, sent))
-    assert alone.correct.shape == (5, 3)
+    assert alone.correct.shape == (5, 3) and alone.summary()["repeats_after"] == 497
     assert np.array_equal(alone.loss, shared.loss) and np.array_equal(alone.correct, shared.correct)
 
 
@@ -117,6 +138,36 @@ def test_the_best_of_the_settings_to_tune_is_taken_after_trials_on_other_episode
     first = trials[int(np.argmax([trial.correct.mean() for trial in trials]))]
     assert best.tried == first.tried and best.tried["sgd.learning_rate"] == 0.05
     assert not np.array_equal(best.correct, first.correct)  # other episodes
+
+
+def right(config, contender, task, choice, *rest):
+    """Stand in for `_dispatch_choice`: the first choice is right in 3 of 4 answers, others in the last."""
+    correct = np.array([[1, 1, 1, 0] if choice == 0 else [0, 0, 0, 1]], np.float32)
+    tried = contender.choices[choice][0]
+    return Done(
+        Evaluation(contender.name, task.name, 0.1, correct, np.zeros_like(correct), 0, None, 0.0, tried)
+    )
+
+
+def test_settings_can_be_tuned_for_the_end_of_the_episode(monkeypatch):
+    monkeypatch.setattr(evaluation_room, "_dispatch_choice", right)
+    chosen = {}
+    for by in ("accuracy", "accuracy_last"):
+        config = comparison(f"evaluation.tune_by={by}")
+        choices = [({"n": 0}, config.model), ({"n": 1}, config.model)]
+        contender = Contender("tuned", [EvaluationTask("digits", None)], choices, None)
+        (best,), _ = evaluate_all(config, [contender], SerialCommunicator())
+        chosen[by] = best.tried["n"]
+    assert chosen == {"accuracy": 0, "accuracy_last": 1}
+
+
+def test_a_learner_that_is_left_out_on_some_data_sets_leaves_the_others_in_their_order(monkeypatch):
+    monkeypatch.setattr(evaluation_room, "_dispatch_choice", right)
+    config = comparison("evaluation.datasets=[digits, sum]")
+    digits, sums = EvaluationTask("digits", None), EvaluationTask("sum", None)
+    some = [Contender("a", [sums], [({}, None)], None), Contender("b", [digits, sums], [({}, None)], None)]
+    results, _ = evaluate_all(config, some, SerialCommunicator())
+    assert [(each.dataset, each.learner) for each in results] == [("digits", "b"), ("sum", "a"), ("sum", "b")]
 
 
 def test_a_comparison_writes_one_table_as_markdown_and_json_one_figure_and_the_trials(tmp_path, capsys):

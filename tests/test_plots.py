@@ -46,6 +46,12 @@ def test_a_figure_is_written_whole(tmp_path, panels):
     assert pixels[..., :3].std() > 0.01
 
 
+def test_a_line_marks_where_images_come_again_if_they_do(tmp_path):
+    for repeats_after, marked in ((20, True), (30, False), (None, False)):
+        learning_curves(tmp_path / "a.svg", [Curve("a", "b", np.ones((1, 30)), repeats_after=repeats_after)])
+        assert ("<!-- images repeat -->" in (tmp_path / "a.svg").read_text()) == marked
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1)])
 @pytest.mark.parametrize("log_x", [True, False])
 def test_a_single_episode_or_example_can_be_drawn(tmp_path, shape, log_x):

@@ -191,6 +191,11 @@ class ComparedLearner(Section):
         "one with the highest accuracy on other episodes is taken, for each data set its own",
     )
     pad: Pad = Field(default=Pad(), description="keys of data.preprocess.pad that differ for this learner")
+    datasets: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="names of those of evaluation.datasets that it is evaluated on, such as those that its "
+        "meta-parameters fit; null: all",
+    )
 
 
 class EvaluationConfig(Section):
@@ -221,6 +226,15 @@ class EvaluationConfig(Section):
     )
     tune_count: Positive = Field(
         default=8, description="episodes that each combination of a learner's `tune` is tried on"
+    )
+    tune_by: Literal["accuracy", "accuracy_last"] = Field(
+        default="accuracy",
+        description="the accuracy that decides between them: over the whole episode, or at its end",
+    )
+    recent_share: Annotated[Float, Field(ge=0, le=1)] = Field(
+        default=0.2,
+        description="the accuracy after n examples is that on this share of them, the latest; 0: on example "
+        "n alone",
     )
 
 
@@ -442,12 +456,16 @@ def _config_problems(config: Config) -> Iterator[Problem]:
 def _compared_problems(config: Config) -> Iterator[Problem]:
     learners = config.evaluation.learners
     reserved = (*RESERVED_NAMES, config.model.type)
+    datasets = [spec.name for spec in evaluation_specs(config)]
     involved = ("evaluation.learners", "model")
     for index, learner in enumerate(learners):
         path = f"evaluation.learners.{index}"
         if learner.name in reserved or learner.name in [other.name for other in learners[:index]]:
             expected = f"a name of its own, and none of {', '.join(reserved)}"
             yield Problem(f"{path}.name", learner.name, expected, involved)
+        if unknown := [name for name in learner.datasets or () if name not in datasets]:
+            expected = f"names of evaluation.datasets: {', '.join(datasets)}"
+            yield Problem(f"{path}.datasets", unknown[0], expected, (*involved, "evaluation.datasets"))
         for key, values in learner.tune.items():
             if len({repr(value) for value in values}) < len(values):
                 yield Problem(f"{path}.tune", values, f"distinct values of {key}", involved)

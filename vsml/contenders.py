@@ -73,7 +73,11 @@ def compared_contenders(config: Config, sources: dict[str, Source], comm: Commun
     """
 
     def contender(entry: ComparedLearner) -> Contender:
-        tasks = evaluation_tasks(config, sources, entry.pad)
+        tasks = [
+            task
+            for task in evaluation_tasks(config, sources, entry.pad)
+            if entry.datasets is None or task.name in entry.datasets
+        ]
         if entry.restore is None:
             choices = model_choices(config.model, entry)
             return Contender(

@@ -14,7 +14,7 @@ import numpy as np
 from vsml import plots
 from vsml.build import EvaluationTask, evaluation_tasks, load_evaluation_data
 from vsml.comm import Communicator
-from vsml.config import Config
+from vsml.config import Config, EvaluationConfig, evaluation_specs
 from vsml.config_files import ConfigError
 from vsml.console import markdown_table, print_results, say
 from vsml.contenders import (
@@ -37,15 +37,12 @@ from vsml.types import Array, Params
 _TRIALS = 1
 """What the key of the evaluation episodes is folded with for those that settings are tried on."""
 
-MILESTONES = (10, 100, 1000)
+MILESTONES = (10, 100, 1000, 10_000)
 """After how many examples the accuracy is reported, besides at the end."""
 
 FIGURE = "learning_curves.png"
 
 _POINTS_IN_WANDB = 30
-
-RECENT_SHARE = 0.2
-"""The accuracy after n examples is that on the last fifth of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +58,8 @@ class Evaluation:
             it.
         loss: mean cross-entropy in nats, likewise.
         support: examples that came before the first that counts.
+        repeats_after: examples of an episode, `support` included, after which images come again, if they do.
+        recent_share: the accuracy after n examples is that on this share of them, the latest.
         tried: settings of the learner that were chosen or are to be chosen from, by dotted path.
     """
 
@@ -70,18 +69,21 @@ class Evaluation:
     correct: np.ndarray
     loss: np.ndarray
     support: int = 0
+    repeats_after: int | None = None
+    recent_share: float = EvaluationConfig().recent_share
     tried: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return loss, accuracy over the whole episode, and `accuracy_at_10` ... `accuracy_last`.
 
-        The accuracy after n examples is the mean over the last fifth of them and over episodes; `interval_95`
-        has the half widths of 95 % intervals over episodes (normal approximation; None for one episode).
+        The accuracy after n examples is the mean over episodes and the latest `recent_share` of the examples,
+        at least one; `interval_95` has the half widths of 95 % intervals over episodes (normal approximation;
+        None for one episode).
         """
         episodes, length = self.correct.shape
         ends = {f"accuracy_at_{n}": n for n in MILESTONES if n <= length} | {"accuracy_last": length}
         recent = {
-            name: self.correct[:, end - math.ceil(RECENT_SHARE * end) : end].mean(1)
+            name: self.correct[:, end - max(1, math.ceil(self.recent_share * end)) : end].mean(1)
             for name, end in ends.items()
         } | {"accuracy": self.correct.mean(1)}
         widths = {
@@ -93,6 +95,8 @@ class Evaluation:
             "dataset": self.dataset,
             "episodes": episodes,
             "examples": length,
+            "repeats_after": self.repeats_after,
+            "recent_share": self.recent_share,
             "chance": self.chance,
             "tried": self.tried,
             "loss": float(self.loss.mean()),
@@ -111,13 +115,14 @@ class PendingEvaluation:
         evaluation_task: what it is evaluated on.
         count: how many episodes.
         answers: to this rank's share of them, not waited for.
-        tried: as in `Evaluation`.
+        recent_share, tried: as in `Evaluation`.
     """
 
     learner: str
     evaluation_task: EvaluationTask
     count: int
     answers: tuple[Array, Array, Array]
+    recent_share: float = EvaluationConfig().recent_share
     tried: dict[str, Any] = field(default_factory=dict)
 
     def collect(self, comm: Communicator) -> Evaluation:
@@ -135,6 +140,8 @@ class PendingEvaluation:
             correct=correct[:, counts],
             loss=loss[:, counts],
             support=int(counts.argmax()),
+            repeats_after=task.repeats_after,
+            recent_share=self.recent_share,
             tried=self.tried,
         )
 
@@ -201,11 +208,11 @@ def evaluate_all(
     """Evaluate contenders on their tasks, all on the same episodes.
 
     One with several settings to choose from is first tried with each on `evaluation.tune_count` other
-    episodes of the task; the settings with the highest mean accuracy are taken.
+    episodes of the task; the settings with the highest accuracy, as `evaluation.tune_by` has it, are taken.
 
     Args:
         config: the run.
-        contenders: who is evaluated.
+        contenders: who is evaluated, each on its own tasks.
         comm: the ranks.
         check: called before each evaluation; may raise on all ranks to end it.
 
@@ -214,20 +221,30 @@ def evaluate_all(
     """
     key = jax.random.key(config.evaluation.seed)
     evaluations, trials = [], []
-    for number in range(len(contenders[0].tasks)):
-        for contender in contenders:
-            tried = list(_trials(config, contender, number, comm, check))
-            accuracies = [float(trial.correct.mean()) for trial in tried]
-            best = accuracies.index(max(accuracies)) if tried else 0
-            check()
-            pending = _dispatch_choice(contender, number, best, config.evaluation.count, key, comm)
-            evaluations.append(pending.collect(comm))
-            trials += tried
+    pairs = [
+        (task, contender)
+        for spec in evaluation_specs(config)
+        for contender in contenders
+        for task in contender.tasks
+        if task.name == spec.name
+    ]
+    for task, contender in pairs:
+        tried = list(_trials(config, contender, task, comm, check))
+        accuracies = [trial.summary()[config.evaluation.tune_by] for trial in tried]
+        best = accuracies.index(max(accuracies)) if tried else 0
+        check()
+        pending = _dispatch_choice(config, contender, task, best, config.evaluation.count, key, comm)
+        evaluations.append(pending.collect(comm))
+        trials += tried
     return evaluations, trials
 
 
 def _trials(
-    config: Config, contender: Contender, number: int, comm: Communicator, check: Callable[[], None]
+    config: Config,
+    contender: Contender,
+    task: EvaluationTask,
+    comm: Communicator,
+    check: Callable[[], None],
 ) -> Iterator[Evaluation]:
     """Try each of several settings of a contender on a task."""
     settings = config.evaluation
@@ -235,25 +252,31 @@ def _trials(
     if len(contender.choices) > 1:
         for choice in range(len(contender.choices)):
             check()
-            yield _dispatch_choice(contender, number, choice, settings.tune_count, key, comm).collect(comm)
+            yield _dispatch_choice(config, contender, task, choice, settings.tune_count, key, comm).collect(
+                comm
+            )
 
 
 def dispatch_evaluations(config: Config, contender: Contender, comm: Communicator) -> list[PendingEvaluation]:
     """Start what `evaluate_all` does for one contender with nothing to choose; wait for nothing."""
     key, count = jax.random.key(config.evaluation.seed), config.evaluation.count
-    return [
-        _dispatch_choice(contender, number, 0, count, key, comm) for number in range(len(contender.tasks))
-    ]
+    return [_dispatch_choice(config, contender, task, 0, count, key, comm) for task in contender.tasks]
 
 
 def _dispatch_choice(
-    contender: Contender, number: int, choice: int, count: int, key: Array, comm: Communicator
+    config: Config,
+    contender: Contender,
+    task: EvaluationTask,
+    choice: int,
+    count: int,
+    key: Array,
+    comm: Communicator,
 ) -> PendingEvaluation:
     tried, model = contender.choices[choice]
-    task = contender.tasks[number]
     learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.num_classes)
     params = contender.params_for(learner)
-    return replace(dispatch(contender.name, learner, params, task, count, key, comm), tried=tried)
+    pending = dispatch(contender.name, learner, params, task, count, key, comm)
+    return replace(pending, tried=tried, recent_share=config.evaluation.recent_share)
 
 
 def write_results(
@@ -276,7 +299,7 @@ def write_results(
     if trials:
         atomic_write(run.path / "tuning.json", _as_json([trial.summary() for trial in trials]))
     curves = [
-        plots.Curve(each.learner, each.dataset, each.correct, each.chance, each.support)
+        plots.Curve(each.learner, each.dataset, each.correct, each.chance, each.support, each.repeats_after)
         for each in evaluations
     ]
     plots.learning_curves(run.path / FIGURE, curves, title=title)

@@ -34,6 +34,7 @@ class Curve:
         correct: share of right answers, [episodes, T], averaged over the inner batch.
         chance: accuracy of guessing, if known.
         support: examples that came before the first of these.
+        repeats_after: examples, `support` included, after which images come again, if they do.
 
     Raises:
         ValueError: `correct` is not of rank 2, or empty.
@@ -44,6 +45,7 @@ class Curve:
     correct: np.ndarray
     chance: float | None = None
     support: int = 0
+    repeats_after: int | None = None
 
     def __post_init__(self) -> None:
         """Check the shape."""
@@ -87,7 +89,8 @@ def learning_curves(
     """Draw accuracy against examples seen, one panel per data set, and write the figure in one step.
 
     A line is the mean over episodes of `trailing_accuracy`; its band is the 95 % interval of that mean
-    (normal approximation, standard error over episodes; none for a single episode). Chance is a dashed line.
+    (normal approximation, standard error over episodes; none for a single episode). Chance is a dashed line,
+    and a thin upright one stands where images begin to come again.
 
     Args:
         path: the file; its suffix (png, pdf, svg) is the format.
@@ -117,7 +120,11 @@ def learning_curves(
             _draw(axes, curve, _COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
         for chance in {curve.chance for curve in shown if curve.chance is not None}:
             axes.axhline(chance, color="#444444", linestyle="--", linewidth=1.3, label="chance", zorder=4)
-        axes.set_xlim(1, max(2, *(curve.support + np.shape(curve.correct)[1] for curve in shown)))
+        end = max(2, *(curve.support + np.shape(curve.correct)[1] for curve in shown))
+        axes.set_xlim(1, end)
+        for seen in {curve.repeats_after for curve in shown if curve.repeats_after is not None}:
+            if seen < end:
+                _mark_repetition(axes, seen)
     for unused in panels[len(datasets) :]:
         unused.set_visible(False)
     for first_of_row in panels[::columns]:
@@ -168,6 +175,21 @@ def _style(axes: Axes, dataset: str, log_x: bool) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(_GREY)
+
+
+def _mark_repetition(axes: Axes, seen: int) -> None:
+    axes.axvline(seen, color=_GREY, linewidth=0.8, zorder=1)
+    axes.annotate(
+        "images repeat",
+        (seen, 0.98),
+        xytext=(-2, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="top",
+        fontsize=7,
+        color=_GREY,
+    )
 
 
 def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> None:

@@ -51,6 +51,12 @@ class TaskDistribution:
     num_tasks: int | None = struct.field(pytree_node=False)
     replacement: bool = struct.field(pytree_node=False)
 
+    @property
+    def repeats_after(self) -> int | None:
+        """After how many examples of an episode images come again; None: at random, or never."""
+        always_new = isinstance(self.source, Generator) and self.source.pool_size is None
+        return None if self.replacement or self.few_shot is not None or always_new else self.index.size
+
     def sample(self, key: Array) -> Episode:
         """Draw one episode; pure, to be batched with `vmap` or `lax.map`.
 
