@@ -111,6 +111,18 @@ def test_padded_classes_are_never_the_label():
     assert set(np.asarray(labels).reshape(-1)) == {0, 1, 2}
 
 
+def test_relabelling_permutes_the_labels_of_the_second_half_alone():
+    before = build_task(numbered(), 21, 2).sample(KEY)
+    after = build_task(numbered(), 21, 2, relabel=True).sample(KEY)
+    np.testing.assert_array_equal(before.x, after.x)
+    np.testing.assert_array_equal(before.labels[:10], after.labels[:10])
+    renamed = set(zip(*(e.labels[10:].flatten().tolist() for e in (before, after)), strict=True))
+    assert len(renamed) == len(dict(renamed)) == len({new for _, new in renamed}) == 4
+    assert any(old != new for old, new in renamed)
+    with pytest.raises(ValueError, match=r"preprocess.relabel: got true, expected false with few_shot"):
+        build_task(numbered(), 21, relabel=True, ways=2)
+
+
 def test_projections_and_permutations_are_drawn_per_episode_or_from_a_finite_set():
     keys = jax.random.split(KEY, 40)
 

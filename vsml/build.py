@@ -171,6 +171,7 @@ def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
             rand_proj=preprocess.rand_proj,
             shuffle=preprocess.shuffle,
             permute_labels=preprocess.permute_labels,
+            relabel=preprocess.relabel,
             pad_input=preprocess.pad.input,
             pad_output=preprocess.pad.output,
             **few_shot,

@@ -70,6 +70,9 @@ class PreprocessMixture(Section):
     permute_labels: Splittable[Bool] = Field(
         default=False, description="permute the classes, drawn per episode"
     )
+    relabel: Splittable[Bool] = Field(
+        default=False, description="permute the classes once more half way through, drawn per episode"
+    )
     pad: Splittable[PadMixture] = Field(
         default=PadMixture(), description="padding with zeros, after standardising"
     )
@@ -96,6 +99,7 @@ class Preprocess(Overrides):
     rand_proj: Bool = _plain(PreprocessMixture, "rand_proj")
     shuffle: Bool = _plain(PreprocessMixture, "shuffle")
     permute_labels: Bool = _plain(PreprocessMixture, "permute_labels")
+    relabel: Bool = _plain(PreprocessMixture, "relabel")
     pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
 
 

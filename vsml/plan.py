@@ -177,6 +177,7 @@ def _told(spec: TaskSpec) -> str:
             (preprocess.rand_proj, "randomly projected"),
             (preprocess.shuffle, "shuffled"),
             (preprocess.permute_labels, "labels permuted"),
+            (preprocess.relabel, "relabelled half way"),
             (preprocess.pad.input is not None or preprocess.pad.output is not None, "padded"),
         )
         if on

@@ -14,7 +14,7 @@ from vsml.tasks.sources import Dataset, Generator
 from vsml.types import Array, Episode
 
 # Purposes: what a key is folded with. A draw never shifts another one.
-_EXAMPLES, _IMAGES, _TASK, _PROJECTION, _SHUFFLE, _LABELS = range(6)
+_EXAMPLES, _IMAGES, _TASK, _PROJECTION, _SHUFFLE, _LABELS, _RELABELS = range(7)
 
 
 @struct.dataclass
@@ -48,6 +48,7 @@ class TaskDistribution:
     rand_proj: bool = struct.field(pytree_node=False)
     shuffle: bool = struct.field(pytree_node=False)
     permute_labels: bool = struct.field(pytree_node=False)
+    relabel: bool = struct.field(pytree_node=False)
     num_tasks: int | None = struct.field(pytree_node=False)
     replacement: bool = struct.field(pytree_node=False)
 
@@ -108,6 +109,11 @@ class TaskDistribution:
             x = transforms.project(jax.random.fold_in(key, _PROJECTION), x)
         if self.permute_labels:
             labels = transforms.permute_labels(jax.random.fold_in(key, _LABELS), labels, self.real_classes)
+        if self.relabel:
+            half = self.episode_length // 2 * self.batch_size
+            again = jax.random.fold_in(key, _RELABELS)
+            later = transforms.permute_labels(again, labels[half:], self.real_classes)
+            labels = jnp.concatenate([labels[:half], later])
         return x, labels
 
 
@@ -122,6 +128,7 @@ def build_task(
     rand_proj: bool = False,
     shuffle: bool = False,
     permute_labels: bool = False,
+    relabel: bool = False,
     pad_input: Sequence[int] | None = None,
     pad_output: int | None = None,
     num_tasks: int | None = None,
@@ -135,7 +142,7 @@ def build_task(
     """Build the distribution of episodes of one task.
 
     Transforms are applied in this order: choose classes, rotate, scale to [0, 1], resize, standardise, pad,
-    then shuffle or project, and permute the labels. Padded classes are never a label.
+    then shuffle or project, permute the labels and relabel. Padded classes are never a label.
 
     Args:
         dataset: what `sources.load` returns.
@@ -147,6 +154,7 @@ def build_task(
         rand_proj: project the inputs by a random matrix, redrawn per episode.
         shuffle: permute the inputs, redrawn per episode.
         permute_labels: permute the labels, redrawn per episode.
+        relabel: permute them once more from the middle of the episode on, redrawn per episode.
         pad_input: height, width and channels to pad inputs to with zeros.
         pad_output: number of classes, the real ones first.
         num_tasks: draw projection and permutations from a fixed set of so many; None has no limit.
@@ -184,6 +192,8 @@ def build_task(
                 f"batch_size: got {batch_size}, expected 1 with few_shot: several images at once would be "
                 "answered before any of them is learned from"
             )
+        if relabel:
+            raise ValueError("preprocess.relabel: got true, expected false with few_shot")
         few_shot = build_few_shot(dataset, index, episode_length, ways, shots, rotations)
         real_classes = ways
     if pad_output is not None and pad_output < real_classes:
@@ -207,6 +217,7 @@ def build_task(
         rand_proj=rand_proj,
         shuffle=shuffle,
         permute_labels=permute_labels,
+        relabel=relabel,
         num_tasks=num_tasks,
         replacement=replacement and not always_new,
     )
