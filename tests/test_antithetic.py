@@ -250,7 +250,8 @@ def test_neither_ranks_nor_chunks_of_a_power_of_two_change_a_bit(optimizer, lear
     assert [len(group.units) for group in groups] == [7, 4]
     start = optimizer.init(KEY, groups[0].learner.init_params(KEY))
     found = {}
-    for size in (1, 2, 4, 8):
+    sizes = (1, 2, 4, 8) if learner is Brightness else (1, 8)  # each compiles anew
+    for size in sizes:
         cut = chunks_of(groups, size)
         for ranks in (1, 2, 3) if len(cut) >= 3 else (1, 2):
             told = Ranks.run(ranks, lambda comm, cut=cut: meta_step(optimizer, start, cut, KEY, comm)[0])
@@ -258,7 +259,7 @@ def test_neither_ranks_nor_chunks_of_a_power_of_two_change_a_bit(optimizer, lear
                 found[size, ranks, rank] = flat(optimizer.params(state))
     for case, params in found.items():
         np.testing.assert_array_equal(params, found[1, 1, 0], err_msg=str(case))
-    assert len(found) == 6 + 6 + 6 + 3
+    assert len(found) == 6 * len(sizes[:-1]) + 3
 
 
 PAIRS = 50_000

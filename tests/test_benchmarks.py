@@ -124,7 +124,7 @@ def test_a_result_is_written_with_all_that_can_be_said(tmp_path, capsys):
     store_rates()
     path = tmp_path / "result.json"
     arguments = ["--axes", "base", "--inputs", "4", "--episode_length", "3", "--members", "2"]
-    names = ["tiled", ORACLE, FLAX]
+    names = ["tiled", ORACLE]
     arguments += ["--contestants", *names, "--repetitions", "1", "--json", str(path)]
     synapses.main(arguments)
     printed = capsys.readouterr().out

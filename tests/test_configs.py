@@ -34,7 +34,7 @@ from vsml.plan import describe, task_shapes
 from vsml.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "algorithms").glob("*.yaml")])
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
@@ -104,7 +104,7 @@ def test_the_named_configs_exist():
     assert names >= {"default", "quickstart", "test", "rand_proj", "backprop", "deep", "backward_pass", "pad"}
     assert names >= {"metarnn", "hebbian", "fwmemory", "fwp", "sgd", "sgd_omniglot", "omniglot", "conv"}
     assert names >= {"cifar10", "invariances", "no_fashion_mnist", "pretrained", "evaluation", "compare"}
-    assert names >= {"few_examples", "long_curves", "baselines14"}
+    assert names >= {"few_examples", "long_curves", "baselines14", "mnist14", "general"}
     assert {path.stem for path in ARRAYS} >= {"datasets", "sgd", "conv", "eval_invariances"}
 
 
@@ -258,6 +258,7 @@ SMALLER = {
         "data.preprocess.rand_proj={split: [false, true]}",
         "training.population_size=4",
     ],
+    "algorithms/general": ["data.filter_classes={split: [null, [0, 1]], repeat: 4}"],  # fewer shapes
     "compare": ["evaluation.datasets=[mnist, {dataset: kmnist, optional: true}]"],
     "sgd": ["evaluation.datasets=[mnist]"],
     "few_examples": ["evaluation.datasets=[mnist]"],
@@ -267,6 +268,7 @@ SMALLER = {
 RUNS = [
     pytest.param(path, number, entry, id=f"{name(path)}-{number}" + (f"-{entry}" if entry else ""))
     for path in CONFIGS + ARRAYS
+    if name(path) != "algorithms/mnist14"  # as baselines14, with the learner of general
     for number in range(2 if name(path) == "array/datasets" else 1)
     for entry in (ENTRIES.get(name(path), (1,)) if path in ARRAYS else (None,))
 ]
