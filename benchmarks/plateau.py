@@ -3,8 +3,8 @@
     python benchmarks/plateau.py RUN [RUN ...]
 
 RUN is the folder of a run that wrote metrics at every meta step, as those of configs/array/plateau.yaml. The
-plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of the first five, which is
-that of guessing; the table says too when it first was half a nat below, and where it ended. Runs of one name,
+plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of the first five, which
+is that of guessing; the table says too when it first was half a nat below, and where it ended. Runs of one name,
 which differ in seeds, are put together: least, most and median.
 """
 
