@@ -4,8 +4,8 @@
 
 RUN is the folder of a run that wrote metrics at every meta step, as those of configs/array/plateau.yaml. The
 plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of the first five, which
-is that of guessing; the table says too when it first was half a nat below, and where it ended. Runs of one name,
-which differ in seeds, are put together: least, most and median.
+is that of guessing; the table says too when it first was half a nat below, and where it ended. Runs of one
+name, which differ in seeds, are put together: least, most and median.
 """
 
 import argparse
@@ -24,7 +24,7 @@ FIRST = 5  # meta steps whose loss is that of guessing: mixtures of numbers of c
 
 
 def crossings(run_dir):
-    """Return where each margin was first passed (meta step, examples, minutes; or None), and the last loss."""
+    """Return where each margin was first passed (meta step, examples, minutes; or None) and the last loss."""
     lines = [line for line in read_metrics(open_run(run_dir).metrics) if "meta_loss" in line]
     if [line["step"] for line in lines] != list(range(1, len(lines) + 1)) or len(lines) < WINDOW:
         raise ValueError(
