@@ -224,8 +224,11 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
         ("training.population_size=0", "expected greater than or equal to 1"),
         ("training.loss_type=first", "got 'first', expected 'mean' or 'last'"),
         ("training=5", "training: got 5, expected a mapping"),
-        ("training.batch_size={split: [1, 2]}", "only training.dataset, data.filter_classes and each value"),
-        ("data.preprocess={split: [{}]}", "only training.dataset, data.filter_classes and each value"),
+        (
+            "training.batch_size={split: [1, 2]}",
+            "only training.dataset, training.episode_length, data.filter",
+        ),
+        ("data.preprocess={split: [{}]}", "only training.dataset, training.episode_length, data.filter"),
         ("data.verify=1", "got 1, expected true or false"),
         ("data.filter_classes=[1, 1]", "expected distinct classes"),
         ("data.filter_classes=[]", "expected at least 1 in the list"),
@@ -252,6 +255,15 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
         ),
         ("optimizer.noise_std={type: constant, init: 1, warmup_steps: 1}", "noise cannot start at 0"),
         ("optimizer.noise_std={type: cosine, init: 1, end: 0}", "noise cannot end at 0"),
+        (
+            "model.vsml.random_features.keep_input=true",
+            "got True, expected false without random_features.count",
+        ),
+        ("model.vsml.random_features.activation=relu", "got 'relu', expected linear without random_features"),
+        (
+            "model.vsml={random_features: {count: 4}, layers: [{type: conv, out_channels: 2}, {}]}",
+            "expected null, as random features are no image",
+        ),
         ("evaluation.datasets=[digits, digits]", "got 'digits', expected a `name` of its own"),
         (
             "evaluation.datasets.0={dataset: a, preprocess: {shuffle: true, rand_proj: true}}",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vsml.conv import Conv
+from vsml.layers import from_tiles
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
@@ -420,6 +421,19 @@ def test_random_features_of_standard_inputs_are_of_mean_0_and_variance_1(activat
     assert abs(features.std() - 1) < 0.02
 
 
+def test_an_input_may_be_kept_beside_its_features():
+    learner = make(random_features=6, keep_input=True)
+    params, episode = make_params(learner), make_episode()
+    state = learner.init_state(params, KEY)
+    both = jnp.concatenate([episode.x, episode.x @ state.features[:-1]], axis=-1)
+    plain = make(input_shape=(SHAPE[0] + 6,))
+    state = start(
+        plain, [from_tiles(layer.c) for layer in jax.tree.map(lambda a: a[0], state.network).layers]
+    )
+    got = run(learner, params, KEY, episode)
+    close(got, go_on(plain, params, state, Episode(both, episode.labels, episode.weight))[1])
+
+
 def test_linear_random_features_are_a_projection_drawn_with_the_state_and_kept():
     learner, plain = make(random_features=6), make(input_shape=(6,))
     params, episode = make_params(learner), make_episode()
@@ -442,7 +456,7 @@ def test_the_configuration_names_every_setting():
             "separate_backward": True,
             "feed_label": True,
             "layerwise": True,
-            "random_features": {"count": 9, "activation": "relu"},
+            "random_features": {"count": 9, "activation": "relu", "keep_input": True},
             "synapse": {
                 "state_size": 6,
                 "message_size": 5,
@@ -454,7 +468,7 @@ def test_the_configuration_names_every_setting():
     )
     learner = make_learner("vsml", config, [2, 2, 1], 3)
     expected = Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
-    assert learner == dataclasses.replace(expected, random_features=9, activation="relu")
+    assert learner == dataclasses.replace(expected, random_features=9, activation="relu", keep_input=True)
     assert make_learner("vsml", VsmlConfig(), (5,), 3) == Vsml((5,), 3)
 
 

@@ -322,7 +322,10 @@ _EXPECTED = {  # where pydantic speaks of Python and the reader thinks of YAML
 }
 
 
-_SPLITTABLE = "only training.dataset, data.filter_classes and each value in data.preprocess may be split"
+_SPLITTABLE = (
+    "only training.dataset, training.episode_length, data.filter_classes and each value in data.preprocess "
+    "may be split"
+)
 
 
 def _findings(error: ValidationError, schema: type[BaseModel]) -> Iterator[_Finding]:

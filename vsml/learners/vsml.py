@@ -104,6 +104,9 @@ class RandomFeaturesConfig(Section):
     activation: Activation = Field(
         default="linear", description="what they are: a random projection, or one with bias and nonlinearity"
     )
+    keep_input: Bool = Field(
+        default=False, description="the input itself enters beside its features, instead of being replaced"
+    )
 
 
 class VsmlConfig(Section):
@@ -187,14 +190,11 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if vsml.random_features.count is not None and isinstance(vsml.layers[0], ConvConfig):
         expected = "null, as random features are no image and the first layer is a convolution"
         yield Problem("random_features.count", vsml.random_features.count, expected, ("layers",))
-    if vsml.random_features.activation != "linear" and vsml.random_features.count is None:
-        expected = "linear without random_features.count"
-        yield Problem(
-            "random_features.activation",
-            vsml.random_features.activation,
-            expected,
-            ("random_features.count",),
-        )
+    if vsml.random_features.count is None:
+        for name, without in (("activation", "linear"), ("keep_input", False)):
+            if (got := getattr(vsml.random_features, name)) != without:
+                expected = f"{str(without).lower()} without random_features.count"
+                yield Problem(f"random_features.{name}", got, expected, ("random_features.count",))
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -272,6 +272,7 @@ class Vsml:
             every fresh state and never changed (Rahimi & Recht, 2007); None: the input itself.
         activation: which features: `z = x R`, R normal with variance 1 / inputs; or relu or tanh of z + b,
             b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z.
+        keep_input: the input enters, too, before its features.
     """
 
     input_shape: tuple[int, ...]
@@ -293,6 +294,7 @@ class Vsml:
     kernel: Kernel = "auto"
     random_features: int | None = None
     activation: Activation = "linear"
+    keep_input: bool = False
 
     def __post_init__(self) -> None:
         if self.kernel != "auto":
@@ -321,6 +323,7 @@ class Vsml:
             hidden=tuple(_hidden(layer) for layer in config.layers[:-1]),
             random_features=config.random_features.count,
             activation=config.random_features.activation,
+            keep_input=config.random_features.keep_input,
             micro_ticks=config.micro_ticks,
             logit_bound=config.logit_bound,
             output_channel=config.output_channel,
@@ -350,7 +353,9 @@ class Vsml:
         )
 
     def _layers(self) -> tuple[Layer, ...]:
-        shape = _image_shape(self.input_shape if self.random_features is None else (self.random_features,))
+        shape = _image_shape(self.input_shape)
+        if self.random_features is not None:
+            shape = (1, self.random_features + self.keep_input * math.prod(shape), 1)
         layers: list[Layer] = []
         for out in (*self.hidden, self.num_classes):
             if isinstance(out, Conv):
@@ -386,17 +391,16 @@ class Vsml:
         return VsmlState(network=batched, feedback=jnp.zeros((batch_size, self.num_classes, 2)))
 
     def features(self, state: VsmlState, x: Array) -> Array:
-        """Return what enters the network for x [K, *input_shape]: [K, inputs or F]."""
+        """Return what enters the network for x [K, *input_shape]: [K, inputs], [K, F] or [K, inputs + F]."""
         x = x.reshape(len(x), -1)
         if state.features is None:
             return x
         z = x @ state.features[:-1]
-        if self.activation == "linear":
-            return z
-        z = z + state.features[-1]
         if self.activation == "tanh":
-            return jnp.tanh(z) / _TANH_STD
-        return (jax.nn.relu(z) - _RELU_MEAN) / _RELU_STD
+            z = jnp.tanh(z + state.features[-1]) / _TANH_STD
+        elif self.activation == "relu":
+            z = (jax.nn.relu(z + state.features[-1]) - _RELU_MEAN) / _RELU_STD
+        return jnp.concatenate([x, z], axis=1) if self.keep_input else z
 
     def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
