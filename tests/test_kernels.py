@@ -105,7 +105,6 @@ def visit_all(layer, graph, params, cells, forward, backward, micro_ticks):
         (1, 1, 5, 1, False),
         (3, 5, 5, 2, True),
         (39, 3, 16, 3, False),  # 2 vectors of 16 floats and a part of one
-        (600, 4, 5, 1, False),  # 4 tiles of one output unit
         (400, 6, 8, 1, True),  # 3 tiles of two
         (1030, 2, 5, 1, False),  # a unit with more synapses than a tile should have
     ],
@@ -130,7 +129,6 @@ def test_the_fast_kernels_compute_what_the_plain_one_does(
     [
         ((5, 4, 1), Conv(2, 3, 2), 2, False, 1, 1, False),
         ((4, 4, 1), Conv(2, 3), 1, True, 1, 1, True),
-        ((1, 60, 8), Conv(12, 5, axes=1), 3, False, 1, 30, False),
         ((1, 600, 1), Conv(3, 5, axes=1), 2, False, 1, 3, True),
         ((1, 3, 120), Conv(4, 5, axes=1), 2, True, 4, 3, False),  # an output unit has 600 synapses
         ((1, 2, 210), Conv(2, 5, axes=1), 1, False, 2, 2, False),  # more than a tile should have
