@@ -57,10 +57,6 @@ class RunningStatistics:
         """Return x [n, d] as `learn` would return each of them if it came next; nothing is taken in."""
         return self._standardise(x, *self._after(x, lambda sums, axis: sums[:1] + sums))
 
-    def tree(self) -> dict[str, np.ndarray]:
-        """Return the arrays by name."""
-        return {"count": self.count, "shift": self.shift, "total": self.total, "squares": self.squares}
-
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         """Return x as [n, groups, values of a group]."""
         return x.reshape(len(x), len(self.shift), -1)
