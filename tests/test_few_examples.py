@@ -24,7 +24,7 @@ EPISODES = 64  # the first ones of those that the table is over
 NORMAL_999 = 3.29  # 99.9 % of a normal distribution lie within so many standard deviations
 
 # `random` needs no files. Each learner is compiled once for all data sets of one size.
-PARTS = [(name, data) for name in ("VSML (mnist14)", "Hebbian") for data in ("random", "mnist")]
+PARTS = [(name, data) for name in ("VSML (mnist14)", "VSML (general)") for data in ("random", "mnist")]
 
 
 def test_the_table_is_that_of_its_configuration():

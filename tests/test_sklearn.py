@@ -199,7 +199,7 @@ def test_a_saved_classifier_needs_no_file_of_its_learning_algorithm(tiny, tmp_pa
 def test_a_pickled_classifier_goes_on_bit_for_bit(tiny):
     X, y = blobs(n=20)
     classifier = VSMLClassifier(tiny).fit(X, y)
-    copy = pickle.loads(pickle.dumps(classifier))
+    copy = pickle.loads(pickle.dumps(classifier))  # as joblib and grid searches do; of its own bytes alone
     assert equal(copy.partial_fit(X, y), classifier.partial_fit(X, y))
 
 

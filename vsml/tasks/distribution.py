@@ -55,7 +55,7 @@ class TaskDistribution:
     @property
     def repeats_after(self) -> int | None:
         """After how many examples of an episode images come again; None: at random, or never."""
-        always_new = isinstance(self.source, Generator) and self.source.pool_size is None
+        always_new = isinstance(self.source, Generator) and self.source.always_new
         return None if self.replacement or self.few_shot is not None or always_new else self.index.size
 
     def sample(self, key: Array) -> Episode:
@@ -199,7 +199,7 @@ def build_task(
     if pad_output is not None and pad_output < real_classes:
         classes = f"{real_classes} classes of {dataset.name}" if ways is None else f"{ways} of few_shot.ways"
         raise ValueError(f"preprocess.pad.output: got {pad_output}, expected at least the {classes}")
-    always_new = isinstance(dataset, Generator) and dataset.pool_size is None
+    always_new = isinstance(dataset, Generator) and dataset.always_new
     return TaskDistribution(
         source=dataset,
         index=jnp.asarray(index, jnp.int32),

@@ -32,6 +32,11 @@ class Generator:
     mean: float = struct.field(pytree_node=False, default=0.0)
     std: float = struct.field(pytree_node=False, default=1.0)
 
+    @property
+    def always_new(self) -> bool:
+        """Whether no example comes twice in an episode."""
+        return self.pool_size is None
+
 
 def _draw_random(key: Array, n: int, num_classes: int) -> tuple[Array, Array]:
     """Draw N(0, 1) images with labels that have nothing to do with them."""
