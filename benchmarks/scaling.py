@@ -380,8 +380,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="numbers of ranks")
     parser.add_argument("--steps", type=int, default=5, help="timed meta steps for each")
-    parser.add_argument("--config_files", nargs="+", default=[], metavar="FILE", help="as for launch.py")
-    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="as for launch.py")
+    parser.add_argument(
+        "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="as for launch.py"
+    )
+    parser.add_argument(
+        "--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as for launch.py"
+    )
     parser.add_argument("--predict", nargs="+", metavar="NAME=VALUE", help="predict for this machine only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)

@@ -83,6 +83,12 @@ def test_every_page_has_commands():
     assert all(commands_of(page) for page in PAGES)
 
 
+def test_options_of_several_values_add_up_when_they_are_repeated():
+    options = parse(["--config", "seed=1", "name=a", "--config", "name=b", "--tags", "x", "--tags", "y"])
+    assert options.config == ["seed=1", "name=a", "name=b"]
+    assert options.tags == ["x", "y"]
+
+
 def test_an_entry_of_an_array_has_a_name_and_a_group_of_its_own(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)

@@ -26,15 +26,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="launch.py", description="Meta-train or evaluate a learning algorithm.", allow_abbrev=False
     )
     parser.add_argument(
-        "--config_files", nargs="+", default=[], metavar="FILE", help="YAML files, later ones on top"
+        "--config_files",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="YAML files, later ones on top",
     )
     parser.add_argument(
-        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of all files"
+        "--config",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings on top of all files",
     )
     parser.add_argument("--array", metavar="FILE", help="YAML file with the entries of a sweep")
     parser.add_argument("--array_index", type=int, metavar="I", help="which entry, from 1 (or SLURM's)")
     parser.add_argument("--subset", metavar="I,J-K", help="count only these entries of the array")
-    parser.add_argument("--tags", nargs="+", default=[], metavar="TAG", help="tags of the run in wandb")
+    parser.add_argument(
+        "--tags", nargs="+", action="extend", default=[], metavar="TAG", help="tags of the run in wandb"
+    )
     parser.add_argument("--run_dir", metavar="DIR", help="folder of the run (default: runs/<time>-<name>)")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
     parser.add_argument(
