@@ -10,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from vsml.learners import Vsml, run_episode
+from vsml.learners.base import continue_episode
 from vsml.losses import cross_entropy
 from vsml.meta import gradient, objective
 from vsml.meta.gradient import BackPropagation
@@ -59,13 +60,22 @@ def make_chunk(learner, units, count=None):
     return Chunk(group, units, np.zeros_like(units), len(units) if count is None else count)
 
 
-def mean_loss(learner, params, units, last=False):
-    """Return the mean loss over the episodes of some units, by other means than the library's."""
+def mean_loss(learner, params, units, last=None, before=None):
+    """Return the mean loss over the last steps of some units' episodes, by other means than the library's.
+
+    Steps that are not counted are run with the meta-parameters `before`, where given.
+    """
     losses = []
     for unit in units:
-        episode, key = sample_unit((TASK,), jnp.array(0), KEY, jnp.array(unit))
-        loss = cross_entropy(run_episode(learner, params, key, episode), episode.labels)
-        losses.append(loss[-1:].mean() if last else loss.mean())
+        episode, state_key = sample_unit((TASK,), jnp.array(0), KEY, jnp.array(unit))
+        if before is None:
+            logits = run_episode(learner, params, state_key, episode)
+        else:
+            state = learner.init_state(before, state_key, 1)
+            for x, y in zip(episode.x[:-last], episode.labels[:-last], strict=True):
+                state, _ = jax.jit(learner.step)(before, state, x, y)
+            logits = continue_episode(learner, params, state, jax.tree.map(lambda a: a[-last:], episode))[1]
+        losses.append(cross_entropy(logits, episode.labels[-len(logits) :])[-(last or 0) :].mean())
     return jnp.stack(losses).mean()
 
 
@@ -97,12 +107,29 @@ def test_the_sum_of_gradients_is_the_gradient_of_the_episodes_losses(
     optimizer = BackPropagation(meta_adam(0.01), loss_type)
     loss, _, total = optimizer.evaluate(params, make_chunk(learner, units), KEY)
     want, want_gradient = jax.jit(
-        jax.value_and_grad(lambda params: mean_loss(learner, params, units, loss_type == "last"))
+        jax.value_and_grad(
+            lambda params: mean_loss(learner, params, units, 1 if loss_type == "last" else None)
+        )
     )(params)
     assert loss.shape == (3, 1)
     np.testing.assert_allclose(loss.mean(), want, rtol=1e-5)
     np.testing.assert_allclose(total / 3, ravel_pytree(want_gradient)[0], rtol=1e-4, atol=1e-6)
     assert abs(total).max() > 1e-3
+
+
+@pytest.mark.parametrize("length", [3, 9])
+def test_a_truncated_gradient_is_that_of_the_last_steps_from_a_fixed_state(length):
+    learner, units = Vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), [0, 1]
+    params = learner.init_params(KEY)
+    optimizer = BackPropagation(meta_adam(0.01), truncation_length=length)
+    loss, _, total = optimizer.evaluate(params, make_chunk(learner, units), KEY)
+    last = length if length < TASK.episode_length else None
+    before = params if last else None
+    want, want_gradient = jax.jit(
+        jax.value_and_grad(lambda free: mean_loss(learner, free, units, last, before))
+    )(params)
+    np.testing.assert_allclose(loss.mean(), want, rtol=1e-5)
+    np.testing.assert_allclose(total / 2, ravel_pytree(want_gradient)[0], rtol=1e-4, atol=1e-6)
 
 
 def test_fillers_add_nothing_to_the_gradient():
@@ -224,7 +251,7 @@ def test_the_number_of_segments_follows_from_the_size_of_the_states(monkeypatch)
     monkeypatch.setattr(
         gradient,
         "unit_result",
-        lambda *arguments: seen.append(arguments[-1]) or objective.unit_result(*arguments),
+        lambda *arguments: seen.append(arguments[5]) or objective.unit_result(*arguments),
     )
     jax.clear_caches()
     learner = Linear()

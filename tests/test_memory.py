@@ -28,7 +28,7 @@ def test_500_steps_at_28x28_of_8_episodes_at_once_fit_in_2_gb():
     optimizer = BackPropagation(meta_adam(1e-3))
     key, real = jax.random.key(1), np.ones(8, bool)
     arguments = (params, group.tasks, chunk.units, chunk.options, real, key)
-    memory = _evaluate.lower(group.learner, optimizer.loss_type, *arguments).compile().memory_analysis()
+    memory = _evaluate.lower(group.learner, optimizer.loss_type, None, *arguments).compile().memory_analysis()
     per_device = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert segments_of(group.learner, 500, 1) > 1
     assert per_device * jax.local_device_count() < 2e9

@@ -29,6 +29,14 @@ def test_few_shot_episodes_are_told_with_their_classes_and_steps():
     ]
 
 
+def test_of_truncated_episodes_the_part_that_is_judged_is_told():
+    settings = ["optimizer={type: gradient}", "training={dataset: digits, episode_length: 9, iterations: 1}"]
+    whole = describe(load_config(overrides=settings), ranks=1).splitlines()
+    cut = describe(load_config(overrides=[*settings, "optimizer.truncation_length=3"]), ranks=1).splitlines()
+    assert any("9 steps, 1024 units" in line for line in whole)
+    assert any("9 steps of which the last 3 are judged, 1024 units" in line for line in cut)
+
+
 def test_learners_to_compare_are_told_with_how_many_settings_are_tried():
     tuned = "{name: SGD, model: {type: sgd}, tune: {sgd.num_layers: [1, 2], sgd.learning_rate: [0.1, 1]}}"
     learners = f"evaluation.learners=[{{name: VSML, restore: some/run}}, {tuned}]"

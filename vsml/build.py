@@ -41,6 +41,7 @@ from vsml.meta.objective import (
     segments_of,
     state_bytes,
 )
+from vsml.roofline import kept_states
 from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
 from vsml.types import Array, Params
 
@@ -282,7 +283,7 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     optimizer, training = config.optimizer, config.training
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":
-        return BackPropagation(adam, training.loss_type)
+        return BackPropagation(adam, training.loss_type, optimizer.truncation_length)
     noise_std = schedule(optimizer.noise_std, training.iterations)
     if optimizer.algorithm == ANTITHETIC:
         if optimizer.algorithm_options:
@@ -354,8 +355,9 @@ def _units_in_memory(config: Config, group: Group) -> int:
     episode = 4 * length * training.batch_size * inputs
     projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
     if config.optimizer.type == "gradient":
-        segments = segments_of(group.learner, length, training.batch_size)
-        kept = math.ceil(length / segments) + (segments if segments > 1 else 0)
+        judged = min(length, config.optimizer.truncation_length or length)
+        segments = segments_of(group.learner, judged, training.batch_size)
+        kept = kept_states(judged, segments)
         unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
     else:
         unit = 2 * state * WORKING_COPIES + 2 * episode + projection

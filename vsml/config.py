@@ -319,6 +319,11 @@ class OptimizerConfig(Section):
     clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
         default=None, description="largest global norm of the gradient; null does not clip"
     )
+    truncation_length: Positive | None = Field(
+        default=None,
+        description="gradient: back-propagate through the last so many steps of an episode only, whose loss "
+        "alone counts then; what came before is run forward; null: through all steps",
+    )
     algorithm: Text = Field(
         default="antithetic",
         description="es: antithetic (pairs, no fitness shaping, no population in memory), or a "
@@ -331,6 +336,7 @@ class OptimizerConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         refuse(_noise_problems(self.noise_std))
+        refuse(_truncation_problems(self))
         return self
 
 
@@ -340,6 +346,12 @@ def _noise_problems(noise_std: float | Schedule) -> Iterator[Problem]:
             yield Problem("noise_std.warmup_steps", noise_std.warmup_steps, "0, as noise cannot start at 0")
         if noise_std.end == 0:
             yield Problem("noise_std.end", 0, "greater than 0, as noise cannot end at 0")
+
+
+def _truncation_problems(optimizer: OptimizerConfig) -> Iterator[Problem]:
+    if optimizer.truncation_length is not None and optimizer.type == "es":
+        expected = "null, as es does not back-propagate"
+        yield Problem("truncation_length", optimizer.truncation_length, expected, ("type",))
 
 
 class CheckpointConfig(Section):

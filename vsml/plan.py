@@ -53,18 +53,23 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     examples = examples_per_step(config) * (1 + evolves)
     for number, ((input_shape, num_classes, length), units) in enumerate(groups.items()):
         learner = learner_maker(config.model)(input_shape, num_classes)
-        segments = segments_of(learner, length, training.batch_size)
+        judged = min(length, config.optimizer.truncation_length or length)
+        segments = segments_of(learner, judged, training.batch_size)
         what: What = "forward" if evolves else "gradient"
         cost = cost_of(learner, training.batch_size, what, segments)
-        total += cost.times(length * training.batch_size * (1 + evolves) * len(units))
-        kept = 2 if evolves else roofline.kept_states(length, segments)
+        episode_cost = cost.times(judged)
+        if judged < length:
+            episode_cost += cost_of(learner, training.batch_size).times(length - judged)
+        total += episode_cost.times(training.batch_size * (1 + evolves) * len(units))
+        kept = 2 if evolves else roofline.kept_states(judged, segments)
         state = state_bytes(learner, training.batch_size)
         units_of_rank = math.ceil(len(units) / ranks)
         resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
         lines.append(
-            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps, "
-            f"{len(units)} units, "
+            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps"
+            + (f" of which the last {judged} are judged, " if judged < length else ", ")
+            + f"{len(units)} units, "
             f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
             f"state {state:,} bytes a member"
         )

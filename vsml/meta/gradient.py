@@ -49,10 +49,14 @@ class BackPropagation:
     Attributes:
         optimizer: an optax optimizer.
         loss_type: what of an episode is minimised.
+        truncation_length: back-propagate through this many steps, the last of an episode, which alone are
+            judged: truncated back-propagation through time, from states that the learner reaches by itself.
+            None: through all steps.
     """
 
     optimizer: optax.GradientTransformation
     loss_type: LossType = "mean"
+    truncation_length: int | None = None
 
     unit_members = 1
 
@@ -72,7 +76,15 @@ class BackPropagation:
         """Return loss and accuracy [chunk_size, 1] and the sum of the finite gradients, flat."""
         group, count = chunk.group, np.int32(chunk.count)
         return _evaluate(
-            group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, count, key
+            group.learner,
+            self.loss_type,
+            self.truncation_length,
+            members,
+            group.tasks,
+            chunk.units,
+            chunk.options,
+            count,
+            key,
         )
 
     def tell(
@@ -90,10 +102,11 @@ class BackPropagation:
         return GradientState(params=params, optimizer=optimizer), measured
 
 
-@partial(jax.jit, static_argnames=("learner", "loss_type"))
+@partial(jax.jit, static_argnames=("learner", "loss_type", "truncation_length"))
 def _evaluate(
     learner: Learner,
     loss_type: LossType,
+    truncation_length: int | None,
     params: Params,
     tasks: tuple[TaskDistribution, ...],
     units: Array,
@@ -105,10 +118,11 @@ def _evaluate(
         number, option = unit
         params, tasks, key = shared
         episode, state_key = sample_unit(tasks, option, key, number)
-        segments = segments_of(learner, *episode.labels.shape)
+        steps, batch_size = episode.labels.shape
+        segments = segments_of(learner, min(steps, truncation_length or steps), batch_size)
 
         def loss(params: Params) -> tuple[Array, EpisodeResult]:
-            result = unit_result(learner, loss_type, params, episode, state_key, segments)
+            result = unit_result(learner, loss_type, params, episode, state_key, segments, truncation_length)
             return result.loss, result
 
         gradient, result = jax.grad(loss, has_aux=True)(params)

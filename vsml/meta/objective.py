@@ -17,7 +17,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vsml.learners import Learner, run_episode
+from vsml.learners import Learner, continue_episode, run_episode
 from vsml.losses import cross_entropy, right_answers
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode, EpisodeResult, Params
@@ -262,16 +262,40 @@ def sample_unit(
 
 
 def unit_result(
-    learner: Learner, loss_type: LossType, params: Params, episode: Episode, key: Array, segments: int = 1
+    learner: Learner,
+    loss_type: LossType,
+    params: Params,
+    episode: Episode,
+    key: Array,
+    segments: int = 1,
+    truncation_length: int | None = None,
 ) -> EpisodeResult:
-    """Run one member over an episode and judge it."""
-    return episode_result(run_episode(learner, params, key, episode, segments), episode, loss_type)
+    """Run one member over an episode and judge it.
+
+    Args:
+        learner: the learning algorithm.
+        loss_type: what of an episode is minimised.
+        params: its meta-parameters.
+        episode: the stream of examples.
+        key: for the initial state.
+        segments: see `run_episode`; of the part that is judged.
+        truncation_length: judge only this many steps, the last of the episode, and let no gradient flow
+            into those before. None judges all.
+    """
+    before = len(episode.labels) - (truncation_length or len(episode.labels))
+    if before <= 0:
+        return episode_result(run_episode(learner, params, key, episode, segments), episode, loss_type)
+    first, last = jax.tree.map(lambda a: a[:before], episode), jax.tree.map(lambda a: a[before:], episode)
+    fixed = jax.lax.stop_gradient(params)
+    state = learner.init_state(fixed, key, episode.labels.shape[1])
+    state = jax.lax.stop_gradient(continue_episode(learner, fixed, state, first)[0])
+    return episode_result(continue_episode(learner, params, state, last, segments)[1], last, loss_type)
 
 
-def segments_of(learner: Learner, episode_length: int, batch_size: int) -> int:
-    """Return into how many segments an episode has to be cut for back-propagation (see `run_episode`)."""
-    kept = episode_length * state_bytes(learner, batch_size)
-    return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(episode_length))
+def segments_of(learner: Learner, length: int, batch_size: int) -> int:
+    """Return into how many segments that many steps are cut for back-propagation (see `run_episode`)."""
+    kept = length * state_bytes(learner, batch_size)
+    return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(length))
 
 
 def _mesh() -> Mesh:
