@@ -78,6 +78,21 @@ def test_a_compared_file_brings_its_model_settings_along(tmp_path):
         contenders(other)
 
 
+def test_what_enters_the_synapses_of_a_compared_file_may_be_changed_but_only_there(tmp_path):
+    path, params = stored(tmp_path)
+    features = "random_features: {count: 5, keep_input: true}"
+    (contender,) = contenders(
+        f"evaluation.learners=[{{name: Views, restore: {path}, model: {{vsml: {{{features}}}}}}}]"
+    )
+    ((_, model),) = contender.choices
+    learner = make_learner("vsml", model.settings, (8, 8, 1), 10)
+    state = learner.init_state(contender.params_for(learner), jax.random.key(0))
+    assert learner.features(state, np.zeros((1, 8, 8, 1))).shape == (1, 69)
+    config = load_config(overrides=[f"checkpoint.restore={path}", f"model.vsml={{{features}}}"])
+    with pytest.raises(ConfigError, match=r"random_features\.count: got 5, expected None"):
+        restored_params(config, COMM)
+
+
 def test_a_missing_file_is_an_error():
     with pytest.raises(FileNotFoundError, match="nowhere"):
         contenders("evaluation.learners=[{name: a, restore: nowhere.safetensors}]")

@@ -187,7 +187,9 @@ class ComparedLearner(Section):
         "null: freshly drawn ones, which a learner that has none does not need",
     )
     model: Mapping[str, Any] = Field(
-        default={}, description="settings that differ from those of the file, or of `model` without a file"
+        default={},
+        description="settings that differ from those of the file, for which only random_features and how "
+        "synapses are computed may, or from `model` without a file",
     )
     tune: Mapping[Text, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default={},

@@ -20,6 +20,9 @@ from vsml.types import Array, Params
 _FREE = ("init_scale", "state_dtype", "kernel")
 """Model settings that do not make another learning algorithm."""
 
+_INPUT = ("random_features",)
+"""What meets the synapses, which take any number of inputs; of a file, changed where it is asked for only."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contender:
@@ -86,7 +89,7 @@ def compared_contenders(config: Config, sources: dict[str, Source], comm: Commun
         stored = StoredParams.read(entry.restore, comm)
         choices = model_choices(stored.model or config.model, entry)
         for _, model in choices:
-            stored.check(model)
+            stored.check(model, _INPUT)
         return Contender(entry.name, tasks, choices, stored.fit)
 
     return [contender(entry) for entry in config.evaluation.learners]
@@ -133,10 +136,14 @@ class StoredParams:
         template = jax.eval_shape(learner.init_params, jax.random.key(0))
         return checkpoint.params_from_bytes(self.data, self.path, template)[0]
 
-    def check(self, model: ModelSettings) -> None:
+    def check(self, model: ModelSettings, free: Sequence[str] = ()) -> None:
         """Compare model settings with those that the meta-parameters were found for.
 
         How they are initialised, and how synapses are computed, is free.
+
+        Args:
+            model: the settings.
+            free: names of more settings, or of groups of them, that may differ.
 
         Raises:
             ConfigError: they would be another learning algorithm.
@@ -150,7 +157,7 @@ class StoredParams:
         mistakes = [
             f"model.{key}: got {now!r}, expected {then!r} as in {self.path}"
             for key, then, now in differences(saved, configured)
-            if key.split(".")[-1] not in _FREE
+            if not {*_FREE, *free}.intersection(key.split("."))
         ]
         if mistakes:
             raise ConfigError(mistakes)
