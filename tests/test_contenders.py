@@ -79,7 +79,7 @@ def test_a_compared_file_brings_its_model_settings_along(tmp_path):
 
 
 def test_what_enters_the_synapses_of_a_compared_file_may_be_changed_but_only_there(tmp_path):
-    path, params = stored(tmp_path)
+    path, _ = stored(tmp_path)
     features = "random_features: {count: 5, keep_input: true}"
     (contender,) = contenders(
         f"evaluation.learners=[{{name: Views, restore: {path}, model: {{vsml: {{{features}}}}}}}]"
