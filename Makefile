@@ -23,7 +23,7 @@ install: .venv/.installed  ## set up .venv (every target below does it, where it
 demo: .venv/.installed  ## watch a learning algorithm that comes with the library learn (20 seconds on 2 cores)
 	@$(in_venv) python -m vsml.demo $(ARGS)
 
-quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits, and test it (5 minutes on 2 cores)
+quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits, and test it (6 minutes on 2 cores)
 	@$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
 
 test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs or servers (10 minutes on 2 cores)
