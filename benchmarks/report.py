@@ -17,8 +17,8 @@ from benchmarks.contestants import ORACLE
 from vsml.cost import Cost, cost_of
 from vsml.files import library_versions
 from vsml.learners import Vsml
-from vsml.meta.objective import segments_of, state_bytes
-from vsml.roofline import Bound, Roofline, bound, kept_states, machine_name, resident_bytes, slug
+from vsml.meta.objective import kept_states, segments_of, state_bytes
+from vsml.roofline import Bound, Roofline, bound, machine_name, resident_bytes, slug
 from vsml.runs import git_state
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,8 @@ from rates import RATES
 from benchmarks import roofline as measuring
 from vsml import roofline
 from vsml.cost import Cost
-from vsml.roofline import TANH_INSTRUCTIONS, bound, kept_states, load, resident_bytes, save, slug, stored_path
+from vsml.meta.objective import kept_states
+from vsml.roofline import TANH_INSTRUCTIONS, bound, load, resident_bytes, save, slug, stored_path
 
 WORK = Cost(matrix_flops=300.0, elementwise_flops=100.0, transcendentals=8.0, moved_bytes=50.0)
 

@@ -34,6 +34,7 @@ from vsml.meta.objective import (
     Group,
     MetaOptimizer,
     group_units,
+    kept_states,
     meta_adam,
     params_shapes,
     power_of_two,
@@ -41,7 +42,6 @@ from vsml.meta.objective import (
     segments_of,
     state_bytes,
 )
-from vsml.roofline import kept_states
 from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
 from vsml.types import Array, Params
 

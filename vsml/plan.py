@@ -16,7 +16,7 @@ from vsml.config import (
 )
 from vsml.cost import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
-from vsml.meta.objective import params_shapes, segments_of, state_bytes
+from vsml.meta.objective import kept_states, params_shapes, segments_of, state_bytes
 from vsml.tasks import transforms
 from vsml.tasks.sources import shapes_of
 
@@ -61,7 +61,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         if judged < length:
             episode_cost += cost_of(learner, training.batch_size).times(length - judged)
         total += episode_cost.times(training.batch_size * (1 + evolves) * len(units))
-        kept = 2 if evolves else roofline.kept_states(judged, segments)
+        kept = 2 if evolves else kept_states(judged, segments)
         state = state_bytes(learner, training.batch_size)
         units_of_rank = math.ceil(len(units) / ranks)
         resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))

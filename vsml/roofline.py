@@ -133,16 +133,11 @@ def resident_bytes(state_bytes: int, units: int, states_of_unit: int) -> int:
     Args:
         state_bytes: of one member.
         units: of this process.
-        states_of_unit: how many there are: one for each of its members, or those in `kept_states`.
+        states_of_unit: how many there are: one for each of its members, or those that `vsml.meta.objective.kept_states` counts.
     """
     devices = jax.local_devices()
     at_once = 1 if devices[0].platform == "cpu" else math.ceil(units / len(devices))
     return state_bytes * states_of_unit * at_once
-
-
-def kept_states(episode_length: int, segments: int) -> int:
-    """Return how many states back-propagation through an episode keeps (see `run_episode`)."""
-    return math.ceil(episode_length / segments) + (segments if segments > 1 else 0)
 
 
 def machine_name() -> str:

@@ -298,6 +298,11 @@ def segments_of(learner: Learner, length: int, batch_size: int) -> int:
     return 1 if kept <= BACKPROPAGATION_BYTES else math.ceil(math.sqrt(length))
 
 
+def kept_states(episode_length: int, segments: int) -> int:
+    """Return how many states back-propagation through an episode keeps (see `run_episode`)."""
+    return math.ceil(episode_length / segments) + (segments if segments > 1 else 0)
+
+
 def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("units",))
 
