@@ -133,7 +133,8 @@ def resident_bytes(state_bytes: int, units: int, states_of_unit: int) -> int:
     Args:
         state_bytes: of one member.
         units: of this process.
-        states_of_unit: how many there are: one for each of its members, or those that `vsml.meta.objective.kept_states` counts.
+        states_of_unit: how many there are: one for each of its members, or those that `kept_states` of
+            `vsml.meta.objective` counts.
     """
     devices = jax.local_devices()
     at_once = 1 if devices[0].platform == "cpu" else math.ceil(units / len(devices))
