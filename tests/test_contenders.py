@@ -88,6 +88,11 @@ def test_what_enters_the_synapses_of_a_compared_file_may_be_changed_but_only_the
     learner = make_learner("vsml", model.settings, (8, 8, 1), 10)
     state = learner.init_state(contender.params_for(learner), jax.random.key(0))
     assert learner.features(state, np.zeros((1, 8, 8, 1))).shape == (1, 69)
+    (contender,) = contenders(
+        f"evaluation.learners=[{{name: Two, restore: {path}, model: {{vsml: {{views: [{{count: 3}}]}}}}}}]"
+    )
+    ((_, model),) = contender.choices
+    assert [view.count for view in model.settings.views] == [3]
     config = load_config(overrides=[f"checkpoint.restore={path}", f"model.vsml={{{features}}}"])
     with pytest.raises(ConfigError, match=r"random_features\.count: got 5, expected None"):
         restored_params(config, COMM)

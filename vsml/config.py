@@ -188,8 +188,8 @@ class ComparedLearner(Section):
     )
     model: Mapping[str, Any] = Field(
         default={},
-        description="settings that differ from those of the file, for which only random_features and how "
-        "synapses are computed may, or from `model` without a file",
+        description="settings that differ from those of the file, for which only random_features, views and "
+        "how synapses are computed may, or from `model` without a file",
     )
     tune: Mapping[Text, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default={},

@@ -20,7 +20,7 @@ from vsml.types import Array, Params
 _FREE = ("init_scale", "state_dtype", "kernel")
 """Model settings that do not make another learning algorithm."""
 
-_INPUT = ("random_features",)
+_INPUT = ("random_features", "views")
 """What meets the synapses, which take any number of inputs; of a file, changed where it is asked for only."""
 
 

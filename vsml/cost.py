@@ -47,7 +47,7 @@ from jax.extend.core import jaxprs_in_params
 
 from vsml.conv import ConvLayer
 from vsml.layers import Layer
-from vsml.learners import Learner, Vsml
+from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.objective import params_shapes, state_bytes
 from vsml.network import Network
 
@@ -142,6 +142,9 @@ def cost_of(learner: Learner, batch_size: int = 1, what: What = "forward", segme
     """
     if isinstance(learner, Vsml):
         return vsml_cost(learner, batch_size, what, segments=segments)
+    if isinstance(learner, Ensemble):
+        costs = (cost_of(member, batch_size, what, segments) for member in learner.members)
+        return sum(costs, start=Cost())
     counted = counted_cost(learner, batch_size)
     return counted if what == "forward" else counted.times(3 if segments == 1 else 4)
 

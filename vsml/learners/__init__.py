@@ -5,6 +5,7 @@ from typing import get_type_hints
 
 from vsml.config_types import Section
 from vsml.learners.base import Learner, continue_episode, run_episode
+from vsml.learners.ensemble import Ensemble
 from vsml.learners.fast_weights import FastWeights
 from vsml.learners.fw_memory import FwMemory
 from vsml.learners.hebbian import Hebbian
@@ -24,6 +25,7 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
 
 __all__ = [
     "LEARNERS",
+    "Ensemble",
     "FastWeights",
     "FwMemory",
     "Hebbian",

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +18,7 @@ from vsml.conv import Conv, ConvLayer
 from vsml.kernels import Kernel, chosen
 from vsml.layers import DenseLayer, Layer
 from vsml.learners.base import batch_elements
+from vsml.learners.ensemble import Ensemble
 from vsml.losses import bound_logits, error_signal
 from vsml.modules import Functional
 from vsml.network import Network, NetworkState
@@ -118,6 +119,11 @@ class VsmlConfig(Section):
     random_features: RandomFeaturesConfig = Field(
         default=RandomFeaturesConfig(), description="a fixed random layer before the synapses"
     )
+    views: tuple[RandomFeaturesConfig, ...] = Field(
+        default=(),
+        description="one more network for each, with a state of its own, seeing inputs through these random "
+        "features; probabilities are averaged",
+    )
     micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
     logit_bound: LogitBound = 100.0
     output_channel: Annotated[Int, Field(ge=0)] = Field(
@@ -187,14 +193,9 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     elif last.out_size is not None:
         expected = "null, as the last layer feeds the classes"
         yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
-    if vsml.random_features.count is not None and isinstance(vsml.layers[0], ConvConfig):
-        expected = "null, as random features are no image and the first layer is a convolution"
-        yield Problem("random_features.count", vsml.random_features.count, expected, ("layers",))
-    if vsml.random_features.count is None:
-        for name, without in (("activation", "linear"), ("keep_input", False)):
-            if (got := getattr(vsml.random_features, name)) != without:
-                expected = f"{str(without).lower()} without random_features.count"
-                yield Problem(f"random_features.{name}", got, expected, ("random_features.count",))
+    yield from _features_problems("random_features", vsml.random_features, vsml.layers)
+    for index, view in enumerate(vsml.views):
+        yield from _features_problems(f"views.{index}", view, vsml.layers)
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -203,6 +204,19 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if vsml.feed_label and size < 2:
         expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
+
+
+def _features_problems(
+    path: str, features: RandomFeaturesConfig, layers: Sequence[DenseConfig | ConvConfig]
+) -> Iterator[Problem]:
+    if features.count is not None and isinstance(layers[0], ConvConfig):
+        expected = "null, as random features are no image and the first layer is a convolution"
+        yield Problem(f"{path}.count", features.count, expected, ("layers",))
+    if features.count is None:
+        for name, without in (("activation", "linear"), ("keep_input", False)):
+            if (got := getattr(features, name)) != without:
+                expected = f"{str(without).lower()} without {path}.count"
+                yield Problem(f"{path}.{name}", got, expected, (f"{path}.count",))
 
 
 def _hidden(layer: DenseConfig | ConvConfig) -> int | Conv:
@@ -315,15 +329,31 @@ class Vsml:
             )
 
     @classmethod
-    def from_config(cls, input_shape: tuple[int, ...], num_classes: int, config: VsmlConfig) -> "Vsml":
-        """Build the learner that a configuration describes."""
+    def from_config(
+        cls, input_shape: tuple[int, ...], num_classes: int, config: VsmlConfig
+    ) -> "Vsml | Ensemble":
+        """Build the learner that a configuration describes; with `views`, an ensemble of such learners."""
+        members = tuple(
+            cls._of_features(input_shape, num_classes, config, features)
+            for features in (config.random_features, *config.views)
+        )
+        return Ensemble(members) if config.views else members[0]
+
+    @classmethod
+    def _of_features(
+        cls,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        config: VsmlConfig,
+        features: RandomFeaturesConfig,
+    ) -> "Vsml":
         return cls(
             input_shape=input_shape,
             num_classes=num_classes,
             hidden=tuple(_hidden(layer) for layer in config.layers[:-1]),
-            random_features=config.random_features.count,
-            activation=config.random_features.activation,
-            keep_input=config.random_features.keep_input,
+            random_features=features.count,
+            activation=features.activation,
+            keep_input=features.keep_input,
             micro_ticks=config.micro_ticks,
             logit_bound=config.logit_bound,
             output_channel=config.output_channel,

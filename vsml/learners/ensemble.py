@@ -1,0 +1,64 @@
+"""Several learners with the same meta-parameters that learn side by side and answer together."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from vsml.learners.base import Learner
+from vsml.types import Array, Params, State
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Learners whose probabilities are averaged: `p(y | x) = 1/K sum_k p_k(y | x)`.
+
+    Each has a fresh state of its own and learns from the error of its own answers, as if it were alone; what
+    they do not agree on is averaged away (Hansen & Salamon, 1990). They share meta-parameters.
+
+    Attributes:
+        members: K learners with the same input shape, classes and shapes of meta-parameters.
+    """
+
+    members: tuple[Learner, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.members[0].input_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return self.members[0].num_classes
+
+    def init_params(self, key: Array) -> Params:
+        """Draw fresh meta-parameters, which all members share."""
+        return self.members[0].init_params(key)
+
+    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> tuple[State, ...]:
+        """Draw a fresh state for each member; the first member's is the one that it would have alone."""
+        keys = [key, *(jax.random.fold_in(key, number) for number in range(1, len(self.members)))]
+        return tuple(
+            member.init_state(params, own, batch_size) for member, own in zip(self.members, keys, strict=True)
+        )
+
+    def step(
+        self, params: Params, state: tuple[State, ...], x: Array, y: Array
+    ) -> tuple[tuple[State, ...], Array]:
+        """Answer x [B, *input_shape] together, then learn from y [B], each alone; see `Learner.step`."""
+        steps = [member.step(params, own, x, y) for member, own in zip(self.members, state, strict=True)]
+        return tuple(own for own, _ in steps), _together([logits for _, logits in steps])
+
+    def predict(self, params: Params, state: tuple[State, ...], x: Array) -> Array:
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
+        return _together(
+            [member.predict(params, own, x) for member, own in zip(self.members, state, strict=True)]
+        )
+
+
+def _together(logits: list[Array]) -> Array:
+    """Return the logarithms of the members' mean probabilities, from their logits [B, C]."""
+    likelihoods = jax.nn.log_softmax(jnp.stack(logits))
+    return jax.nn.logsumexp(likelihoods, axis=0) - math.log(len(logits))
