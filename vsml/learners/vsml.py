@@ -17,6 +17,8 @@ from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, S
 from vsml.conv import Conv, ConvLayer
 from vsml.kernels import Kernel, chosen
 from vsml.layers import DenseLayer, Layer
+from vsml.learners.backprop import CELLS as BACKPROP_CELLS
+from vsml.learners.backprop import back_propagating
 from vsml.learners.base import batch_elements
 from vsml.learners.ensemble import Ensemble
 from vsml.losses import bound_logits, error_signal
@@ -90,6 +92,16 @@ class SynapseConfig(Section):
     init_scale: Annotated[Float, Field(gt=0)] = Field(
         default=1.0,
         description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
+    )
+    init: Literal["random", "backprop"] = Field(
+        default="random",
+        description="what meta-training starts from. backprop: gradient descent, written into nine of the "
+        "cells; needs backward_pass, and separate_backward if there are hidden layers",
+    )
+    init_rate: Annotated[Float, Field(gt=0)] = Field(
+        default=2.0,
+        description="rate of learning that init: backprop starts with; as messages are means, about the "
+        "fan-in times as large as that of a usual network",
     )
 
 
@@ -196,6 +208,7 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
+    yield from _init_problems(vsml)
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -204,6 +217,22 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if vsml.feed_label and size < 2:
         expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
+
+
+def _init_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    synapse = vsml.synapse
+    if synapse.init != "backprop":
+        return
+    needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
+    if len(vsml.layers) > 1:
+        needed["separate_backward"] = True
+    for path, value in needed.items():
+        if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
+            yield Problem(path, got, f"{str(value).lower()} with synapse.init: backprop", ("synapse.init",))
+    fixed = synapse.state_size - int(synapse.state_size * synapse.random_fraction)
+    if fixed < BACKPROP_CELLS:
+        expected = f"a state_size and a random_fraction that leave {BACKPROP_CELLS} cells which start at 0"
+        yield Problem("synapse.random_fraction", synapse.random_fraction, expected, ("synapse.init",))
 
 
 def _features_problems(
@@ -280,6 +309,9 @@ class Vsml:
         layer_norm: normalise the messages of single synapses.
         init_scale: factor on the initial kernels, 1 in the paper. Above 1, the products of weights that
             learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
+        init: "backprop": fresh meta-parameters have gradient descent written into them
+            (`vsml.learners.backprop`), beside which the remaining cells are random as ever.
+        init_rate: its rate of learning.
         state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
         kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
         random_features: F, how many random features of an input enter the network in its place, drawn with
@@ -304,6 +336,8 @@ class Vsml:
     layerwise: bool = False
     layer_norm: bool = False
     init_scale: float = 1.0
+    init: Literal["random", "backprop"] = "random"
+    init_rate: float = 2.0
     state_dtype: StateType = "float32"
     kernel: Kernel = "auto"
     random_features: int | None = None
@@ -402,8 +436,17 @@ class Vsml:
         return Functional(self.network.init_synapses)
 
     def init_params(self, key: Array) -> Params:
-        """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
-        return self._synapses.init(key)
+        """Draw fresh meta-parameters: kernels normal, cut, with variance 1 / fan-in, biases 0; see `init`."""
+        params = self._synapses.init(key)
+        return params if self.init == "random" else self._with_backprop(params)
+
+    def _with_backprop(self, params: Params) -> Params:
+        """Return fresh meta-parameters with back-propagation in each synapse."""
+        answering = len(params) // 2 if self.separate_backward else 0  # those of forward sweeps come first
+        return {
+            number: back_propagating(synapse, self.init_rate, learns=number >= answering)
+            for number, synapse in params.items()
+        }
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""

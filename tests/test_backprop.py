@@ -1,0 +1,131 @@
+"""Meta-parameters that are back-propagation: against the derivatives themselves, and in whole networks."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vsml.config_files import ConfigError, load_config
+from vsml.learners import Vsml, continue_episode, make_learner, run_episode
+from vsml.learners.backprop import BIAS_RATE, CELLS, SCALE
+from vsml.losses import bound_logits
+from vsml.types import Episode
+
+KEY = jax.random.key(0)
+SETTINGS = [
+    "model.vsml={backward_pass: true, micro_ticks: 1}",
+    "model.vsml.synapse={init: backprop, random_fraction: 0.25}",
+]
+RATE = 0.5
+
+
+def make(shape, classes, **settings):
+    fixed = {"backward_pass": True, "micro_ticks": 1, "random_fraction": 0.25, "init": "backprop"}
+    return Vsml(shape, classes, init_rate=RATE, **(fixed | settings))
+
+
+def make_episode(length, inputs, classes):
+    random = np.random.default_rng(0)
+    prototypes = random.normal(size=(classes, inputs))
+    labels = random.integers(0, classes, (length, 1)).astype(np.int32)
+    x = prototypes[labels] / 2 + random.normal(size=(length, 1, inputs)) / 2
+    return Episode(x.astype(np.float32), labels, np.ones(labels.shape, np.float32))
+
+
+def silence(params):
+    """Leave nothing but the cells that back-propagation is in."""
+    return jax.tree.map_with_path(
+        lambda path, a: a.at[:-CELLS].set(0) if "message" in str(path) and a.shape[0] == 16 else a, params
+    )
+
+
+def descend(sizes, episode, weights, rate=RATE):
+    """Return the logits of gradient descent in a network of means of `tanh(x) w + b`, and its weights."""
+
+    def answer(weights, x):
+        for w, b in weights:
+            x = (jnp.tanh(x)[:, None] * w + b).mean(0)
+        return bound_logits(x, 100.0)
+
+    def loss(weights, x, y):
+        return -jax.nn.log_softmax(answer(weights, x))[y]
+
+    @jax.jit
+    def step(weights, example):
+        x, y = example
+        logits = answer(weights, x[0])
+        gradient = jax.grad(loss)(weights, x[0], y[0])
+        scales, scale = [], 1.0
+        for fan_in, fan_out in reversed(list(itertools.pairwise(sizes))):
+            scales.append(scale * fan_in)  # a message is a mean over what it comes from, forward and back
+            scale = scales[-1] / fan_out
+        moved = [
+            (w - rate * s * dw, b - rate * BIAS_RATE * s * db)
+            for (w, b), (dw, db), s in zip(weights, gradient, reversed(scales), strict=True)
+        ]
+        return moved, logits
+
+    return jax.lax.scan(step, weights, (episode.x, episode.labels))
+
+
+def start(learner, weights):
+    """Return the fresh state of a learner whose synapses hold the weights [I, O] of each layer."""
+    layers = learner.network.layers
+    cells = [np.zeros((*w.shape, learner.state_size), np.float32) for w in weights]
+    for c, w in zip(cells, weights, strict=True):
+        half = np.arctanh(SCALE * w[..., None] / 2)
+        c[..., -CELLS:-1] = np.concatenate([half.repeat(4, -1), -half.repeat(4, -1)], axis=-1)
+    states = tuple(layer.with_cells(c) for layer, c in zip(layers, cells, strict=True))
+    return learner.with_network(learner.network.with_layers(states))
+
+
+def test_one_layer_learns_as_gradient_descent_does():
+    learner, episode = make((12,), 3), make_episode(60, 12, 3)
+    params = silence(learner.init_params(KEY))
+    got = run_episode(learner, params, KEY, episode)[:, 0]
+    zeros = [(jnp.zeros((12, 3)), jnp.zeros((12, 3)))]
+    _, expected = descend((12, 3), episode, zeros)
+    assert np.abs(expected).max() > 0.7
+    np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_hidden_layers_learn_as_gradient_descent_does():
+    sizes = (12, 6, 3)
+    learner = make(sizes[:1], 3, hidden=(6,), separate_backward=True)
+    params, episode = silence(learner.init_params(KEY)), make_episode(60, 12, 3)
+    random = np.random.default_rng(1)
+    weights = [random.normal(size=shape) for shape in ((12, 6), (6, 3))]
+    _, logits = continue_episode(learner, params, start(learner, weights), episode)
+    moved, expected = descend(sizes, episode, [(w, jnp.zeros_like(w)) for w in weights])
+    assert np.abs(moved[0][0] - weights[0]).mean() > 0.3  # the hidden layer has learned
+    np.testing.assert_allclose(logits[:, 0], expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_the_other_cells_change_little_at_first():
+    learner, episode = make((12,), 3), make_episode(60, 12, 3)
+    params = learner.init_params(KEY)
+    with_rest = run_episode(learner, params, KEY, episode)
+    alone = run_episode(learner, silence(params), KEY, episode)
+    assert 0 < np.abs(with_rest - alone).max() < 0.2 * np.abs(alone).max()
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        ("model.vsml.backward_pass=false", "backward_pass: got False, expected true"),
+        ("model.vsml.micro_ticks=2", "micro_ticks: got 2, expected 1"),
+        ("model.vsml.synapse.layer_norm=true", r"synapse\.layer_norm: got True, expected false"),
+        ("model.vsml.layers=[{out_size: 3}, {}]", "separate_backward: got False, expected true"),
+        (
+            "model.vsml.synapse.random_fraction=0.5",
+            r"random_fraction: got 0\.5, expected a state_size",
+        ),
+    ],
+)
+def test_settings_that_it_cannot_be_written_for_are_refused(override, path):
+    with pytest.raises(ConfigError, match=path):
+        load_config(overrides=[*SETTINGS, override])
+    model = load_config(overrides=SETTINGS).model
+    assert make_learner("vsml", model.settings, (4,), 3).init == "backprop"
