@@ -3,8 +3,8 @@
     python benchmarks/plateau.py RUN [RUN ...]
 
 RUN is the folder of a run that wrote metrics at every meta step, as those of configs/array/plateau.yaml. The
-plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of the first five, which
-is that of guessing; the table says too when it first was half a nat below, and where it ended. Runs of one
+plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of guessing among ten
+classes; the table says too when it first was half and a whole nat below, and where it ended. Runs of one
 name, which differ in seeds, are put together: least, most and median.
 """
 
@@ -19,8 +19,8 @@ from vsml.console import say
 from vsml.runs import open_run, read_metrics
 
 WINDOW = 20
-MARGINS = (0.05, 0.5)  # nats below guessing
-FIRST = 5  # meta steps whose loss is that of guessing: mixtures of numbers of classes have no single log C
+GUESSING = math.log(10)
+MARGINS = (0.05, 0.5, 1.0)  # nats below guessing
 
 
 def crossings(run_dir):
@@ -34,7 +34,7 @@ def crossings(run_dir):
     recent = np.convolve(losses, np.full(WINDOW, 1 / WINDOW), "valid")
     found = []
     for margin in MARGINS:
-        passed = np.flatnonzero(recent < losses[:FIRST].mean() - margin)
+        passed = np.flatnonzero(recent < GUESSING - margin)
         at = lines[passed[0] + WINDOW - 1] if len(passed) else None
         found.append(at and (at["step"], at["examples"], at["wall_s"] / 60))
     return found, recent[-1]
