@@ -5,11 +5,12 @@
 RUN is the folder of a run that wrote metrics at every meta step, as those of configs/array/plateau.yaml. The
 plateau is left when the mean loss over 20 meta steps is first 0.05 nats below that of guessing among ten
 classes; the table says too when it first was half and a whole nat below, and where it ended. Runs of one
-name, which differ in seeds, are put together: least, most and median.
+name, but for the number at its end, are put together: least, most and median.
 """
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def main():
     by_name = {}
     for path in parser.parse_args().runs:
         name = yaml.safe_load(open_run(path).config.read_text())["name"]
+        name = re.sub(r"-\d+$", "", name)  # the number in the array, which tells seeds apart
         by_name.setdefault(name, []).append(crossings(path))
     heads = [
         f"{what}, {margin:g} nats" for margin in MARGINS for what in ("meta steps", "examples", "minutes")

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import vsml
 from vsml import checkpoint
-from vsml.config_files import dump, load_config
+from vsml.config_files import ConfigError, dump, load_config
 from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import RunDirectory, read_metrics
@@ -111,6 +111,18 @@ def test_a_folder_of_a_run_is_a_learner_too(run):
 def test_what_cannot_be_loaded_is_named(name, shape, classes, error, message):
     with pytest.raises(error, match=message):
         load_learner(name, input_shape=shape, num_classes=classes)
+
+
+def test_what_meets_the_synapses_may_be_changed_and_nothing_else():
+    changes = {"vsml": {"random_features": {"count": 7}, "views": [{"count": 5}]}}
+    loaded = load_learner("general", input_shape=(3,), num_classes=2, model=changes)
+    assert [each.random_features for each in loaded.learner.members] == [7, 5]
+    assert loaded.learner.members[0].activation == "tanh"  # as in the file
+    assert loaded.model.vsml.views[0].count == 5
+    with pytest.raises(ConfigError, match=r"feed_label: got False, expected True as in pretrained:general"):
+        load_learner("general", input_shape=(3,), num_classes=2, model={"vsml": {"feed_label": False}})
+    with pytest.raises(ConfigError, match="expected settings of a model"):
+        load_learner("general", input_shape=(3,), num_classes=2, model={"vsml": {"feature": 3}})
 
 
 def test_a_file_that_does_not_say_its_model_is_refused(tmp_path):

@@ -184,6 +184,16 @@ def test_a_saved_classifier_goes_on_in_another_process_bit_for_bit(tiny, tmp_pat
     assert whole.predict(X).tolist() == classifier.predict(X).tolist()
 
 
+def test_a_classifier_with_other_features_is_saved_and_goes_on(tiny, tmp_path):
+    x, y = blobs()
+    model = {"vsml": {"random_features": {"count": 6}, "views": [{"count": 4}]}}
+    one = VSMLClassifier(tiny, model=model).fit(x, y)
+    assert [state.features.shape[-1] for state in one.learned_["state"]] == [6, 4]
+    one.save(tmp_path / "one.safetensors")
+    other = VSMLClassifier.load(tmp_path / "one.safetensors")
+    assert equal(one.partial_fit(x, y), other.partial_fit(x, y))
+
+
 def test_a_saved_classifier_needs_no_file_of_its_learning_algorithm(tiny, tmp_path):
     X, y = blobs(n=10)
     copy = tmp_path / "copy.safetensors"

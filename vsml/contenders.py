@@ -20,7 +20,7 @@ from vsml.types import Array, Params
 _FREE = ("init_scale", "init", "init_rate", "state_dtype", "kernel")
 """Model settings that do not make another learning algorithm."""
 
-_INPUT = ("random_features", "views")
+INPUT = ("random_features", "views")
 """What meets the synapses, which take any number of inputs; of a file, changed where it is asked for only."""
 
 
@@ -89,7 +89,7 @@ def compared_contenders(config: Config, sources: dict[str, Source], comm: Commun
         stored = StoredParams.read(entry.restore, comm)
         choices = model_choices(stored.model or config.model, entry)
         for _, model in choices:
-            stored.check(model, _INPUT)
+            stored.check(model, INPUT)
         return Contender(entry.name, tasks, choices, stored.fit)
 
     return [contender(entry) for entry in config.evaluation.learners]

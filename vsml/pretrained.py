@@ -23,10 +23,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from pydantic import ValidationError
 
 from vsml import checkpoint
 from vsml.comm import SerialCommunicator
-from vsml.contenders import StoredParams
+from vsml.config import ComparedLearner, ModelSettings, model_choices
+from vsml.config_files import ConfigError
+from vsml.contenders import INPUT, StoredParams
 from vsml.files import atomic_write
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.runs import open_run, read_metrics
@@ -51,12 +54,14 @@ class LoadedLearner:
         name: what it was loaded by.
         learner: the learner.
         params: its meta-parameters.
+        model: settings of the learner.
         metadata: what its file says about it: config, command, commit, results, ...
     """
 
     name: str
     learner: Learner
     params: Params
+    model: ModelSettings
     metadata: Mapping[str, Any]
 
     def start(self, seed: int = 0, batch_size: int = 1) -> State:
@@ -84,7 +89,13 @@ class LoadedLearner:
         return _predict(self.learner, self.params, state, jnp.asarray(x, jnp.float32))
 
 
-def load_learner(name: str, *, input_shape: tuple[int, ...], num_classes: int) -> LoadedLearner:
+def load_learner(
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    model: Mapping[str, Any] | None = None,
+) -> LoadedLearner:
     """Load a learning algorithm for inputs of a shape and a number of classes.
 
     Args:
@@ -92,11 +103,14 @@ def load_learner(name: str, *, input_shape: tuple[int, ...], num_classes: int) -
             learner.safetensors, or of a run's folder.
         input_shape: shape of one input, such as (28, 28) or (13,).
         num_classes: C, at least 1.
+        model: settings that differ from the file's, as in a run's configuration: `random_features` and
+            `views`, which decide what meets the synapses, and how synapses are computed. More of them cost
+            more time and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
 
     Raises:
         FileNotFoundError: there is none of that name.
         CheckpointError: the file is damaged, or its meta-parameters do not fit the shapes.
-        ConfigError: its model settings are none that exist here.
+        ConfigError: its model settings are none that exist here, or `model` makes it another algorithm.
         ValueError: a shape or number is out of range, or the file does not say what model it is of.
     """
     if num_classes < 1 or not all(size > 0 for size in input_shape):
@@ -108,10 +122,20 @@ def load_learner(name: str, *, input_shape: tuple[int, ...], num_classes: int) -
     stored = StoredParams.read(path, SerialCommunicator())
     if stored.model is None:
         raise ValueError(f"{name}: does not say what model it is of; expected a file with its config")
-    model = stored.model
-    learner = make_learner(model.type, model.settings, tuple(input_shape), num_classes)
+    settings = _changed(stored, stored.model, model or {})
+    learner = make_learner(settings.type, settings.settings, tuple(input_shape), num_classes)
     metadata = checkpoint.params_from_bytes(stored.data, name)[1]
-    return LoadedLearner(name, learner, stored.fit(learner), metadata)
+    return LoadedLearner(name, learner, stored.fit(learner), settings, metadata)
+
+
+def _changed(stored: StoredParams, model: ModelSettings, changes: Mapping[str, Any]) -> ModelSettings:
+    """Return the settings of a file with the changes that are allowed."""
+    try:
+        ((_, changed),) = model_choices(model, ComparedLearner(name="loaded", model=changes))
+    except ValidationError as error:
+        raise ConfigError([f"model: got {dict(changes)}, expected settings of a model: {error}"]) from error
+    stored.check(changed, INPUT)
+    return changed
 
 
 def available() -> tuple[str, ...]:

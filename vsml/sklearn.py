@@ -8,7 +8,7 @@ print(learn_online(VSMLClassifier(), *load_wine(return_X_y=True), shuffle_seed=0
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from numbers import Integral
@@ -41,7 +41,7 @@ MIN_UNITS = 256
 _ROWS = (16, 1024)
 """Examples that a compiled call has room for; fewer cost no more than they are."""
 
-_SETTINGS = ("learner", "scale", "units", "epochs", "random_state")
+_SETTINGS = ("learner", "scale", "units", "epochs", "model", "random_state")
 _SAVED_AS = "classifier"
 
 
@@ -64,6 +64,8 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
         units: input units; None: the power of two that is at least the number of features and 256.
         epochs: passes of `fit` over the data in the same order. Meta-training is on streams of new examples,
             and never on the same again, so more than one pass is outside of what it was made for.
+        model: settings of the learner that differ from those of its file, as of `vsml.load_learner`: for
+            instance {"vsml": {"random_features": {"count": 512}}}. None: none.
         random_state: of the projection and of the learner's first state; an int, a RandomState, or None for
             numpy's global one.
 
@@ -83,12 +85,14 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
         scale: Scale = "feature",
         units: int | None = None,
         epochs: int = 1,
+        model: Mapping[str, Any] | None = None,
         random_state: Any = 0,
     ) -> None:
         self.learner = learner
         self.scale = scale
         self.units = units
         self.epochs = epochs
+        self.model = model
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -243,11 +247,13 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         features, room = self.n_features_in_, _bucket(self.n_features_in_)
         units = room if self.units is None else int(self.units)
-        loaded = load_learner(str(self.learner), input_shape=(units,), num_classes=len(classes))
+        loaded = load_learner(
+            str(self.learner), input_shape=(units,), num_classes=len(classes), model=self.model
+        )
         drawn = _draw(loaded.learner, room, loaded.params, features, jax.random.key(seed))
         statistics = vars(RunningStatistics.nothing(features if self.scale == "feature" else 1))
         self.classes_ = classes
-        self.model_ = loaded.metadata["config"]["model"]
+        self.model_ = loaded.model.model_dump(mode="json")
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
 
     def _learn(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
