@@ -8,12 +8,12 @@ ARGS ?=
 in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
 # Most of a test's time is XLA compiling on one core: two files at a time.
 pytest := $(in_venv) pytest -n 2 --dist loadfile
-# What starts ranks, jobs or servers.
-clusters := mpi or slurm or ssh
+# What starts ranks, jobs, servers or browsers.
+clusters := mpi or slurm or ssh or browser
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh check lint types format roofline bench docs notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types format roofline bench docs notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -26,7 +26,7 @@ demo: .venv/.installed  ## watch a learning algorithm that comes with the librar
 quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits, and test it (6 minutes on 2 cores)
 	@$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
 
-test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs or servers (10 minutes on 2 cores)
+test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs, servers or browsers (10 minutes on 2 cores)
 	$(pytest) -m "not slow and not ($(clusters))" $(ARGS)
 
 test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
@@ -40,6 +40,9 @@ test-slurm: .venv/.installed  ## jobs on a private Slurm of one node (installs D
 
 test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's packages when root)
 	$(pytest) -m ssh $(ARGS)
+
+test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian's packages when root)
+	$(pytest) -m browser $(ARGS)
 
 check: lint types  ## what continuous integration runs: lint, types and all tests, those of clusters last
 	$(pytest) -m "not ($(clusters))" $(ARGS)

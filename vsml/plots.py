@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from vsml.files import atomic_write
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
@@ -116,8 +116,8 @@ def learning_curves(
         _style(axes, dataset, log_x)
         shown = [curve for curve in curves if curve.dataset == dataset]
         for curve in shown:
-            cycle, number = divmod(names.index(curve.name), len(_COLOURS))
-            _draw(axes, curve, _COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
+            cycle, number = divmod(names.index(curve.name), len(COLOURS))
+            _draw(axes, curve, COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
         for chance in {curve.chance for curve in shown if curve.chance is not None}:
             axes.axhline(chance, color="#444444", linestyle="--", linewidth=1.3, label="chance", zorder=4)
         end = max(2, *(curve.support + np.shape(curve.correct)[1] for curve in shown))
