@@ -48,13 +48,24 @@ def test_general_is_there():
     assert "general" in available()
 
 
+BASELINES = ("hebbian14", "meta_rnn14")
+ROOT = Path(vsml.__file__).parents[1]
+
+
 @pytest.mark.parametrize("name", available())
-def test_what_is_shipped_is_small_says_where_it_is_from_and_learns_digits(name):
+def test_what_is_shipped_is_small_and_says_where_it_is_from(name):
     path = checkpoint.PRETRAINED_FOLDER / f"{name}.safetensors"
     assert path.stat().st_size <= MAX_BYTES
-    metadata = load_learner(name, input_shape=(8, 8), num_classes=10).metadata
+    metadata = load_learner(name, input_shape=(14, 14, 1), num_classes=10).metadata
     assert {"config", "command", "seed", "commit", "results"} <= metadata.keys()
     assert metadata["results"]
+    assert (metadata["config"]["model"]["type"] == "vsml") == (name not in BASELINES)
+    assert f"`{name}`" in (ROOT / "docs" / "model_cards.md").read_text()
+    assert (ROOT / "docs" / "training" / f"{name}.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", sorted({*available()} - {*BASELINES}))
+def test_what_is_shipped_learns_digits(name):
     X, y = load_digits(return_X_y=True)
     last = [
         learn_online(VSMLClassifier(name), X[s::15][:100], y[s::15][:100], shuffle_seed=s).accuracy_last
@@ -65,7 +76,7 @@ def test_what_is_shipped_is_small_says_where_it_is_from_and_learns_digits(name):
 
 def test_the_page_on_using_them_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (Path(vsml.__file__).parents[1] / "docs" / "using.md").read_text()
+    page = (ROOT / "docs" / "using.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 4
     exec("\n".join(blocks), {})
