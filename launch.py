@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.checkpoint import CheckpointError
         from vsml.evaluate import run_evaluation
+        from vsml.introspection import run_introspection
         from vsml.plan import describe
         from vsml.tasks import DataError
         from vsml.train import run_training
@@ -95,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if config.call == "evaluate":
                 return int(run_evaluation(config, run, comm) is None)
+            if config.call == "introspect":
+                run_introspection(config, run, comm)
+                return 0
             if not run_training(config, run, comm, resume=todo == "resume") and run is not None:
                 say(f"to go on: python launch.py --resume {run.path}")
         except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:

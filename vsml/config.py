@@ -423,6 +423,16 @@ else:
     )
 
 
+class IntrospectConfig(Section):
+    """What `call: introspect` looks at, in the learners of `evaluation.learners`."""
+
+    before: Positive = Field(default=100, description="examples that come before an experiment")
+    repeats: Annotated[Int, Field(ge=2)] = Field(
+        default=10, description="times that one example is repeated, and sights of a class that are followed"
+    )
+    synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
+
+
 class Config(Section):
     """A whole run."""
 
@@ -430,9 +440,12 @@ class Config(Section):
         default=0, description="seed of all that is random in training"
     )
     name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
-    call: Literal["train", "evaluate"] = Field(default="train", description="what to do")
+    call: Literal["train", "evaluate", "introspect"] = Field(default="train", description="what to do")
     training: TrainingConfig = Field(default=TrainingConfig(), description="meta-training")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="meta-testing")
+    introspect: IntrospectConfig = Field(
+        default=IntrospectConfig(), description="what is looked at inside of learners"
+    )
     data: DataConfig = Field(default=DataConfig(), description="data sets and tasks")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="the outer loop")
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="what is kept")
@@ -469,6 +482,30 @@ def _config_problems(config: Config) -> Iterator[Problem]:
             yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
     yield from _few_shot_problems(config)
     yield from _compared_problems(config)
+    if config.call == "introspect":
+        yield from _introspect_problems(config)
+
+
+def _introspect_problems(config: Config) -> Iterator[Problem]:
+    evaluation, settings = config.evaluation, config.introspect
+    involved = ("call", "introspect")
+    if not evaluation.learners:
+        yield Problem("evaluation.learners", (), "one or more to look at, with call: introspect", involved)
+    if evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", evaluation.batch_size, "1 with call: introspect", involved)
+    needed = settings.before + settings.repeats
+    for index, spec in enumerate(evaluation_specs(config)):
+        if spec.task.few_shot is not None:
+            yield Problem(
+                f"evaluation.datasets.{index}.few_shot", spec.name, "null with call: introspect", involved
+            )
+        if spec.task.episode_length < needed:
+            expected = f"introspect.before + repeats, {needed}, or more"
+            yield Problem("evaluation.episode_length", spec.task.episode_length, expected, involved)
+    for index, learner in enumerate(evaluation.learners):
+        if learner.tune:
+            expected = "nothing, with call: introspect: name the settings in `model`"
+            yield Problem(f"evaluation.learners.{index}.tune", dict(learner.tune), expected, involved)
 
 
 def _compared_problems(config: Config) -> Iterator[Problem]:

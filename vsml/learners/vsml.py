@@ -432,12 +432,13 @@ class Vsml:
         return tuple(layers)
 
     @functools.cached_property
-    def _synapses(self) -> Functional[nnx.List]:
+    def synapses(self) -> Functional[nnx.List]:
+        """Its meta-parameters as modules; see `Network.init_synapses`."""
         return Functional(self.network.init_synapses)
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters: kernels normal, cut, with variance 1 / fan-in, biases 0; see `init`."""
-        params = self._synapses.init(key)
+        params = self.synapses.init(key)
         return params if self.init == "random" else self._with_backprop(params)
 
     def _with_backprop(self, params: Params) -> Params:
@@ -477,7 +478,7 @@ class Vsml:
 
     def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
-        synapses = self._synapses.with_params(params)
+        synapses = self.synapses.with_params(params)
         network, forward, logits = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
         )
@@ -492,7 +493,7 @@ class Vsml:
 
     def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
         """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
-        synapses = self._synapses.with_params(params)
+        synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
         return self._answer(synapses, network, feedback, self.features(state, x))[2]

@@ -1,0 +1,57 @@
+"""`call: introspect`: what it writes, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+import launch
+from vsml.config_files import ConfigError, load_config
+
+SMALL = [
+    "call=introspect",
+    "evaluation={datasets: [digits], count: 2, episode_length: 30, learners: [{name: fresh}, {name: SGD, "
+    "model: {type: sgd}}]}",
+    "introspect={before: 20, repeats: 4, synapses: 5}",
+    "model.vsml={micro_ticks: 1, random_features: {count: 6}}",
+    "tracking.wandb.mode=disabled",
+]
+
+
+def test_numbers_and_figures_are_written(tmp_path):
+    assert launch.main(["--config", *SMALL, "--run_dir", str(tmp_path / "run")]) == 0
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"introspection.json", "answers_digits.png", "synapses_digits_fresh.png", "complete"} <= names
+    assert "synapses_digits_SGD.png" not in names
+    fresh, sgd = json.loads((tmp_path / "run" / "introspection.json").read_text())
+    assert fresh.keys() - sgd.keys() == {
+        "update_rate",
+        "update_explained",
+        "components",
+        "accuracy",
+        "switched_off",
+    }
+    assert 0 < sgd["right_at_first_sight"] < 1 and len(fresh["switched_off"]) == 16
+    with np.load(tmp_path / "run" / "introspection.npz") as arrays:
+        assert arrays["fresh/digits/c"].shape == (31, 5, 16)
+        assert arrays["SGD/digits/repetition"].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.learners=[]", "evaluation.learners: got .*, expected one or more to look at"),
+        (
+            "evaluation.episode_length=23",
+            r"episode_length: got 23, expected introspect\.before \+ repeats, 24",
+        ),
+        ("evaluation.batch_size=2", "batch_size: got 2, expected 1 with call: introspect"),
+        (
+            "evaluation.learners.1.tune={sgd.learning_rate: [1, 2]}",
+            r"learners\.1\.tune: got .*name the settings",
+        ),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[*SMALL, override])
