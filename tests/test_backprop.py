@@ -9,7 +9,7 @@ import pytest
 
 from vsml.config_files import ConfigError, load_config
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
-from vsml.learners.backprop import BIAS_RATE, CELLS, SCALE
+from vsml.learners.backprop import TERMS, activate, cells_of, decode, encode
 from vsml.losses import bound_logits
 from vsml.types import Episode
 
@@ -18,7 +18,8 @@ SETTINGS = [
     "model.vsml={backward_pass: true, micro_ticks: 1}",
     "model.vsml.synapse={init: backprop, random_fraction: 0.25}",
 ]
-RATE = 0.5
+RATE, BIAS_RATE, CELLS = 0.5, 0.02, 9
+each_activation = pytest.mark.parametrize("activation", TERMS)
 
 
 def make(shape, classes, **settings):
@@ -73,12 +74,55 @@ def descend(sizes, episode, weights, rate=RATE):
 def start(learner, weights):
     """Return the fresh state of a learner whose synapses hold the weights [I, O] of each layer."""
     layers = learner.network.layers
-    cells = [np.zeros((*w.shape, learner.state_size), np.float32) for w in weights]
-    for c, w in zip(cells, weights, strict=True):
-        half = np.arctanh(SCALE * w[..., None] / 2)
-        c[..., -CELLS:-1] = np.concatenate([half.repeat(4, -1), -half.repeat(4, -1)], axis=-1)
+    activation = learner.init_activation
+    rest = [(0, 0), (0, 0), (learner.state_size - cells_of(activation), 0)]
+    cells = [jnp.pad(encode(w, jnp.zeros_like(w), activation), rest) for w in weights]
     states = tuple(layer.with_cells(c) for layer, c in zip(layers, cells, strict=True))
     return learner.with_network(learner.network.with_layers(states))
+
+
+@each_activation
+def test_a_sum_of_sigmoids_is_the_activation(activation):
+    x = jnp.linspace(-3, 3, 200)
+    exact = jnp.tanh(x) if activation == "tanh" else jax.nn.relu(x)
+    error = {"tanh": 1e-6, "relu": 0.04, "relu3": 0.016, "relu4": 0.008}[activation]
+    assert jnp.sqrt(jnp.square(activate(x, activation) - exact).mean()) < error
+
+
+@each_activation
+def test_what_is_stored_is_read_back(activation):
+    w, b = jax.random.normal(KEY, (2, 5, 3)) * 4
+    cells = encode(w, b, activation)
+    assert cells.shape == (5, 3, cells_of(activation))
+    np.testing.assert_allclose(decode(cells, activation), (w, b), rtol=1e-4, atol=1e-4)
+
+
+@each_activation
+def test_a_synapse_answers_moves_and_sends_back_as_its_derivatives_say(activation):
+    size = cells_of(activation) + 4
+    settings = {"state_size": size, "random_fraction": 0.0, "init_activation": activation}
+    learner = make((1,), 2, **settings)
+    params = learner.init_params(KEY)
+    synapse = learner.synapses.with_params(params)[0]
+    x, w, b, e = jax.random.normal(KEY, (4, 500)) * jnp.array([1.0, 2.0, 1.0, 0.4])[:, None]
+    c = jnp.pad(encode(w, b, activation), [(0, 0), (4, 0)])
+
+    def visit(h, c, x, e):
+        forward, feedback = jnp.zeros((2, 8)).at[:, 0].set(jnp.array([x, e]))
+        h, c = synapse(h, c, forward, feedback)
+        return h, c, *synapse.messages(h)
+
+    visits = jax.jit(jax.vmap(visit))
+    h, c, answer, _ = visits(jnp.zeros_like(c), c, x, jnp.zeros_like(e))
+    _, moved, _, back = visits(h, c, x, e)
+    u, du = activate(x, activation), jax.vmap(jax.grad(lambda x: activate(x, activation)))(x)
+    idle = answer[:, 1] - b - u * w  # of cells that have not learned
+    assert jnp.abs(idle).max() < 0.15
+    new_w, new_b = decode(moved[:, 4:], activation)
+    np.testing.assert_allclose(new_w, w - RATE * e * u, atol=0.03)
+    np.testing.assert_allclose(new_b, b - RATE * BIAS_RATE * e, atol=0.01)
+    sent = e * new_w * du  # by the weight that has just moved
+    assert jnp.abs(back[:, 0] - sent).max() < 0.25 and jnp.corrcoef(back[:, 0], sent)[0, 1] > 0.998
 
 
 def test_one_layer_learns_as_gradient_descent_does():

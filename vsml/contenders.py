@@ -17,7 +17,7 @@ from vsml.learners import Learner, make_learner
 from vsml.tracking import fetch_from_wandb, is_wandb_path
 from vsml.types import Array, Params
 
-_FREE = ("init_scale", "init", "init_rate", "state_dtype", "kernel")
+_FREE = ("init_scale", "init", "init_rate", "init_bias_rate", "init_activation", "state_dtype", "kernel")
 """Model settings that do not make another learning algorithm."""
 
 INPUT = ("random_features", "views")
