@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.checkpoint import CheckpointError
+        from vsml.cloning import write_proof
         from vsml.evaluate import run_evaluation
         from vsml.introspection import run_introspection
         from vsml.plan import describe
@@ -99,8 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if config.call == "introspect":
                 run_introspection(config, run, comm)
                 return 0
-            if not run_training(config, run, comm, resume=todo == "resume") and run is not None:
+            done = run_training(config, run, comm, resume=todo == "resume")
+            if run is not None and not done:
                 say(f"to go on: python launch.py --resume {run.path}")
+            elif run is not None and config.call == "clone":
+                for row in write_proof(config, run):
+                    say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
         except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
     return 0

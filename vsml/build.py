@@ -28,6 +28,7 @@ from vsml.kernels import Kernel, chosen
 from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
 from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
+from vsml.meta.cloning import Cloning, Draws
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import (
@@ -121,7 +122,7 @@ def check_same_kernel(config: Config, comm: Communicator) -> None:
 
 def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:
     """Load the data sets that meta-training draws from, by name; each is loaded once."""
-    names = {spec.dataset for spec in training_specs(config)}
+    names = {spec.dataset for spec in training_specs(config)} if config.call != "clone" else set()
     data = config.data
 
     def load_all() -> dict[str, Source]:
@@ -197,6 +198,13 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
     mixture = [built[spec] for spec in specs]
     with _settings():
         return group_units(mixture, training.population_size, learner_maker(config.model))
+
+
+def clone_groups(config: Config) -> list[Group]:
+    """Return the units of a meta step with `call: clone`: synapses of one kind, which meet no task."""
+    learner = make_learner(config.model.type, config.model.settings, (1,), 2)
+    units = np.arange(config.training.population_size, dtype=np.int32)
+    return [Group(learner, (), units, np.zeros_like(units))]
 
 
 def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_PAD) -> list[EvaluationTask]:
@@ -283,7 +291,8 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     optimizer, training = config.optimizer, config.training
     adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
     if optimizer.type == "gradient":
-        return BackPropagation(adam, training.loss_type, optimizer.truncation_length)
+        descent = BackPropagation(adam, training.loss_type, optimizer.truncation_length)
+        return Cloning(descent, clone_draws(config)) if config.call == "clone" else descent
     noise_std = schedule(optimizer.noise_std, training.iterations)
     if optimizer.algorithm == ANTITHETIC:
         if optimizer.algorithm_options:
@@ -304,6 +313,11 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
             optimizer.algorithm_options,
             training.loss_type,
         )
+
+
+def clone_draws(config: Config) -> Draws:
+    """Return what random numbers `clone` configures."""
+    return Draws(**config.clone.model_dump())
 
 
 def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
@@ -350,6 +364,8 @@ def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
 def _units_in_memory(config: Config, group: Group) -> int:
     training = config.training
     state = state_bytes(group.learner, training.batch_size)
+    if config.call == "clone":  # a network of one synapse and its mirror image, each sample and step kept
+        return _fitting(state * WORKING_COPIES * config.clone.samples * config.clone.steps)
     inputs = math.prod(group.learner.input_shape)
     length = max(spec.episode_length for spec in training_specs(config))
     episode = 4 * length * training.batch_size * inputs
@@ -363,6 +379,11 @@ def _units_in_memory(config: Config, group: Group) -> int:
         unit = 2 * state * WORKING_COPIES + 2 * episode + projection
     leaves = jax.tree.leaves(params_shapes(group.learner))
     unit += PERTURBED_COPIES * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    return _fitting(unit)
+
+
+def _fitting(unit: int) -> int:
+    """Return how many units of so many bytes may fill the memory there is."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
     return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))

@@ -35,6 +35,7 @@ from vsml.config_types import (
     refuse,
 )
 from vsml.learners import LEARNERS, config_type
+from vsml.learners.vsml import VsmlConfig, written_problems
 
 RESERVED_NAMES = ("evolved", "restored", "untrained")
 """What evaluations call the learners of the run itself."""
@@ -433,6 +434,17 @@ class IntrospectConfig(Section):
     synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
 
 
+class CloneConfig(Section):
+    """What synapses are shown to become back-propagation, with `call: clone`: normal random numbers."""
+
+    samples: Positive = Field(default=256, description="synapses of a unit (training.population_size)")
+    steps: Positive = Field(default=4, description="examples that each learns in a row")
+    x_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of inputs")
+    w_std: Annotated[Float, Field(gt=0)] = Field(default=3.0, description="deviation of first weights")
+    b_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of first biases")
+    e_std: Annotated[Float, Field(gt=0)] = Field(default=0.3, description="deviation of errors")
+
+
 class Config(Section):
     """A whole run."""
 
@@ -440,9 +452,12 @@ class Config(Section):
         default=0, description="seed of all that is random in training"
     )
     name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
-    call: Literal["train", "evaluate", "introspect"] = Field(default="train", description="what to do")
+    call: Literal["train", "evaluate", "clone", "introspect"] = Field(
+        default="train", description="what to do"
+    )
     training: TrainingConfig = Field(default=TrainingConfig(), description="meta-training")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="meta-testing")
+    clone: CloneConfig = Field(default=CloneConfig(), description="cloning back-propagation")
     introspect: IntrospectConfig = Field(
         default=IntrospectConfig(), description="what is looked at inside of learners"
     )
@@ -484,6 +499,22 @@ def _config_problems(config: Config) -> Iterator[Problem]:
     yield from _compared_problems(config)
     if config.call == "introspect":
         yield from _introspect_problems(config)
+    if config.call == "clone":
+        yield from _clone_problems(config)
+
+
+def _clone_problems(config: Config) -> Iterator[Problem]:
+    involved = ("call",)
+    if config.optimizer.type != "gradient":
+        yield Problem("optimizer.type", config.optimizer.type, "gradient with call: clone", involved)
+    if not isinstance(vsml := config.model.settings, VsmlConfig):
+        yield Problem("model.type", config.model.type, "vsml with call: clone", involved)
+        return
+    for problem in written_problems(vsml, "call: clone"):
+        involves = tuple(f"model.vsml.{path}" for path in problem.involves)
+        yield Problem(f"model.vsml.{problem.path}", problem.got, problem.expected, (*involved, *involves))
+    if vsml.layerwise:
+        yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
 
 
 def _introspect_problems(config: Config) -> Iterator[Problem]:
@@ -654,6 +685,8 @@ def training_specs(config: Config) -> tuple[TaskSpec, ...]:
 def examples_per_step(config: Config) -> int:
     """Return how many examples one member of each unit sees in a meta step."""
     training, specs = config.training, training_specs(config)
+    if config.call == "clone":
+        return training.population_size * config.clone.samples * config.clone.steps
     steps = sum(specs[unit % len(specs)].episode_length for unit in range(training.population_size))
     return steps * training.batch_size
 

@@ -5,7 +5,7 @@ import math
 import jax
 
 from vsml import roofline
-from vsml.build import check_evaluation, learner_maker, meta_optimizer
+from vsml.build import check_evaluation, clone_groups, learner_maker, meta_optimizer
 from vsml.config import (
     Config,
     TaskSpec,
@@ -36,6 +36,14 @@ def describe(config: Config, ranks: int) -> str:
 
 def _training_plan(config: Config, ranks: int) -> list[str]:
     training = config.training
+    if config.call == "clone":
+        clone, (group,) = config.clone, clone_groups(config)
+        meta_optimizer(config, group.learner.init_params(jax.random.key(0)))  # refuses what the run would
+        return [
+            f"clone: {training.iterations} meta steps of {training.population_size} x {clone.samples} "
+            f"synapses, {clone.steps} examples each, on {ranks} rank(s): "
+            f"{examples_per_step(config) * training.iterations:,} random examples"
+        ]
     if config.call != "train":
         return []
     evolves = config.optimizer.type == "es"
@@ -120,7 +128,7 @@ def _least_time(total: Cost, resident_bytes: int, ranks: int) -> str:
 def _evaluation_plan(config: Config) -> list[str]:
     settings = config.evaluation
     when = f"every {settings.frequency} meta steps and " if settings.frequency else ""
-    when = f"{when}at the end" if config.call == "train" else "once"
+    when = f"{when}at the end" if config.call in ("train", "clone") else "once"
     lines = [f"evaluate: {settings.count} episodes of {settings.episode_length} steps, {when}"]
     for spec in evaluation_specs(config):
         optional = ", if it is there" if spec.optional else ""

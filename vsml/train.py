@@ -187,7 +187,7 @@ def run_training(config: Config, run: RunDirectory | None, comm: Communicator, r
     """Meta-train as configured, from the start or from the latest checkpoint, and evaluate at the end.
 
     Args:
-        config: with `call: train`.
+        config: with `call: train` or `call: clone`.
         run: where to write, on rank 0; None on the other ranks.
         comm: the ranks.
         resume: go on with the run in `run`.
@@ -210,7 +210,10 @@ class _Run:
         started = time.monotonic()
         self.comm, self.run = comm, run
         build.check_same_kernel(config, comm)
-        groups = build.training_groups(config, build.load_training_data(config, comm))
+        if config.call == "clone":
+            groups = build.clone_groups(config)
+        else:
+            groups = build.training_groups(config, build.load_training_data(config, comm))
         self.sources, self.left_out = build.load_evaluation_data(config, comm)
         self.tasks = build.evaluation_tasks(config, self.sources)
         shapes = [(each.name, each.task.input_shape, each.task.num_classes) for each in self.tasks]

@@ -215,7 +215,8 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
-    yield from _init_problems(vsml)
+    if vsml.synapse.init == "backprop":
+        yield from written_problems(vsml, "synapse.init: backprop")
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -226,16 +227,15 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
 
 
-def _init_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
+    """Yield the settings that back-propagation cannot be written for, nor be cloned with."""
     synapse = vsml.synapse
-    if synapse.init != "backprop":
-        return
     needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
     if len(vsml.layers) > 1:
         needed["separate_backward"] = True
     for path, value in needed.items():
         if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
-            yield Problem(path, got, f"{str(value).lower()} with synapse.init: backprop", ("synapse.init",))
+            yield Problem(path, got, f"{str(value).lower()} with {why}", ("synapse.init",))
     fixed = synapse.state_size - int(synapse.state_size * synapse.random_fraction)
     if fixed < (cells := cells_of(synapse.init_activation)):
         expected = f"a state_size and a random_fraction that leave {cells} cells which start at 0"

@@ -1,0 +1,108 @@
+"""Cloning back-propagation: what is compared, that it is learned from nothing, and what a run leaves."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import launch
+from vsml.build import clone_draws, clone_groups, meta_optimizer
+from vsml.checkpoint import load_params
+from vsml.cloning import judge
+from vsml.config_files import ConfigError, load_config
+from vsml.learners.backprop import TERMS
+from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
+from vsml.train import meta_train
+
+KEY = jax.random.key(0)
+CLONE = [
+    "call=clone",
+    "optimizer={type: gradient, learning_rate: 0.01, clip_gradnorm: 1}",
+    "model.vsml={backward_pass: true, micro_ticks: 1}",
+    "model.vsml.synapse={init: backprop, init_rate: 1, random_fraction: 0.25}",
+    "training={iterations: 0, population_size: 4}",
+    "evaluation={datasets: [], untrained: false}",
+    "tracking.wandb.mode=disabled",
+]
+
+
+def parts(*overrides):
+    config = load_config(overrides=[*CLONE, *overrides])
+    (group,) = clone_groups(config)
+    return config, group, group.learner.init_params(KEY)
+
+
+@pytest.mark.parametrize("activation", TERMS)
+def test_what_is_written_is_a_clone_already(activation):
+    sizes = {"init_activation": activation, "state_size": 44}
+    config, group, params = parts(f"model.vsml.synapse={json.dumps(sizes)}")
+    comparison = compare(group.learner, params, clone_draws(config), KEY)
+    least = {"tanh": 0.99, "relu": 0.85, "relu3": 0.91, "relu4": 0.94}[activation]
+    assert explained(comparison).min() > least
+
+
+def test_what_is_wanted_are_the_derivatives():
+    _, group, params = parts()
+    draws = Draws(samples=50, steps=1)
+    wanted = compare(group.learner, params, draws, KEY).wanted[..., 0]
+    keys = jax.random.split(KEY, 5)
+    w, b = 3 * jax.random.normal(keys[0], (50,)), jax.random.normal(keys[1], (50,))
+    x, e = jax.random.normal(keys[3], (50,)), 0.3 * jax.random.normal(keys[4], (50,))
+
+    def answer(w, b, x):
+        return jnp.tanh(x) * w + b
+
+    dw, db, dx = jax.vmap(jax.grad(answer, (0, 1, 2)))(w, b, x)
+    expected = [answer(w, b, x), -e * dw, -0.02 * e * db, e * dx]
+    np.testing.assert_allclose(wanted, expected, atol=1e-4)
+
+
+def test_loss_and_shares_are_those_of_what_is_missed():
+    _, group, params = parts()
+    comparison = compare(group.learner, params, Draws(samples=20), KEY)
+    exact = comparison.replace(got=comparison.wanted)
+    assert clone_loss(exact) == 0 and (explained(exact) == 1).all()
+    nothing = comparison.replace(got=jnp.zeros_like(comparison.got))
+    np.testing.assert_allclose(explained(nothing), 0, atol=1e-6)
+    assert [row["quantity"] for row in judge(comparison)] == list(QUANTITIES)
+    assert judge(nothing)[0]["rms"] == pytest.approx(judge(nothing)[0]["size"])
+
+
+def test_it_is_learned_from_random_meta_parameters():
+    config, group, params = parts("model.vsml.synapse={init: random, init_scale: 2}")
+    steps = meta_train(meta_optimizer(config, params), params, [group], 150, KEY)
+    losses = [metrics["meta_loss"] for _, _, metrics in steps]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_a_run_leaves_a_learning_algorithm_its_numbers_and_a_figure(tmp_path):
+    path = tmp_path / "run"
+    overrides = [
+        "training.iterations=2",
+        "optimizer.learning_rate=0.00001",
+        "evaluation={datasets: [digits], count: 1, episode_length: 50}",
+    ]
+    assert launch.main(["--config", *CLONE, *overrides, "--run_dir", str(path)]) == 0
+    rows = json.loads((path / "clone.json").read_text())
+    assert [row["quantity"] for row in rows] == list(QUANTITIES)
+    assert min(row["explained"] for row in rows) > 0.9
+    assert (path / "clone.png").stat().st_size > 10_000
+    assert load_params(path)[1]["config"]["call"] == "clone"
+    (row,) = json.loads((path / "evaluation.json").read_text())
+    assert row["dataset"] == "digits" and row["accuracy"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.type=es", "optimizer.type: got 'es', expected gradient with call: clone"),
+        ("model.type=hebbian", "model.type: got 'hebbian', expected vsml with call: clone"),
+        ("model.vsml.synapse={init: random, random_fraction: 0.5}", r"model\.vsml\.synapse\.random_fraction"),
+        ("clone.samples=0", r"clone\.samples"),
+    ],
+)
+def test_settings_that_make_no_clone_are_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[*CLONE, override])

@@ -1,0 +1,93 @@
+"""How well a clone does back-propagation on fresh random numbers: what `call: clone` ends with."""
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vsml import checkpoint
+from vsml.build import clone_draws, clone_groups
+from vsml.config import Config
+from vsml.files import atomic_write
+from vsml.learners import Vsml
+from vsml.meta.cloning import QUANTITIES, Comparison, compare, explained
+from vsml.plots import COLOURS
+from vsml.runs import RunDirectory, jsonable
+from vsml.tracking import start_tracking
+from vsml.types import Params
+
+SAMPLES = 20_000
+"""Synapses that a clone is judged by."""
+
+_SHOWN = 3_000  # points of a panel
+_JUDGED = 2**31 - 1  # what the key is folded with: no meta step has this number
+
+
+def judge(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return for each quantity how far the synapse is from back-propagation.
+
+    Returns:
+        `explained`: share of the mean square of what is wanted that is got right; `rms` and `most`: root of
+        the mean square, and largest, of what is missed; `size`: that root of what is wanted.
+    """
+    missed = np.asarray(comparison.got - comparison.wanted)
+    wanted = np.asarray(comparison.wanted)
+    return [
+        {
+            "quantity": name,
+            "explained": float(share),
+            "rms": float(np.sqrt(np.square(missed[number]).mean())),
+            "most": float(np.abs(missed[number]).max()),
+            "size": float(np.sqrt(np.square(wanted[number]).mean())),
+        }
+        for number, (name, share) in enumerate(
+            zip(QUANTITIES, np.asarray(explained(comparison)), strict=True)
+        )
+    ]
+
+
+def comparison_of(config: Config, params: Params) -> Comparison:
+    """Compare synapses with back-propagation on fresh random numbers of the configured kind."""
+    (group,) = clone_groups(config)
+    assert isinstance(group.learner, Vsml)
+    draws = replace(clone_draws(config), samples=SAMPLES)
+    key = jax.random.fold_in(jax.random.key(config.seed), _JUDGED)
+    return jax.device_get(jax.jit(compare, static_argnums=(0, 2))(group.learner, params, draws, key))
+
+
+def write_proof(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
+    """Judge what a complete run found; write clone.json and clone.png, and return the numbers."""
+    params, _ = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)
+    comparison = comparison_of(config, params)
+    rows = judge(comparison)
+    atomic_write(run.path / "clone.json", json.dumps(jsonable(rows), indent=2) + "\n")
+    draw(run, comparison, rows)
+    tracker = start_tracking(config, run)
+    tracker.log_table("clone", rows)
+    tracker.log_image("clone", run.path / "clone.png")
+    tracker.finish()
+    return rows
+
+
+def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) -> None:
+    """Draw what is got against what is wanted, a panel for each quantity."""
+    figure = Figure(figsize=(13, 3.6), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    for axes, got, wanted, row in zip(
+        figure.subplots(1, len(rows)), comparison.got, comparison.wanted, rows, strict=True
+    ):
+        got, wanted = got.ravel()[:_SHOWN], wanted.ravel()[:_SHOWN]
+        axes.scatter(wanted, got, s=3, color=COLOURS[0], linewidth=0)
+        ends = [wanted.min(), wanted.max()]
+        axes.plot(ends, ends, color="#444444", linewidth=0.8)
+        axes.set_title(f"{row['quantity']}: {row['explained']:.2%}", fontsize=10)
+        axes.set_xlabel("back-propagation", fontsize=9)
+    figure.axes[0].set_ylabel("synapse", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    atomic_write(run.path / "clone.png", buffer.getvalue())
