@@ -270,6 +270,7 @@ SMALLER = {
     "sgd": ["evaluation.datasets=[mnist]"],
     "few_examples": ["evaluation.datasets=[mnist]"],
     "long_curves": ["evaluation.datasets=[fashion_mnist]"],
+    "introspect": ["introspect={before: 1, repeats: 2}", "evaluation.datasets=[mnist]"],
 }
 
 RUNS = [
@@ -314,7 +315,7 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
 
     config = launch.read_config(launch.parse(words))
     learners = {compared.name for compared in config.evaluation.learners}
-    if config.call == "train":
+    if config.call in ("train", "clone"):
         learners.add("evolved")
         params = load_file(run / "learner.safetensors")
         assert params and all(np.isfinite(array).all() for array in params.values())
@@ -322,6 +323,10 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
         assert math.isfinite(line["meta_loss"]) and line["nonfinite"] == 0
     elif config.checkpoint.restore:
         learners.add("restored")
+    if config.call == "introspect":
+        rows = json.loads((run / "introspection.json").read_text())
+        assert {row["learner"] for row in rows} == learners
+        return
     if config.evaluation.untrained:
         learners.add("untrained")
     rows = json.loads((run / "evaluation.json").read_text())

@@ -72,12 +72,21 @@ def _of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.take_along_axis(probabilities, labels[..., None], -1)[..., 0]
 
 
+def mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are there; NaN if none is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")
+
+
 def first_sights(probe: Probe, most: int = 10) -> np.ndarray:
-    """Return the mean probability of the right label at the n-th sight of a class, n = 1 ... `most`."""
+    """Return the mean probability of the right label at the n-th sight of a class, n = 1 ... `most`.
+
+    NaN where no class is seen so often.
+    """
     labels = probe.labels
     counts = np.eye(probe.learner.num_classes, dtype=int)[labels].cumsum(1)
     sights, right = _of(counts, labels), _of(probe.answers(), labels)
-    return np.array([right[sights == n].mean() for n in range(1, most + 1)])
+    return np.array([mean(right[sights == n]) for n in range(1, most + 1)])
 
 
 def repetition(probe: Probe, before: int, times: int = 10) -> np.ndarray:

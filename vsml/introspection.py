@@ -24,6 +24,7 @@ from vsml.experiments import (
     Probe,
     check_opened,
     first_sights,
+    mean,
     open_synapses,
     repetition,
     swap,
@@ -73,11 +74,11 @@ class Look:
             "right_at_last_sight": self.sights[-1],
             "right_when_first_repeated": self.repetition[1],
             "right_when_last_repeated": self.repetition[-1],
-            "swapped_before": _mean(self.swapped[half - tenth : half]),
-            "swapped_just_after": _mean(self.swapped[half : half + tenth]),
-            "swapped_at_end": _mean(self.swapped[-tenth:]),
-            "others_before": _mean(self.others[half - tenth : half]),
-            "others_just_after": _mean(self.others[half : half + tenth]),
+            "swapped_before": mean(self.swapped[half - tenth : half]),
+            "swapped_just_after": mean(self.swapped[half : half + tenth]),
+            "swapped_at_end": mean(self.swapped[-tenth:]),
+            "others_before": mean(self.others[half - tenth : half]),
+            "others_just_after": mean(self.others[half : half + tenth]),
             **self.wrong_label,
         }
         if self.opened is not None:
@@ -89,10 +90,6 @@ class Look:
                 "switched_off": self.opened.switched_off,
             }
         return jsonable(found)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values))
 
 
 def look(name: str, task: EvaluationTask, probe: Probe, config: Config) -> Look:
