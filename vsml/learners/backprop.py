@@ -70,7 +70,7 @@ def activate(x: Array, activation: Activation) -> Array:
 def encode(w: Array, b: Array, activation: Activation) -> Array:
     """Return the cells [..., cells] of synapses with weights w [...] and biases b [...].
 
-    What cannot be told apart from a weight of `1 / SCALE` times the sum of squares of the a is as large.
+    Weights beyond about `sum of a^2 / (max |a| SCALE)` are cut to that.
     """
     a = np.array([term[0] for term in TERMS[activation]])
     stored = jnp.asarray(w)[..., None] * SCALE * a / (a**2).sum()
