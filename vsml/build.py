@@ -317,7 +317,7 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
 
 def clone_draws(config: Config) -> Draws:
     """Return what random numbers `clone` configures."""
-    return Draws(**config.clone.model_dump())
+    return Draws(**config.clone.model_dump(exclude={"follow"}))
 
 
 def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:

@@ -1,22 +1,19 @@
 """How well a clone does back-propagation on fresh random numbers: what `call: clone` ends with."""
 
-import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from vsml import checkpoint
+from vsml import checkpoint, plots
 from vsml.build import clone_draws, clone_groups
 from vsml.config import Config
 from vsml.files import atomic_write
+from vsml.following import follow_all
 from vsml.learners import Vsml
 from vsml.meta.cloning import QUANTITIES, Comparison, compare, explained
-from vsml.plots import COLOURS
 from vsml.runs import RunDirectory, jsonable
 from vsml.tracking import start_tracking
 from vsml.types import Params
@@ -61,33 +58,37 @@ def comparison_of(config: Config, params: Params) -> Comparison:
 
 
 def write_proof(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
-    """Judge what a complete run found; write clone.json and clone.png, and return the numbers."""
+    """Judge what a complete run found, and follow networks of it if so configured.
+
+    Writes clone.json, clone.png, and what `vsml.following.follow_all` does; returns the numbers of the first.
+    """
     params, _ = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)
     comparison = comparison_of(config, params)
     rows = judge(comparison)
     atomic_write(run.path / "clone.json", json.dumps(jsonable(rows), indent=2) + "\n")
     draw(run, comparison, rows)
+    figures, followed = ["clone"], []
+    if config.clone.follow:
+        followed = follow_all(config, run, params)
+        figures += [f"followed_{each.dataset}" for each in followed]
     tracker = start_tracking(config, run)
     tracker.log_table("clone", rows)
-    tracker.log_image("clone", run.path / "clone.png")
+    if followed:
+        tracker.log_table("followed", [jsonable(each.summary()) for each in followed])
+    for figure in figures:
+        tracker.log_image(figure, run.path / f"{figure}.png")
     tracker.finish()
     return rows
 
 
 def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     """Draw what is got against what is wanted, a panel for each quantity."""
-    figure = Figure(figsize=(13, 3.6), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
-    for axes, got, wanted, row in zip(
-        figure.subplots(1, len(rows)), comparison.got, comparison.wanted, rows, strict=True
-    ):
+    figure, axes_of = plots.panels(1, len(rows), width=3.3, height=3.0)
+    for axes, got, wanted, row in zip(axes_of, comparison.got, comparison.wanted, rows, strict=True):
         got, wanted = got.ravel()[:_SHOWN], wanted.ravel()[:_SHOWN]
-        axes.scatter(wanted, got, s=3, color=COLOURS[0], linewidth=0)
+        axes.scatter(wanted, got, s=3, color=plots.COLOURS[0], linewidth=0)
         ends = [wanted.min(), wanted.max()]
         axes.plot(ends, ends, color="#444444", linewidth=0.8)
-        axes.set_title(f"{row['quantity']}: {row['explained']:.2%}", fontsize=10)
-        axes.set_xlabel("back-propagation", fontsize=9)
-    figure.axes[0].set_ylabel("synapse", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic_write(run.path / "clone.png", buffer.getvalue())
+        plots.label(axes, f"{row['quantity']}: {row['explained']:.2%}", "back-propagation", "")
+    axes_of[0].set_ylabel("synapse", fontsize=9)
+    plots.save(figure, run.path / "clone.png")

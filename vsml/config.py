@@ -35,7 +35,7 @@ from vsml.config_types import (
     refuse,
 )
 from vsml.learners import LEARNERS, config_type
-from vsml.learners.vsml import VsmlConfig, written_problems
+from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
 
 RESERVED_NAMES = ("evolved", "restored", "untrained")
 """What evaluations call the learners of the run itself."""
@@ -434,6 +434,10 @@ class IntrospectConfig(Section):
     synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
 
 
+POINTS = 60
+"""How many times, evenly over its stream, a network of clones is compared with back-propagation."""
+
+
 class CloneConfig(Section):
     """What synapses are shown to become back-propagation, with `call: clone`: normal random numbers."""
 
@@ -443,6 +447,15 @@ class CloneConfig(Section):
     w_std: Annotated[Float, Field(gt=0)] = Field(default=3.0, description="deviation of first weights")
     b_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of first biases")
     e_std: Annotated[Float, Field(gt=0)] = Field(default=0.3, description="deviation of errors")
+    decades: Annotated[Float, Field(ge=0)] = Field(
+        default=0.0,
+        description="powers of ten by which a synapse's errors may be smaller; they count as much",
+    )
+    follow: Annotated[Int, Field(ge=0)] = Field(
+        default=0,
+        description="examples of each of evaluation.datasets that a network of clones learns in the end, "
+        "beside the same network under back-propagation; both are then tested on other examples",
+    )
 
 
 class Config(Section):
@@ -515,6 +528,10 @@ def _clone_problems(config: Config) -> Iterator[Problem]:
         yield Problem(f"model.vsml.{problem.path}", problem.got, problem.expected, (*involved, *involves))
     if vsml.layerwise:
         yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
+    if 0 < (follow := config.clone.follow) < POINTS:
+        yield Problem("clone.follow", follow, f"0, or {POINTS} and more", involved)
+    if follow and (vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers)):
+        yield Problem("clone.follow", follow, "0 with views or convolutions", ("model.vsml", *involved))
 
 
 def _introspect_problems(config: Config) -> Iterator[Problem]:

@@ -17,11 +17,11 @@ from vsml.learners import Learner, make_learner
 from vsml.tracking import fetch_from_wandb, is_wandb_path
 from vsml.types import Array, Params
 
-_FREE = ("init_scale", "init", "init_rate", "init_bias_rate", "init_activation", "state_dtype", "kernel")
+_FREE = ("init_scale", "init", "init_rate", "init_bias_rate", "state_dtype", "kernel")
 """Model settings that do not make another learning algorithm."""
 
-INPUT = ("random_features", "views")
-"""What meets the synapses, which take any number of inputs; of a file, changed where it is asked for only."""
+NETWORK = ("random_features", "views", "layers", "init_weights", "error_scale")
+"""What of the network around the synapses may differ from their file, where it is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def compared_contenders(config: Config, sources: dict[str, Source], comm: Commun
         stored = StoredParams.read(entry.restore, comm)
         choices = model_choices(stored.model or config.model, entry)
         for _, model in choices:
-            stored.check(model, INPUT)
+            stored.check(model, NETWORK)
         return Contender(entry.name, tasks, choices, stored.fit)
 
     return [contender(entry) for entry in config.evaluation.learners]

@@ -1,18 +1,12 @@
 """Figures of introspection: what learners answer in experiments, and what the synapses of one hold."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from vsml.experiments import ERRORS, INPUTS, Opened
-from vsml.files import atomic_write
-from vsml.plots import COLOURS
+from vsml.plots import COLOURS, label, panels, save
 
 _SHOWN = 12
 """Synapses whose cells are drawn over time."""
@@ -36,7 +30,7 @@ def answers(
         swaps: accuracy over time on two classes whose labels are exchanged half way, and on the others.
         wrong_labels: from `vsml.experiments.wrong_label`.
     """
-    figure, (sight, again, swap, lie) = _figure(2, 2)
+    figure, (sight, again, swap, lie) = panels(2, 2)
     for number, name in enumerate(names):
         colour = COLOURS[number % len(COLOURS)]
         sight.plot(1 + np.arange(len(sights[number])), sights[number], "o-", color=colour, label=name)
@@ -47,23 +41,23 @@ def answers(
         bars = list(wrong_labels[number].values())
         width = 0.8 / len(names)
         lie.bar(np.arange(len(bars)) + (number - (len(names) - 1) / 2) * width, bars, width, color=colour)
-    _label(sight, "after the first sight of a class", "sight of the class", "probability of the right label")
-    _label(again, "one example again and again", "time it is shown", "probability of the right label")
-    _label(swap, "two labels change places half way (dotted: the others)", "examples", "accuracy")
-    _label(lie, "one example with a wrong label", "", "probability")
+    label(sight, "after the first sight of a class", "sight of the class", "probability of the right label")
+    label(again, "one example again and again", "time it is shown", "probability of the right label")
+    label(swap, "two labels change places half way (dotted: the others)", "examples", "accuracy")
+    label(lie, "one example with a wrong label", "", "probability")
     swap.axvline(len(swaps[0][0]) / 2, color="#767676", linewidth=0.8)
     ticks = [key.replace("_", " ").replace("after truth", "after\nits true label") for key in wrong_labels[0]]
     lie.set_xticks(np.arange(len(ticks)), ticks, fontsize=8)
     for axes in (sight, again, swap, lie):
         axes.set_ylim(0, 1)
     figure.legend(loc="outside upper center", ncols=min(len(names), 4), frameon=False)
-    _write(figure, path)
+    save(figure, path)
 
 
 def synapses(path: str | os.PathLike[str], name: str, opened: Opened) -> None:
     """Draw what the synapses of a learner hold and do; the suffix of the path is the format."""
     recording, update, places, shares = opened.recording, opened.update, opened.places, opened.shares
-    figure, (mean, descent, cells, by_class, by_input, channels) = _figure(2, 3)
+    figure, (mean, descent, cells, by_class, by_input, channels) = panels(2, 3)
     reference = -2 * update.rate * INPUTS[:, None] * ERRORS
     most = max(np.abs(update.change).max(), np.abs(reference).max())
     for axes, change, title in (
@@ -75,42 +69,22 @@ def synapses(path: str | os.PathLike[str], name: str, opened: Opened) -> None:
         ),
     ):
         image = axes.pcolormesh(ERRORS, INPUTS, change, cmap="RdBu", vmin=-most, vmax=most, shading="gouraud")
-        _label(axes, title, "error", "input")
+        label(axes, title, "error", "input")
     figure.colorbar(image, ax=descent)
     strongest = np.argsort(-np.ptp(recording.c, axis=0).max(-1))[:_SHOWN]
     for synapse in strongest:
         channel = np.ptp(recording.c[:, synapse], axis=0).argmax()
         cells.plot(recording.c[:, synapse, channel], linewidth=1)
-    _label(cells, "cells that change most", "examples", "c")
+    label(cells, "cells that change most", "examples", "c")
     activity = np.abs(recording.inputs).mean(0)
-    for axes, colour, label, map_name in (
+    for axes, colour, meaning, map_name in (
         (by_class, recording.output_units, "class", "tab10"),
         (by_input, activity, "mean |input|", "viridis"),
     ):
         shown = axes.scatter(places[:, 0], places[:, 1], c=colour, s=8, cmap=map_name)
-        figure.colorbar(shown, ax=axes, label=label)
-        _label(axes, "states of synapses", f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})")
+        figure.colorbar(shown, ax=axes, label=meaning)
+        label(axes, "states of synapses", f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})")
     channels.bar(np.arange(len(opened.switched_off)), opened.switched_off, color=COLOURS[0])
     channels.axhline(opened.accuracy, color="#444444", linestyle="--", linewidth=1.3)
-    _label(channels, "accuracy with a channel switched off (dashed: none)", "channel", "accuracy")
-    _write(figure, path)
-
-
-def _figure(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5.0 * columns, 3.6 * rows + 0.6), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
-    atomic_write(path, buffer.getvalue())
+    label(channels, "accuracy with a channel switched off (dashed: none)", "channel", "accuracy")
+    save(figure, path)

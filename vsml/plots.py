@@ -1,4 +1,4 @@
-"""Figures of a run: learning curves."""
+"""Figures of a run: learning curves, and what other figures are drawn with."""
 
 import io
 import math
@@ -111,8 +111,8 @@ def learning_curves(
     rows = math.ceil(len(datasets) / columns)
     figure = Figure(figsize=(4.0 * columns + 1.0, 3.1 * rows + 1.4), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
-    for dataset, axes in zip(datasets, panels, strict=False):
+    shared = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for dataset, axes in zip(datasets, shared, strict=False):
         _style(axes, dataset, log_x)
         shown = [curve for curve in curves if curve.dataset == dataset]
         for curve in shown:
@@ -125,15 +125,36 @@ def learning_curves(
         for seen in {curve.repeats_after for curve in shown if curve.repeats_after is not None}:
             if seen < end:
                 _mark_repetition(axes, seen)
-    for unused in panels[len(datasets) :]:
+    for unused in shared[len(datasets) :]:
         unused.set_visible(False)
-    for first_of_row in panels[::columns]:
+    for first_of_row in shared[::columns]:
         first_of_row.set_ylabel("accuracy", fontsize=11)
-    _add_legend(figure, panels, title)
+    _add_legend(figure, shared, title)
     figure.supxlabel(
         f"examples seen\n(mean over the last {window}, at first the last quarter;\n95 % band over episodes)",
         fontsize=10,
     )
+    save(figure, path)
+
+
+def panels(rows: int, columns: int, width: float = 5.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure and its panels, row by row; sizes of one panel in inches."""
+    figure = Figure(figsize=(width * columns, height * rows + 0.6), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def label(axes: Axes, title: str, x: str, y: str) -> None:
+    """Say what a panel shows."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the suffix of the path is the format, png if there is none."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
     atomic_write(path, buffer.getvalue())

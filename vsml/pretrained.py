@@ -29,7 +29,7 @@ from vsml import checkpoint
 from vsml.comm import SerialCommunicator
 from vsml.config import ComparedLearner, ModelSettings, model_choices
 from vsml.config_files import ConfigError
-from vsml.contenders import INPUT, StoredParams
+from vsml.contenders import NETWORK, StoredParams
 from vsml.files import atomic_write
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.runs import open_run, read_metrics
@@ -103,9 +103,9 @@ def load_learner(
             learner.safetensors, or of a run's folder.
         input_shape: shape of one input, such as (28, 28) or (13,).
         num_classes: C, at least 1.
-        model: settings that differ from the file's, as in a run's configuration: `random_features` and
-            `views`, which decide what meets the synapses, and how synapses are computed. More of them cost
-            more time and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
+        model: settings that differ from the file's, as in a run's configuration: of the network around the
+            synapses (`vsml.contenders.NETWORK`), and of how they are computed. More features cost more time
+            and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
 
     Raises:
         FileNotFoundError: there is none of that name.
@@ -134,7 +134,7 @@ def _changed(stored: StoredParams, model: ModelSettings, changes: Mapping[str, A
         ((_, changed),) = model_choices(model, ComparedLearner(name="loaded", model=changes))
     except ValidationError as error:
         raise ConfigError([f"model: got {dict(changes)}, expected settings of a model: {error}"]) from error
-    stored.check(changed, INPUT)
+    stored.check(changed, NETWORK)
     return changed
 
 

@@ -3,10 +3,10 @@
 The gates of an LSTM multiply, and an activation is a sum of sigmoids, `act(x) = sum_r a_r sigmoid(k_r x +
 d_r)`: exactly so for `tanh(x) = sigmoid(2 x) - sigmoid(-2 x)`. That is all it takes. With x what arrives
 from the input side and e from the output side (channel 0 of the messages), the synapse stores a weight w in
-cells whose input gates are the terms of the sum, `w = sum_s a_s tanh(c_s) / SCALE`, and a bias b in one
+cells whose input gates are the terms of the sum, `w = sum_s a_s tanh(c_s) / s`, and a bias b in one
 whose gate is half open:
 
-    w' = w - rate e act(x),   b' = b - bias_rate rate e     by input gates, g = -SCALE rate e
+    w' = w - rate e act(x),   b' = b - bias_rate rate e     by input gates, g = -s rate e
     y = act(x) w + b                                        by output gates sigmoid(k_r x + d_r)
     e' = e w' act'(x)                                       by output gates sigmoid(k_r x + d_r +- NUDGE e)
 
@@ -15,7 +15,8 @@ term that it is read by, and for each sign of the nudge. In a sweep without feed
 changes. What a unit sends is the mean over its synapses, not the sum, so with a fan-in of I a rate here is
 one of `rate / I` in a network of plain weights `w / I`, whose sizes are 1 / I of those here; and a bias, of
 which a unit has one in each synapse, is learned I times as fast as a weight, unless its own rate is lower.
-All of it is exact as long as SCALE w, SCALE rate e and NUDGE e are small; large weights are squashed.
+The scale s is 2 / max_weight. All of it is exact as long as w and rate e are far below max_weight, and NUDGE
+e below 1; beyond a quarter of max_weight weights move more and more slowly.
 
 So meta-training need not search for what learns at all: it starts with gradient descent. Cloning it into a
 synapse by examples is in Kirsch & Schmidhuber (2021), section 4; that it can be written down is our own.
@@ -44,8 +45,8 @@ TERMS: dict[Activation, tuple[tuple[float, float, float], ...]] = {
 }
 """Sigmoids whose sum an activation is: (a, k, d). Those of relu are fitted for |x| < 4, by least squares."""
 
-SCALE = 0.05
-"""Of a weight as it is stored: small enough for tanh to be linear; weights go up to 2 / SCALE = 40."""
+MAX_WEIGHT = 40.0
+"""Weights that the cells can hold, unless told otherwise: in a network of means those of 40 / fan-in."""
 
 NUDGE = 0.3
 """How far an error moves an output gate, for the derivative."""
@@ -67,24 +68,26 @@ def activate(x: Array, activation: Activation) -> Array:
     return (a / (1 + jnp.exp(-(k * z + d)))).sum(-1)
 
 
-def encode(w: Array, b: Array, activation: Activation) -> Array:
+def encode(w: Array, b: Array, activation: Activation, max_weight: float = MAX_WEIGHT) -> Array:
     """Return the cells [..., cells] of synapses with weights w [...] and biases b [...].
 
-    Weights beyond about `sum of a^2 / (max |a| SCALE)` are cut to that.
+    What max_weight has no room for is cut.
     """
+    scale = 2 / max_weight
     a = np.array([term[0] for term in TERMS[activation]])
-    stored = jnp.asarray(w)[..., None] * SCALE * a / (a**2).sum()
+    stored = jnp.asarray(w)[..., None] * scale * a / (a**2).sum()
     cells = jnp.repeat(stored, 2 * len(a), axis=-1)
-    bias = jnp.asarray(b)[..., None] * SCALE
+    bias = jnp.asarray(b)[..., None] * scale
     return jnp.arctanh(jnp.clip(jnp.concatenate([cells, bias], axis=-1), -0.999, 0.999))
 
 
-def decode(c: Array, activation: Activation) -> tuple[Array, Array]:
+def decode(c: Array, activation: Activation, max_weight: float = MAX_WEIGHT) -> tuple[Array, Array]:
     """Return the weights and the biases [...] that cells [..., cells] hold, means over copies."""
+    scale = 2 / max_weight
     a = np.array([term[0] for term in TERMS[activation]])
     stored = jnp.tanh(c)
     copies = stored[..., :-1].reshape(*c.shape[:-1], len(a), 2 * len(a)).mean(-1)
-    return (copies * a).sum(-1) / SCALE, stored[..., -1] / SCALE
+    return (copies * a).sum(-1) / scale, stored[..., -1] / scale
 
 
 def back_propagating(
@@ -93,6 +96,7 @@ def back_propagating(
     bias_rate: float,
     activation: Activation = "tanh",
     learns: bool = True,
+    max_weight: float = MAX_WEIGHT,
 ) -> Params:
     """Return a synapse whose last cells do back-propagation.
 
@@ -103,8 +107,9 @@ def back_propagating(
         activation: what inputs go through.
         learns: whether it takes notice of e; else it answers only, which is what synapses of a forward sweep
             do that have others for the backward sweep.
+        max_weight: what the cells can hold.
     """
-    cells = cells_of(activation)
+    scale, cells = 2 / max_weight, cells_of(activation)
     N, M = synapse["forward_message"]["kernel"].shape
     kernel, bias = np.zeros((2 * M + N, 4, cells)), np.zeros((4, cells))
     forward, backward = np.zeros((cells, M)), np.zeros((cells, M))
@@ -117,11 +122,11 @@ def back_propagating(
         kernel[x, i, cell], bias[i, cell] = k_s, d_s + _OPEN
         kernel[x, o, cell], bias[o, cell] = k_r, d_r
         kernel[e, o, cell] = learns * nudged * NUDGE
-        kernel[e, g, cell] = -learns * SCALE * rate
-        forward[cell, _OUT] = a_s * a_r / (2 * SCALE)
-        backward[cell, 0] = learns * nudged * a_s * a_r * k_r / (2 * NUDGE * SCALE)
-    kernel[e, g, -1] = -learns * 2 * SCALE * rate * bias_rate
-    forward[-1, _OUT] = 2 / SCALE
+        kernel[e, g, cell] = -learns * scale * rate
+        forward[cell, _OUT] = a_s * a_r / (2 * scale)
+        backward[cell, 0] = learns * nudged * a_s * a_r * k_r / (2 * NUDGE * scale)
+    kernel[e, g, -1] = -learns * 2 * scale * rate * bias_rate
+    forward[-1, _OUT] = 2 / scale
 
     def put(old: Array, new: np.ndarray, axis: int = -1) -> Array:
         """Replace the last cells of an axis of length N."""

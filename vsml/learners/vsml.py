@@ -16,9 +16,9 @@ from pydantic_core import PydanticCustomError
 from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
 from vsml.conv import Conv, ConvLayer
 from vsml.kernels import Kernel, chosen
-from vsml.layers import DenseLayer, Layer
+from vsml.layers import DenseLayer, Layer, SynapseState, from_tiles
+from vsml.learners.backprop import MAX_WEIGHT, back_propagating, cells_of, decode, encode
 from vsml.learners.backprop import Activation as BackpropActivation
-from vsml.learners.backprop import back_propagating, cells_of
 from vsml.learners.base import batch_elements
 from vsml.learners.ensemble import Ensemble
 from vsml.losses import bound_logits, error_signal
@@ -30,6 +30,9 @@ StateType = Literal["float32", "bfloat16", "float16"]
 
 _FEATURES = 1
 """What the key of a fresh state is folded with for its random features."""
+
+_WEIGHTS = 2
+"""What it is folded with for the weights that a fresh state holds."""
 
 _BIAS_STD = 0.5
 _TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
@@ -110,6 +113,16 @@ class SynapseConfig(Section):
         default="tanh",
         description="what inputs of a synapse go through; takes 9 cells, relu3 (a better fit) 19, relu4 33",
     )
+    init_max_weight: Annotated[Float, Field(gt=0)] = Field(
+        default=MAX_WEIGHT,
+        description="largest weight that the cells of init: backprop can hold, about the fan-in times one of "
+        "a usual network; beyond a quarter of it weights move more slowly",
+    )
+    init_weights: Annotated[Float, Field(ge=0)] = Field(
+        default=0.0,
+        description="deviation of the weights that the cells of init: backprop, or of a clone of it, hold in "
+        "a fresh state, as a share of sqrt(fan-in): 1 is as usual networks start. Hidden layers need it",
+    )
 
 
 Activation = Literal["linear", "relu", "tanh"]
@@ -158,6 +171,10 @@ class VsmlConfig(Section):
     )
     feed_label: Bool = Field(
         default=False, description="feed the label besides the error; needs message_size >= 2"
+    )
+    error_scale: Annotated[Float, Field(gt=0)] = Field(
+        default=1.0,
+        description="factor on the error that is fed; where synapses do back-propagation, on its rate",
     )
     layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
     synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
@@ -236,6 +253,8 @@ def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
     for path, value in needed.items():
         if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
             yield Problem(path, got, f"{str(value).lower()} with {why}", ("synapse.init",))
+    if synapse.init_weights and any(isinstance(layer, ConvConfig) for layer in vsml.layers):
+        yield Problem("synapse.init_weights", synapse.init_weights, "0 with convolutions", ("layers",))
     fixed = synapse.state_size - int(synapse.state_size * synapse.random_fraction)
     if fixed < (cells := cells_of(synapse.init_activation)):
         expected = f"a state_size and a random_fraction that leave {cells} cells which start at 0"
@@ -318,8 +337,11 @@ class Vsml:
             learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
         init: "backprop": fresh meta-parameters have gradient descent written into them
             (`vsml.learners.backprop`), beside which the remaining cells are random as ever.
-        init_rate, init_bias_rate, init_activation: its rate of learning, that of biases as a share of it, and
-            what inputs go through.
+        init_rate, init_bias_rate, init_activation, init_max_weight: its rate of learning, that of biases as a
+            share of it, what inputs go through, and what weights it can hold.
+        init_weights: deviation of the weights that a fresh state holds for it, as a share of the square root
+            of a layer's fan-in.
+        error_scale: factor on the error that is fed.
         state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
         kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
         random_features: F, how many random features of an input enter the network in its place, drawn with
@@ -348,6 +370,9 @@ class Vsml:
     init_rate: float = 2.0
     init_bias_rate: float = 0.02
     init_activation: BackpropActivation = "tanh"
+    init_max_weight: float = MAX_WEIGHT
+    init_weights: float = 0.0
+    error_scale: float = 1.0
     state_dtype: StateType = "float32"
     kernel: Kernel = "auto"
     random_features: int | None = None
@@ -405,6 +430,7 @@ class Vsml:
             separate_backward=config.separate_backward,
             feed_label=config.feed_label,
             layerwise=config.layerwise,
+            error_scale=config.error_scale,
             state_dtype=config.state_dtype,
             kernel=config.kernel,
             **config.synapse.model_dump(),
@@ -461,19 +487,45 @@ class Vsml:
                 self.init_bias_rate,
                 self.init_activation,
                 learns=number >= answering,
+                max_weight=self.init_max_weight,
             )
             for number, synapse in params.items()
         }
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
-        state = self.with_network(self.network.init_state(key), batch_size)
+        network = self.network.init_state(key)
+        if self.init_weights:
+            network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
+        state = self.with_network(network, batch_size)
         if self.random_features is None:
             return state
         inputs = math.prod(self.input_shape)
         normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, self.random_features))
         scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
         return dataclasses.replace(state, features=normal * scale)
+
+    def _holding_weights(self, network: NetworkState, key: Array) -> NetworkState:
+        """Return a fresh network state whose synapses hold random weights."""
+
+        def holding(number: int, layer: Layer, state: SynapseState) -> SynapseState:
+            tiles, _, *rest = state.c.shape
+            normal = jax.random.normal(jax.random.fold_in(key, number), (tiles, *rest))
+            w = self.init_weights * layer.fan_in**0.5 * normal
+            cells = encode(w, jnp.zeros_like(w), self.init_activation, self.init_max_weight)
+            others = state.c[:, : self.state_size - cells.shape[-1]]
+            c = jnp.concatenate([others, jnp.moveaxis(cells, -1, 1).astype(others.dtype)], axis=1)
+            return dataclasses.replace(state, c=c)
+
+        layers = enumerate(zip(self.network.layers, network.layers, strict=True))
+        held = tuple(holding(number, layer, state) for number, (layer, state) in layers)
+        return dataclasses.replace(network, layers=held)
+
+    def weights(self, state: VsmlState) -> list[tuple[Array, Array]]:
+        """Return what the cells of back-propagation hold: weights and biases [B, I, O] of each layer."""
+        cells = cells_of(self.init_activation)
+        held = [jax.vmap(from_tiles)(layer.c)[..., -cells:] for layer in state.network.layers]
+        return [decode(c, self.init_activation, self.init_max_weight) for c in held]
 
     def with_network(self, network: NetworkState, batch_size: int = 1) -> VsmlState:
         """Return the state of an episode that starts with the given network state, nothing pending."""
@@ -498,7 +550,7 @@ class Vsml:
         network, forward, logits = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
         )
-        feedback = error_signal(logits, y)[..., None]
+        feedback = self.error_scale * error_signal(logits, y)[..., None]
         label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.feed_label
         feedback = jnp.concatenate([feedback, label], axis=-1)
         if self.backward_pass:

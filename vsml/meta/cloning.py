@@ -35,6 +35,7 @@ class Draws:
         samples: synapses of a unit.
         steps: examples that each learns in a row.
         x_std, w_std, b_std, e_std: deviations of inputs, of first weights and biases, and of errors.
+        decades: how many powers of ten smaller errors of a synapse may be, uniformly in the logarithm.
     """
 
     samples: int = 256
@@ -43,6 +44,7 @@ class Draws:
     w_std: float = 3.0
     b_std: float = 1.0
     e_std: float = 0.3
+    decades: float = 0.0
 
 
 @struct.dataclass
@@ -52,10 +54,12 @@ class Comparison:
     Attributes:
         got: by the synapse; weights and biases as what they are moved by.
         wanted: by back-propagation from what the synapse held before the step.
+        size: of the errors that a synapse met, as a share of `Draws.e_std`, [samples].
     """
 
     got: Array
     wanted: Array
+    size: Array
 
 
 def activation(learner: Vsml, x: Array) -> Array:
@@ -67,6 +71,7 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
     """Let synapses learn random examples, and compare each step with back-propagation."""
     synapses = learner.synapses.with_params(params)
     forward, backward = (learner.network.synapse_of(synapses, 0, sweep) for sweep in (False, True))
+    storage = learner.init_activation, learner.init_max_weight
     cells = cells_of(learner.init_activation)
     idle = learner.state_size - cells
     random = int(learner.state_size * learner.random_fraction)
@@ -75,10 +80,11 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
     b = draws.b_std * jax.random.normal(keys[1], (draws.samples,))
     noise = _IDLE_STD * jax.random.normal(keys[2], (draws.samples, random))
     rest = jnp.pad(noise, ((0, 0), (0, idle - random)))
-    c = jnp.concatenate([rest, encode(w, b, learner.init_activation)], axis=-1)
+    c = jnp.concatenate([rest, encode(w, b, *storage)], axis=-1)
     shape = (draws.steps, draws.samples)
     x = draws.x_std * jax.random.normal(keys[3], shape)
-    e = draws.e_std * jax.random.normal(keys[4], shape)
+    size = 10.0 ** (-draws.decades * jax.random.uniform(jax.random.fold_in(keys[4], 1), shape[1:]))
+    e = draws.e_std * size * jax.random.normal(keys[4], shape)
     label = (e < 0) * float(learner.feed_label)
 
     def visit(synapse: Any, h: Array, c: Array, x: Array, feedback: Array) -> tuple[Array, Array]:
@@ -89,12 +95,12 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
 
     def learn(state: tuple[Array, Array], example: tuple[Array, Array, Array]) -> tuple[Any, Array]:
         x, e, label = example
-        w, b = decode(state[1][-cells:], learner.init_activation)
+        w, b = decode(state[1][-cells:], *storage)
         h, c = visit(forward, *state, x, jnp.zeros(2))
         answer = forward.messages(h)[0][learner.output_channel]
         h, c = visit(backward, h, c, x, jnp.stack([e, label]))
         sent = backward.messages(h)[1][0]
-        moved_w, moved_b = decode(c[-cells:], learner.init_activation)
+        moved_w, moved_b = decode(c[-cells:], *storage)
         act, slope = jax.value_and_grad(partial(activation, learner))(x)
         rate = learner.init_rate
         got = jnp.stack([answer, moved_w - w, moved_b - b, sent])
@@ -106,7 +112,7 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
 
     both = jax.vmap(stream, (0, 1))(c, (x, e, label))  # [samples, steps, 2, 4]
     got, wanted = both.transpose(2, 3, 0, 1)
-    return Comparison(got, jax.lax.stop_gradient(wanted))
+    return Comparison(got, jax.lax.stop_gradient(wanted), size)
 
 
 def explained(comparison: Comparison) -> Array:
@@ -116,9 +122,13 @@ def explained(comparison: Comparison) -> Array:
 
 
 def clone_loss(comparison: Comparison) -> Array:
-    """Return the mean smooth L1 distance of the four quantities, each in units of its own size."""
-    size = jnp.sqrt(jnp.square(comparison.wanted).mean((1, 2), keepdims=True))
-    distance = jnp.abs(comparison.got - comparison.wanted) / size
+    """Return the mean smooth L1 distance of the four quantities, each in units of its own size.
+
+    Where errors are smaller the unit is, too, but for the output, which does not depend on them.
+    """
+    scale = jnp.stack([jnp.ones_like(comparison.size), *[comparison.size] * 3])[..., None]
+    unit = jnp.sqrt(jnp.square(comparison.wanted / scale).mean((1, 2), keepdims=True))
+    distance = jnp.abs(comparison.got - comparison.wanted) / (scale * unit)
     return jnp.where(distance < 1, distance**2 / 2, distance - 0.5).mean()
 
 
