@@ -1,6 +1,6 @@
 """Meta-parameters that are back-propagation: against the derivatives themselves, and in whole networks."""
 
-import itertools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vsml.config_files import ConfigError, load_config
+from vsml.following import Descent
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.backprop import TERMS, activate, cells_of, decode, encode
 from vsml.losses import bound_logits
@@ -42,31 +43,11 @@ def silence(params):
     )
 
 
-def descend(sizes, episode, weights, rate=RATE):
-    """Return the logits of gradient descent in a network of means of `tanh(x) w + b`, and its weights."""
+def descend(learner, episode, weights):
+    """Return the weights and the logits of gradient descent in the network that the synapses stand for."""
 
-    def answer(weights, x):
-        for w, b in weights:
-            x = (jnp.tanh(x)[:, None] * w + b).mean(0)
-        return bound_logits(x, 100.0)
-
-    def loss(weights, x, y):
-        return -jax.nn.log_softmax(answer(weights, x))[y]
-
-    @jax.jit
     def step(weights, example):
-        x, y = example
-        logits = answer(weights, x[0])
-        gradient = jax.grad(loss)(weights, x[0], y[0])
-        scales, scale = [], 1.0
-        for fan_in, fan_out in reversed(list(itertools.pairwise(sizes))):
-            scales.append(scale * fan_in)  # a message is a mean over what it comes from, forward and back
-            scale = scales[-1] / fan_out
-        moved = [
-            (w - rate * s * dw, b - rate * BIAS_RATE * s * db)
-            for (w, b), (dw, db), s in zip(weights, gradient, reversed(scales), strict=True)
-        ]
-        return moved, logits
+        return Descent(learner).step(weights, example[0][0], example[1][0])
 
     return jax.lax.scan(step, weights, (episode.x, episode.labels))
 
@@ -125,12 +106,54 @@ def test_a_synapse_answers_moves_and_sends_back_as_its_derivatives_say(activatio
     assert jnp.abs(back[:, 0] - sent).max() < 0.25 and jnp.corrcoef(back[:, 0], sent)[0, 1] > 0.998
 
 
+def test_descent_is_that_of_an_ordinary_network():
+    sizes, scale = (12, 6, 3), 0.5
+    learner = make(sizes[:1], 3, hidden=(6,), separate_backward=True, error_scale=scale)
+    w1, w2 = (jax.random.normal(KEY, shape) for shape in ((12, 6), (6, 3)))
+    x, y = jax.random.normal(KEY, (12,)), jnp.int32(1)
+    zeros = [jnp.zeros_like(w) for w in (w1, w2)]
+    ((moved_1, _), (moved_2, _)), logits = Descent(learner).step([(w1, zeros[0]), (w2, zeros[1])], x, y)
+
+    def loss(w1, w2):  # of weights w / I, and sums
+        logits = bound_logits(jnp.tanh(jnp.tanh(x) @ w1) @ w2, 100.0)
+        return -jax.nn.log_softmax(logits)[y], logits
+
+    (dw1, dw2), expected = jax.grad(loss, (0, 1), has_aux=True)(w1 / 12, w2 / 6)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    np.testing.assert_allclose(moved_2 - w2, -RATE * scale * dw2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(moved_1 - w1, -RATE * scale * dw1 * 6 / 3, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rate_is_fed_or_built_in():
+    episode = make_episode(60, 12, 3)
+    fed = make((12,), 3, state_size=9, random_fraction=0.0, error_scale=0.2)
+    built_in = dataclasses.replace(fed, error_scale=1.0, init_rate=0.2 * RATE)
+    logits = [run_episode(each, each.init_params(KEY), KEY, episode) for each in (fed, built_in)]
+    assert np.abs(logits[0]).max() > 0.1
+    np.testing.assert_allclose(*logits, atol=0.01 * np.abs(logits[0]).max())
+
+
+def test_a_fresh_state_holds_the_weights_that_are_asked_for():
+    learner = make((400,), 5, hidden=(100,), separate_backward=True, init_weights=0.2)
+    held = learner.weights(learner.init_state(learner.init_params(KEY), KEY))
+    assert [w.shape for w, _ in held] == [(1, 400, 100), (1, 100, 5)]
+    for (w, b), fan_in in zip(held, (400, 100), strict=True):
+        assert w.std() == pytest.approx(0.2 * fan_in**0.5, rel=0.1)
+        assert not b.any()
+
+
+def test_large_weights_need_room():
+    w = jnp.array([100.0, -300.0])
+    np.testing.assert_allclose(decode(encode(w, w, "tanh", 1600), "tanh", 1600), (w, w), rtol=1e-3)
+    assert jnp.abs(decode(encode(w, w, "tanh"), "tanh")[0]).max() <= 40
+
+
 def test_one_layer_learns_as_gradient_descent_does():
     learner, episode = make((12,), 3), make_episode(60, 12, 3)
     params = silence(learner.init_params(KEY))
     got = run_episode(learner, params, KEY, episode)[:, 0]
     zeros = [(jnp.zeros((12, 3)), jnp.zeros((12, 3)))]
-    _, expected = descend((12, 3), episode, zeros)
+    _, expected = descend(learner, episode, zeros)
     assert np.abs(expected).max() > 0.7
     np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
 
@@ -142,7 +165,7 @@ def test_hidden_layers_learn_as_gradient_descent_does():
     random = np.random.default_rng(1)
     weights = [random.normal(size=shape) for shape in ((12, 6), (6, 3))]
     _, logits = continue_episode(learner, params, start(learner, weights), episode)
-    moved, expected = descend(sizes, episode, [(w, jnp.zeros_like(w)) for w in weights])
+    moved, expected = descend(learner, episode, [(w, jnp.zeros_like(w)) for w in weights])
     assert np.abs(moved[0][0] - weights[0]).mean() > 0.3  # the hidden layer has learned
     np.testing.assert_allclose(logits[:, 0], expected, atol=0.05 * np.abs(expected).max())
 

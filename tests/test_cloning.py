@@ -77,26 +77,51 @@ def test_it_is_learned_from_random_meta_parameters():
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
 
 
-def test_a_run_leaves_a_learning_algorithm_its_numbers_and_a_figure(tmp_path):
+def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_path):
     path = tmp_path / "run"
     overrides = [
         "training.iterations=2",
-        "optimizer.learning_rate=0.00001",
-        "evaluation={datasets: [digits], count: 1, episode_length: 50}",
+        "optimizer.learning_rate=0.00000001",
+        "evaluation={datasets: [digits], count: 1, episode_length: 60}",
+        "clone={follow: 600, w_std: 30}",
+        "model.vsml={separate_backward: true, layers: [{out_size: 12}, {}]}",
+        "model.vsml.synapse={state_size: 9, random_fraction: 0, init_weights: 0.3, init_max_weight: 1600}",
     ]
     assert launch.main(["--config", *CLONE, *overrides, "--run_dir", str(path)]) == 0
     rows = json.loads((path / "clone.json").read_text())
     assert [row["quantity"] for row in rows] == list(QUANTITIES)
-    assert min(row["explained"] for row in rows) > 0.9
-    assert (path / "clone.png").stat().st_size > 10_000
+    assert min(row["explained"] for row in rows) > 0.99
     assert load_params(path)[1]["config"]["call"] == "clone"
     (row,) = json.loads((path / "evaluation.json").read_text())
     assert row["dataset"] == "digits" and row["accuracy"] > 0.1
+    (row,) = json.loads((path / "followed.json").read_text())
+    assert row["dataset"] == "digits" and row["examples"] == 600
+    assert min(row["update_cosine"]) > 0.99
+    assert row["test_accuracy_of_back_propagation"] > 0.6
+    assert row["test_accuracy"] == pytest.approx(row["test_accuracy_of_back_propagation"], abs=0.05)
+    for figure in ("clone", "followed_digits"):
+        assert (path / f"{figure}.png").stat().st_size > 10_000
+    with np.load(path / "followed.npz") as arrays:
+        assert arrays["digits/loss"].shape == (2, 60) and arrays["digits/cosine"].shape == (60, 2)
+
+
+def test_small_errors_count_as_much_as_large_ones():
+    _, group, params = parts()
+    comparison = compare(group.learner, params, Draws(samples=400, decades=2), KEY)
+    assert 0.009 < comparison.size.min() < 0.02 and 0.9 < comparison.size.max() <= 1
+    one_wrong = [
+        comparison.replace(got=comparison.wanted.at[2, sample].mul(2))
+        for sample in (comparison.size.argmin(), comparison.size.argmax())
+    ]
+    small, large = map(clone_loss, one_wrong)
+    assert 0.02 < small / large < 50  # squares of errors differ by 10,000
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("clone.follow=59", "clone.follow: got 59, expected 0, or 60 and more"),
+        ("clone.follow=60; model.vsml.views=[{}]", "clone.follow: got 60, expected 0 with views or conv"),
         ("optimizer.type=es", "optimizer.type: got 'es', expected gradient with call: clone"),
         ("model.type=hebbian", "model.type: got 'hebbian', expected vsml with call: clone"),
         ("model.vsml.synapse={init: random, random_fraction: 0.5}", r"model\.vsml\.synapse\.random_fraction"),
@@ -105,4 +130,4 @@ def test_a_run_leaves_a_learning_algorithm_its_numbers_and_a_figure(tmp_path):
 )
 def test_settings_that_make_no_clone_are_refused(override, message):
     with pytest.raises(ConfigError, match=message):
-        load_config(overrides=[*CLONE, override])
+        load_config(overrides=[*CLONE, *override.split("; ")])

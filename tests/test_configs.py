@@ -270,6 +270,9 @@ SMALLER = {
     "sgd": ["evaluation.datasets=[mnist]"],
     "few_examples": ["evaluation.datasets=[mnist]"],
     "long_curves": ["evaluation.datasets=[fashion_mnist]"],
+    "clone": ["clone.follow=0", "evaluation.datasets=[mnist]"],
+    "clone_deep": ["clone.follow=60", "evaluation.datasets=[mnist]"],
+    "clone_learned": ["clone.follow=0", "evaluation.datasets=[mnist]"],
     "introspect": ["introspect={before: 1, repeats: 2}", "evaluation.datasets=[mnist]"],
 }
 

@@ -163,7 +163,7 @@ def _predict(learner: Learner, params: Params, state: State, x: Array) -> Array:
     return learner.predict(params, state, x)
 
 
-def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path, Path]:
+def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path, ...]:
     """Make what a complete run found one of the learning algorithms that come with the library.
 
     Of absolute paths in its config and its command the last two parts stay; data.root goes.
@@ -175,7 +175,7 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
 
     Returns:
         The files written: vsml/algorithms/NAME.safetensors, whose metadata says all that there is to know,
-        and docs/training/NAME.jsonl, at most 200 lines of the run's metrics.
+        and docs/training/NAME.jsonl, at most 200 lines of the run's metrics, if it took any meta step.
 
     Raises:
         ValueError: it is no run, one that is not complete or whose commit is unknown, the name is of another
@@ -186,10 +186,13 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
         raise ValueError(f"NAME: got {name!r}, expected a-z, digits and _, a letter first")
     run = open_run(run_dir)
     exported, results = run.path / checkpoint.EXPORT_NAME, run.path / "evaluation.json"
-    for path in (run.complete, exported, run.environment, run.metrics, results):
+    needed = [run.complete, exported, run.environment, results]
+    if exported.exists():
+        params, metadata = checkpoint.load_params(exported)
+        needed += [run.metrics] * (metadata["step"] > 0)  # what was written down has met no meta step
+    for path in needed:
         if not path.exists():
             raise ValueError(f"{run.path}: has no {path.name}; expected a run that is complete and evaluated")
-    params, metadata = checkpoint.load_params(exported)
     environment = json.loads(run.environment.read_text())
     if environment["git"] is None:
         raise ValueError(f"{run.environment}: knows no git commit; expected a run of a checkout")
@@ -212,10 +215,13 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
         raise ValueError(f"{run.path}: got {len(data)} bytes, expected at most {MAX_BYTES}")
     shipped = Path(root) / "vsml" / "algorithms" / f"{name}.safetensors"
     log = Path(root) / "docs" / "training" / f"{name}.jsonl"
-    for path, content in ((shipped, data), (log, _thinned(read_metrics(run.metrics)))):
+    files: list[tuple[Path, str | bytes]] = [(shipped, data)]
+    if metadata["step"] > 0:
+        files.append((log, _thinned(read_metrics(run.metrics))))
+    for path, content in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
-    return shipped, log
+    return tuple(path for path, _ in files)
 
 
 def _portable(value: Any) -> Any:
