@@ -34,7 +34,9 @@ from vsml.plan import describe, task_shapes
 from vsml.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "algorithms").glob("*.yaml")])
+CONFIGS = sorted(
+    path for folder in (".", "algorithms", "figures") for path in (ROOT / "configs" / folder).glob("*.yaml")
+)
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
@@ -270,6 +272,7 @@ SMALLER = {
     "sgd": ["evaluation.datasets=[mnist]"],
     "few_examples": ["evaluation.datasets=[mnist]"],
     "long_curves": ["evaluation.datasets=[fashion_mnist]"],
+    "figures/fig7": ["evaluation.datasets=[{dataset: mnist, preprocess: {shuffle: true}}]"],
     "clone": ["clone.follow=0", "evaluation.datasets=[mnist]"],
     "clone_deep": ["clone.follow=60", "evaluation.datasets=[mnist]"],
     "clone_learned": ["clone.follow=0", "evaluation.datasets=[mnist]"],
@@ -279,7 +282,8 @@ SMALLER = {
 RUNS = [
     pytest.param(path, entry, id=name(path) + (f"-{entry}" if entry else ""))
     for path in CONFIGS + ARRAYS
-    if name(path) != "algorithms/mnist14"  # as baselines14, with the learner of general
+    # As baselines14, with the learner of general; and as few_examples, with other learners of those.
+    if name(path) not in ("algorithms/mnist14", "figures/fig6", "figures/fig8")
     for entry in (ENTRIES.get(name(path), (1,)) if path in ARRAYS else (None,))
 ]
 

@@ -21,7 +21,7 @@ ROOMS = [
     {"vsml.command_line"},
     {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
     {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan", "vsml.scaling"},
-    {"vsml.introspection_plots"},
+    {"vsml.introspection_plots", "vsml.following"},
     {"vsml.experiments"},
     {"vsml.roofline"},
     {"vsml.cost"},
