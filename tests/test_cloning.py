@@ -105,18 +105,6 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
         assert arrays["digits/loss"].shape == (2, 60) and arrays["digits/cosine"].shape == (60, 2)
 
 
-def test_small_errors_count_as_much_as_large_ones():
-    _, group, params = parts()
-    comparison = compare(group.learner, params, Draws(samples=400, decades=2), KEY)
-    assert 0.009 < comparison.size.min() < 0.02 and 0.9 < comparison.size.max() <= 1
-    one_wrong = [
-        comparison.replace(got=comparison.wanted.at[2, sample].mul(2))
-        for sample in (comparison.size.argmin(), comparison.size.argmax())
-    ]
-    small, large = map(clone_loss, one_wrong)
-    assert 0.02 < small / large < 50  # squares of errors differ by 10,000
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -447,10 +447,6 @@ class CloneConfig(Section):
     w_std: Annotated[Float, Field(gt=0)] = Field(default=3.0, description="deviation of first weights")
     b_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of first biases")
     e_std: Annotated[Float, Field(gt=0)] = Field(default=0.3, description="deviation of errors")
-    decades: Annotated[Float, Field(ge=0)] = Field(
-        default=0.0,
-        description="powers of ten by which a synapse's errors may be smaller; they count as much",
-    )
     follow: Annotated[Int, Field(ge=0)] = Field(
         default=0,
         description="examples of each of evaluation.datasets that a network of clones learns in the end, "

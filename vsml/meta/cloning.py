@@ -35,7 +35,6 @@ class Draws:
         samples: synapses of a unit.
         steps: examples that each learns in a row.
         x_std, w_std, b_std, e_std: deviations of inputs, of first weights and biases, and of errors.
-        decades: how many powers of ten smaller errors of a synapse may be, uniformly in the logarithm.
     """
 
     samples: int = 256
@@ -44,7 +43,6 @@ class Draws:
     w_std: float = 3.0
     b_std: float = 1.0
     e_std: float = 0.3
-    decades: float = 0.0
 
 
 @struct.dataclass
@@ -54,12 +52,10 @@ class Comparison:
     Attributes:
         got: by the synapse; weights and biases as what they are moved by.
         wanted: by back-propagation from what the synapse held before the step.
-        size: of the errors that a synapse met, as a share of `Draws.e_std`, [samples].
     """
 
     got: Array
     wanted: Array
-    size: Array
 
 
 def activation(learner: Vsml, x: Array) -> Array:
@@ -83,8 +79,7 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
     c = jnp.concatenate([rest, encode(w, b, *storage)], axis=-1)
     shape = (draws.steps, draws.samples)
     x = draws.x_std * jax.random.normal(keys[3], shape)
-    size = 10.0 ** (-draws.decades * jax.random.uniform(jax.random.fold_in(keys[4], 1), shape[1:]))
-    e = draws.e_std * size * jax.random.normal(keys[4], shape)
+    e = draws.e_std * jax.random.normal(keys[4], shape)
     label = (e < 0) * float(learner.feed_label)
 
     def visit(synapse: Any, h: Array, c: Array, x: Array, feedback: Array) -> tuple[Array, Array]:
@@ -112,7 +107,7 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
 
     both = jax.vmap(stream, (0, 1))(c, (x, e, label))  # [samples, steps, 2, 4]
     got, wanted = both.transpose(2, 3, 0, 1)
-    return Comparison(got, jax.lax.stop_gradient(wanted), size)
+    return Comparison(got, jax.lax.stop_gradient(wanted))
 
 
 def explained(comparison: Comparison) -> Array:
@@ -122,13 +117,9 @@ def explained(comparison: Comparison) -> Array:
 
 
 def clone_loss(comparison: Comparison) -> Array:
-    """Return the mean smooth L1 distance of the four quantities, each in units of its own size.
-
-    Where errors are smaller the unit is, too, but for the output, which does not depend on them.
-    """
-    scale = jnp.stack([jnp.ones_like(comparison.size), *[comparison.size] * 3])[..., None]
-    unit = jnp.sqrt(jnp.square(comparison.wanted / scale).mean((1, 2), keepdims=True))
-    distance = jnp.abs(comparison.got - comparison.wanted) / (scale * unit)
+    """Return the mean smooth L1 distance of the four quantities, each in units of its own size."""
+    size = jnp.sqrt(jnp.square(comparison.wanted).mean((1, 2), keepdims=True))
+    distance = jnp.abs(comparison.got - comparison.wanted) / size
     return jnp.where(distance < 1, distance**2 / 2, distance - 0.5).mean()
 
 
