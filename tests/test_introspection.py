@@ -1,12 +1,20 @@
 """`call: introspect`: what it writes, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import launch
+from vsml.build import load_evaluation_data
+from vsml.comm import SerialCommunicator
 from vsml.config_files import ConfigError, load_config
+from vsml.contenders import compared_contenders
+from vsml.experiments import effective_update, first_sights, record, wrong_label
+from vsml.introspection import probes
+
+ROOT = Path(__file__).parents[1]
 
 SMALL = [
     "call=introspect",
@@ -55,3 +63,32 @@ def test_numbers_and_figures_are_written(tmp_path):
 def test_what_cannot_be_looked_at_is_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(overrides=[*SMALL, override])
+
+
+SUMMARY = json.loads((ROOT / "docs" / "introspection.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["general", "evolved", "clone"])
+def test_what_is_seen_of_learning_algorithms_is_seen_again(name):
+    (expected,) = (row for row in SUMMARY if row["learner"] == name)
+    config = load_config([ROOT / "configs" / "introspect.yaml"])
+    (entry,) = (each for each in config.evaluation.learners if each.name == name)
+    config = config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"learners": (entry,)})}
+    )
+    sources, _ = load_evaluation_data(config, SerialCommunicator())
+    (probe,) = (
+        probe for *_, probe in probes(config, compared_contenders(config, sources, SerialCommunicator()))
+    )
+    sights = first_sights(probe, config.introspect.repeats)
+    told = wrong_label(probe, config.introspect.before)
+    update = effective_update(probe, record(probe, config.introspect.synapses), config.introspect.before)
+    got = {
+        "right_at_first_sight": sights[0],
+        "right_at_last_sight": sights[-1],
+        **told,
+        "update_explained": update.explained,
+    }
+    for key, value in got.items():
+        assert value == pytest.approx(expected[key], abs=0.02), key
+    assert update.rate == pytest.approx(expected["update_rate"], rel=0.05)

@@ -13,11 +13,19 @@ from sklearn.datasets import load_digits
 
 import vsml
 from vsml import checkpoint
+from vsml.comm import SerialCommunicator
 from vsml.config_files import ConfigError, dump, load_config
+from vsml.contenders import restored_params
 from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import RunDirectory, read_metrics
 from vsml.sklearn import VSMLClassifier, learn_online
+
+
+CLONE = [
+    "model.vsml={backward_pass: true, separate_backward: true, micro_ticks: 1}",
+    "model.vsml.synapse={init_max_weight: 1600, state_size: 9, random_fraction: 0}",
+]
 
 
 @pytest.fixture
@@ -137,6 +145,17 @@ def test_what_meets_the_synapses_may_be_changed_and_nothing_else():
         load_learner("general", input_shape=(3,), num_classes=2, model={"vsml": {"feed_label": False}})
     with pytest.raises(ConfigError, match="expected settings of a model"):
         load_learner("general", input_shape=(3,), num_classes=2, model={"vsml": {"feature": 3}})
+
+
+def test_a_run_may_start_from_a_file_in_another_network_where_it_says_so():
+    features = "model.vsml.random_features.count=7"
+    settings = ["checkpoint.restore=pretrained:clone", *CLONE, features]
+    with pytest.raises(
+        ConfigError, match=r"random_features\.count: got 7, expected None as in pretrained:clone"
+    ):
+        restored_params(load_config(overrides=settings), SerialCommunicator())
+    config = load_config(overrides=[*settings, "checkpoint.other_network=true"])
+    assert restored_params(config, SerialCommunicator()).path == "pretrained:clone"
 
 
 def test_a_file_that_does_not_say_its_model_is_refused(tmp_path):

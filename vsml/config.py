@@ -367,6 +367,11 @@ class CheckpointConfig(Section):
         description="meta-parameters to start from or to evaluate: a file, a run's folder, or a run or an "
         "artifact of wandb (entity/project/name); null starts afresh",
     )
+    other_network: Bool = Field(
+        default=False,
+        description="model may differ from restore's in the network around the synapses: random_features, views, "
+        "layers, init_weights, error_scale",
+    )
 
 
 class SummaryConfig(Section):

@@ -170,7 +170,7 @@ def _read(path: str) -> bytes:
 def restored_params(config: Config, comm: Communicator) -> StoredParams:
     """Return the meta-parameters that `checkpoint.restore` names, which must fit `model`; errors as above."""
     stored = StoredParams.read(str(config.checkpoint.restore), comm)
-    stored.check(config.model)
+    stored.check(config.model, NETWORK if config.checkpoint.other_network else ())
     return stored
 
 

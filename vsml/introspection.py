@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,20 +125,22 @@ def _sample(task: TaskDistribution, numbers: Array, key: Array) -> tuple[Episode
     return jax.vmap(lambda number: sample_unit((task,), 0, key, number))(numbers)
 
 
-def looks(config: Config, contenders: Sequence[Contender]) -> list[Look]:
-    """Look at each learner on each of its data sets; all meet the same episodes."""
+def probes(config: Config, contenders: Sequence[Contender]) -> Iterator[tuple[str, EvaluationTask, Probe]]:
+    """Yield the name, the task and the probe of each learner; all learners meet the same episodes."""
     key = jax.random.key(config.evaluation.seed)
     numbers = jnp.arange(config.evaluation.count)
-    found = []
     for contender in contenders:
         _, model = contender.choices[0]
         for each in contender.tasks:
             task = each.task
             learner = make_learner(model.type, model.settings, task.input_shape, task.num_classes)
             episodes, keys = _sample(task, numbers, key)
-            probe = Probe(learner, contender.params_for(learner), episodes, keys)
-            found.append(look(contender.name, each, probe, config))
-    return found
+            yield contender.name, each, Probe(learner, contender.params_for(learner), episodes, keys)
+
+
+def looks(config: Config, contenders: Sequence[Contender]) -> list[Look]:
+    """Look at each learner on each of its data sets."""
+    return [look(name, task, probe, config) for name, task, probe in probes(config, contenders)]
 
 
 def run_introspection(config: Config, run: RunDirectory | None, comm: Communicator) -> None:
