@@ -21,7 +21,6 @@ from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import RunDirectory, read_metrics
 from vsml.sklearn import VSMLClassifier, learn_online
 
-
 CLONE = [
     "model.vsml={backward_pass: true, separate_backward: true, micro_ticks: 1}",
     "model.vsml.synapse={init_max_weight: 1600, state_size: 9, random_fraction: 0}",

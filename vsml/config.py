@@ -369,7 +369,7 @@ class CheckpointConfig(Section):
     )
     other_network: Bool = Field(
         default=False,
-        description="model may differ from restore's in the network around the synapses: random_features, views, "
+        description="model may differ from restore's in the network around synapses: random_features, views, "
         "layers, init_weights, error_scale",
     )
 
