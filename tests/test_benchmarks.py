@@ -17,6 +17,8 @@ from vsml import roofline
 from vsml.learners import run_episode
 from vsml.types import Episode
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 TINY = Case("base", "forward", inputs=4, members=2, episode_length=3)
 AXES = ("inputs", "depth", "convolution", "population", "episode", "memory")
 

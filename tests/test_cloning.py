@@ -81,11 +81,11 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
     path = tmp_path / "run"
     overrides = [
         "training.iterations=2",
-        "optimizer.learning_rate=0.00000001",
+        "optimizer.learning_rate=0.000000001",
         "evaluation={datasets: [digits], count: 1, episode_length: 60}",
-        "clone={follow: 600, w_std: 30}",
+        "clone={follow: 600}",
         "model.vsml={separate_backward: true, layers: [{out_size: 12}, {}]}",
-        "model.vsml.synapse={state_size: 9, random_fraction: 0, init_weights: 0.3, init_max_weight: 1600}",
+        "model.vsml.synapse={state_size: 9, random_fraction: 0, init_weights: 0.3, init_max_weight: 200}",
     ]
     assert launch.main(["--config", *CLONE, *overrides, "--run_dir", str(path)]) == 0
     rows = json.loads((path / "clone.json").read_text())
@@ -96,7 +96,7 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
     assert row["dataset"] == "digits" and row["accuracy"] > 0.1
     (row,) = json.loads((path / "followed.json").read_text())
     assert row["dataset"] == "digits" and row["examples"] == 600
-    assert min(row["update_cosine"]) > 0.99
+    assert min(row["update_cosine"]) > 0.98
     assert row["test_accuracy_of_back_propagation"] > 0.6
     assert row["test_accuracy"] == pytest.approx(row["test_accuracy_of_back_propagation"], abs=0.05)
     for figure in ("clone", "followed_digits"):

@@ -201,15 +201,6 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def hasty():
-    """Let XLA optimise little: runs this short do hardly anything but compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # no other test shall run this code
-
-
 @pytest.fixture
 def small(data, monkeypatch):
     monkeypatch.setenv("VSML_CACHE_DIR", str(data / "cache"))

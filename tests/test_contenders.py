@@ -14,6 +14,8 @@ from vsml.contenders import StoredParams, compared_contenders, restored_params
 from vsml.learners import Vsml, make_learner
 from vsml.tasks import load
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 COMM = SerialCommunicator()
 SMALL = {"state_size": 4, "message_size": 2}
 

@@ -16,6 +16,8 @@ from vsml.losses import right_answers
 from vsml.runs import RunDirectory
 from vsml.tasks import build_task, load
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 def evaluation_of(correct):
     correct = np.asarray(correct, np.float32)

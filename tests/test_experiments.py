@@ -26,6 +26,8 @@ from vsml.learners import Ensemble, Sgd, Vsml
 from vsml.learners.sgd import SgdConfig
 from vsml.types import Episode
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 CLASSES, INPUT_UNITS = 3, 6
 SGD = Sgd((INPUT_UNITS,), CLASSES, SgdConfig(num_layers=1, learning_rate=0.3))
 DESCENT = Vsml(

@@ -14,6 +14,8 @@ from vsml.contenders import compared_contenders
 from vsml.experiments import effective_update, first_sights, record, wrong_label
 from vsml.introspection import probes
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 ROOT = Path(__file__).parents[1]
 
 SMALL = [
@@ -68,7 +70,7 @@ def test_what_cannot_be_looked_at_is_refused(override, message):
 SUMMARY = json.loads((ROOT / "docs" / "introspection.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["general", "evolved", "clone"])
+@pytest.mark.parametrize("name", ["general", "evolution", "clone"])
 def test_what_is_seen_of_learning_algorithms_is_seen_again(name):
     (expected,) = (row for row in SUMMARY if row["learner"] == name)
     config = load_config([ROOT / "configs" / "introspect.yaml"])
