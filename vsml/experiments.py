@@ -295,7 +295,8 @@ def _changes(learner: Vsml, params: Params, h_SxN: Array, c_SxN: Array) -> Array
     def visit(state: tuple[Array, Array], x: Array, e: Array, backward: bool) -> tuple[Array, Array]:
         synapse = network.synapse_of(synapses, 0, backward_sweep=backward)
         forward = jnp.zeros(M).at[0].set(x)
-        feedback = jnp.zeros(M).at[0].set(e).at[1].set((e < 0) * float(learner.feed_label))
+        feedback = jnp.zeros(M).at[0].set(learner.error_scale * e)
+        feedback = feedback.at[1].set((e < 0) * float(learner.feed_label))
         for _ in range(learner.micro_ticks):
             state = synapse(*state, forward, feedback)
         return state
