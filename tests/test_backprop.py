@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vsml.config_files import ConfigError, load_config
+from vsml.conv import Conv
 from vsml.following import Descent
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.backprop import TERMS, activate, cells_of, decode, encode
@@ -112,13 +113,17 @@ def test_descent_is_that_of_an_ordinary_network():
     w1, w2 = (jax.random.normal(KEY, shape) for shape in ((12, 6), (6, 3)))
     x, y = jax.random.normal(KEY, (12,)), jnp.int32(1)
     zeros = [jnp.zeros_like(w) for w in (w1, w2)]
-    ((moved_1, _), (moved_2, _)), logits = Descent(learner).step([(w1, zeros[0]), (w2, zeros[1])], x, y)
+    ((moved_1, b1), (moved_2, b2)), logits = Descent(learner).step([(w1, zeros[0]), (w2, zeros[1])], x, y)
 
-    def loss(w1, w2):  # of weights w / I, and sums
-        logits = bound_logits(jnp.tanh(jnp.tanh(x) @ w1) @ w2, 100.0)
+    def loss(w1, w2, b1, b2):  # of weights w / I, biases of units, and sums
+        logits = bound_logits(jnp.tanh(jnp.tanh(x) @ w1 + b1) @ w2 + b2, 100.0)
         return -jax.nn.log_softmax(logits)[y], logits
 
-    (dw1, dw2), expected = jax.grad(loss, (0, 1), has_aux=True)(w1 / 12, w2 / 6)
+    start = w1 / 12, w2 / 6, jnp.zeros(6), jnp.zeros(3)
+    (dw1, dw2, db1, db2), expected = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(*start)
+    biases = RATE * scale * BIAS_RATE
+    np.testing.assert_allclose(b2, jnp.broadcast_to(-biases * db2, (6, 3)), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(b1, jnp.broadcast_to(-biases * db1 * 6 / 3, (12, 6)), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     np.testing.assert_allclose(moved_2 - w2, -RATE * scale * dw2, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(moved_1 - w1, -RATE * scale * dw1 * 6 / 3, rtol=1e-4, atol=1e-6)
@@ -140,6 +145,20 @@ def test_a_fresh_state_holds_the_weights_that_are_asked_for():
     for (w, b), fan_in in zip(held, (400, 100), strict=True):
         assert w.std() == pytest.approx(0.2 * fan_in**0.5, rel=0.1)
         assert not b.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_weights": 1.0, "state_size": 8}, "expected 0 with state_size 8 < 9"),
+        ({"init_weights": 1.0, "hidden": (Conv(2, 3),)}, "expected 0 with convolutions"),
+        ({"init_weights": 6.0}, "expected at most 5 with a fan-in of 4"),
+        ({"error_scale": 0.0}, "expected them above 0"),
+    ],
+)
+def test_weights_that_cannot_be_held_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Vsml((4,), 3, **settings)
 
 
 def test_large_weights_need_room():
@@ -185,6 +204,14 @@ def test_the_other_cells_change_little_at_first():
         ("model.vsml.micro_ticks=2", "micro_ticks: got 2, expected 1"),
         ("model.vsml.synapse.layer_norm=true", r"synapse\.layer_norm: got True, expected false"),
         ("model.vsml.layers=[{out_size: 3}, {}]", "separate_backward: got False, expected true"),
+        (
+            "model.vsml={synapse: {init_weights: 1}, layers: [{type: conv, out_channels: 2}, {}]}",
+            "init_weights: got 1",
+        ),
+        (
+            "model.vsml.synapse={init: random, init_weights: 1, state_size: 8}",
+            "init_weights: got 1.*9 or more",
+        ),
         (
             "model.vsml.synapse.random_fraction=0.5",
             r"random_fraction: got 0\.5, expected a state_size",

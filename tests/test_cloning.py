@@ -110,6 +110,19 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
     [
         ("clone.follow=59", "clone.follow: got 59, expected 0, or 60 and more"),
         ("clone.follow=60; model.vsml.views=[{}]", "clone.follow: got 60, expected 0 with views or conv"),
+        (
+            "clone.follow=60; model.vsml={separate_backward: true, layers: [{out_size: 3}, {}]}",
+            r"init_weights: got 0\.0, expected above 0",
+        ),
+        ("clone.follow=60; evaluation.batch_size=2", "batch_size: got 2, expected 1 with clone.follow"),
+        (
+            "clone.follow=60; evaluation.datasets=[{dataset: digits, preprocess: {relabel: true}}]",
+            r"datasets\.0: got 'digits\+relabel', expected without permuted labels",
+        ),
+        (
+            "clone.follow=60; evaluation.datasets=[{dataset: digits, preprocess: {rand_proj: true}}]",
+            r"expected without rand_proj and shuffle",
+        ),
         ("optimizer.type=es", "optimizer.type: got 'es', expected gradient with call: clone"),
         ("model.type=hebbian", "model.type: got 'hebbian', expected vsml with call: clone"),
         ("model.vsml.synapse={init: random, random_fraction: 0.5}", r"model\.vsml\.synapse\.random_fraction"),

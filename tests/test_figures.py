@@ -72,6 +72,18 @@ def test_clones_are_drawn_from_what_was_followed(tmp_path):
     assert min(size(figures.make("fig4", tmp_path, [run]))) > 200
 
 
+def test_what_would_be_lost_is_refused(tmp_path):
+    run, again = (make_run(tmp_path / name) for name in ("run", "again"))
+    with pytest.raises(ValueError, match="got VSML on mnist, VSML on random, SGD on mnist"):
+        figures.make("fig7", tmp_path, [run, again])
+    with pytest.raises(ValueError, match="got no evaluation that can be shown"):
+        figures.make("fig8", tmp_path, [run, again])  # neither has a learner that was meta-trained
+    for name in ("a", "b"):
+        (run / f"answers_{name}.png").touch()
+    with pytest.raises(ValueError, match=r"answers_b\.png, expected one figure"):
+        figures.make("introspection", tmp_path, [run])
+
+
 @pytest.mark.parametrize(
     ("name", "missing"),
     [

@@ -20,6 +20,7 @@ from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import RunDirectory, read_metrics
 from vsml.sklearn import VSMLClassifier, learn_online
+from vsml.tasks import build_task, load
 
 CLONE = [
     "model.vsml={backward_pass: true, separate_backward: true, micro_ticks: 1}",
@@ -69,7 +70,12 @@ def test_what_is_shipped_is_small_and_says_where_it_is_from(name):
     assert (ROOT / "docs" / "training" / f"{name}.jsonl").exists() == (metadata["step"] > 0)
 
 
-SYNAPSES = [name for name in available() if not name.endswith("14") or name == "mnist14"]  # no baselines
+def kind(name):
+    path = checkpoint.PRETRAINED_FOLDER / f"{name}.safetensors"
+    return checkpoint.load_params(path)[1]["config"]["model"]["type"]
+
+
+SYNAPSES = [name for name in available() if kind(name) == "vsml"]
 
 
 @pytest.mark.parametrize("name", SYNAPSES)
@@ -82,6 +88,19 @@ def test_what_is_shipped_learns_digits(name):
         for s in range(10)
     ]
     assert np.mean(last) > 0.6  # chance is 0.1
+
+
+@pytest.mark.parametrize("name", sorted({*available()} - {*SYNAPSES}))
+def test_a_baseline_that_is_shipped_does_what_its_card_says(name):
+    task = build_task(load("random", "test"), 60, resize=(14, 14))
+    learner = load_learner(name, input_shape=task.input_shape, num_classes=10)
+    episodes = [task.sample(jax.random.key(number)) for number in range(20)]
+    right = [
+        learner.run(learner.start(), each.x, each.labels)[1].argmax(-1) == each.labels for each in episodes
+    ]
+    assert (np.mean(right, axis=0)[-30:].mean() > 0.25) == (
+        name == "hebbian14"
+    )  # one has learned MNIST alone
 
 
 def test_the_page_on_using_them_does_what_it_says(tmp_path, monkeypatch):

@@ -247,6 +247,9 @@ def check_evaluation(
         ConfigError: its meta-parameters depend on the shapes, and these differ.
     """
     make, trained = learner_maker(config.model), params_shapes(learner)
+    with _settings():
+        for _, shape, classes in (shapes := list(shapes)):
+            make(shape, classes)
     mistakes = [
         f"evaluation.datasets: {name}: {config.model.type} has other meta-parameters for inputs {shape} with "
         f"{classes} classes than for {learner.input_shape} with {learner.num_classes}, as in meta-training; "

@@ -489,6 +489,9 @@ class Config(Section):
 
 
 def _config_problems(config: Config) -> Iterator[Problem]:
+    if config.checkpoint.other_network and config.checkpoint.restore is None:
+        path = "checkpoint.other_network"
+        yield Problem(path, True, "false without checkpoint.restore", ("checkpoint.restore",))
     for key in ("learning_rate", "noise_std"):
         schedule = getattr(config.optimizer, key)
         if isinstance(schedule, Schedule) and schedule.steps is None:
@@ -518,7 +521,7 @@ def _config_problems(config: Config) -> Iterator[Problem]:
 
 
 def _clone_problems(config: Config) -> Iterator[Problem]:
-    involved = ("call",)
+    involved: tuple[str, ...] = ("call",)
     if config.optimizer.type != "gradient":
         yield Problem("optimizer.type", config.optimizer.type, "gradient with call: clone", involved)
     if not isinstance(vsml := config.model.settings, VsmlConfig):
@@ -531,8 +534,26 @@ def _clone_problems(config: Config) -> Iterator[Problem]:
         yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
     if 0 < (follow := config.clone.follow) < POINTS:
         yield Problem("clone.follow", follow, f"0, or {POINTS} and more", involved)
-    if follow and (vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers)):
+    if not follow:
+        return
+    involved += ("clone.follow",)
+    if vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers):
         yield Problem("clone.follow", follow, "0 with views or convolutions", ("model.vsml", *involved))
+    if len(vsml.layers) > 1 and not vsml.synapse.init_weights:
+        expected = "above 0 with clone.follow and hidden layers, whose units would stay alike"
+        yield Problem("model.vsml.synapse.init_weights", 0.0, expected, ("model.vsml", *involved))
+    if config.evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", config.evaluation.batch_size, "1 with clone.follow", involved)
+    for index, spec in enumerate(evaluation_specs(config)):
+        path = f"evaluation.datasets.{index}"
+        if spec.task.few_shot is not None:
+            yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
+        if spec.task.preprocess.relabel or spec.task.preprocess.permute_labels:
+            expected = "without permuted labels, with clone.follow: the test shall have the same"
+            yield Problem(path, spec.name, expected, involved)
+        if spec.task.preprocess.rand_proj or spec.task.preprocess.shuffle:
+            expected = "without rand_proj and shuffle, with clone.follow: the test shall have the same"
+            yield Problem(path, spec.name, expected, involved)
 
 
 def _introspect_problems(config: Config) -> Iterator[Problem]:

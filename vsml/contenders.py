@@ -156,6 +156,7 @@ class StoredParams:
         )
         mistakes = [
             f"model.{key}: got {now!r}, expected {then!r} as in {self.path}"
+            + " (or checkpoint.other_network: true)" * bool({*NETWORK}.intersection(key.split(".")))
             for key, then, now in differences(saved, configured)
             if not {*_FREE, *free}.intersection(key.split("."))
         ]

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,18 @@ class PaperFigure:
 
 def _rows(run: RunDirectory) -> list[dict[str, Any]]:
     return json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) -> None:
+    """Refuse runs that have nothing to show, or two numbers for one place."""
+    where = ", ".join(str(run.path) for run in runs)
+    if not rows:
+        raise ValueError(
+            f"{where}: got no evaluation that can be shown, expected learners that were evaluated"
+        )
+    counts = Counter((row["learner"], row["dataset"]) for row in rows)
+    if twice := [" on ".join(pair) for pair, count in counts.items() if count > 1]:
+        raise ValueError(f"{where}: got {', '.join(twice)} more than once, expected names of their own")
 
 
 def draw_clones(path: Path, runs: Sequence[RunDirectory]) -> None:
@@ -85,12 +98,15 @@ def _take(path: Path, runs: Sequence[RunDirectory], pattern: str) -> None:
     found = [drawn for run in runs for drawn in sorted(run.path.glob(pattern))]
     if not found:
         raise ValueError(f"{runs[0].path}: has no {pattern}; expected a run as --list says")
+    if len(found) > 1:
+        raise ValueError(f"got {', '.join(map(str, found))}, expected one figure: a run of one data set")
     shutil.copyfile(found[0], path)
 
 
 def draw_bars(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the last accuracy of each learner under each condition, with 95 % intervals."""
     rows = [row for run in runs for row in _rows(run)]
+    _check_rows(rows, runs)
     conditions = list(dict.fromkeys(row["dataset"] for row in rows))
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     figure, (axes,) = plots.panels(1, 1, width=2.0 + 1.3 * len(conditions), height=4.0)
@@ -123,6 +139,7 @@ def draw_matrix(path: Path, runs: Sequence[RunDirectory]) -> None:
         for row in _rows(run)
         if len(runs) == 1 or row["learner"] == "evolved"
     ]
+    _check_rows(rows, runs)
     learners, datasets = (list(dict.fromkeys(row[name] for row in rows)) for name in ("learner", "dataset"))
     matrix = np.full((len(learners), len(datasets)), np.nan)
     for row in rows:
@@ -158,7 +175,7 @@ FIGURES = {
         draw_curves,
     ),
     "fig7": PaperFigure(
-        "classes, sizes, projections and shuffles that were never met",
+        "other classes, sizes of images, projections and shuffles of pixels",
         ("--config_files configs/figures/fig7.yaml",),
         ("python launch.py --config_files configs/invariances.yaml",),
         draw_bars,

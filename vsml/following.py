@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from vsml.comm import SerialCommunicator
 from vsml.config import POINTS, Config
 from vsml.console import say
 from vsml.files import atomic_write
-from vsml.layers import DenseLayer
 from vsml.learners import Vsml, VsmlState, make_learner
 from vsml.losses import bound_logits, cross_entropy
+from vsml.meta.cloning import activation
 from vsml.meta.objective import sample_unit
 from vsml.runs import RunDirectory, jsonable
 from vsml.tasks import TaskDistribution
@@ -52,8 +52,7 @@ class Descent:
     def answer(self, weights: Weights, x: Array) -> Array:
         """Return the logits [C] of one input [I]."""
         for w, b in weights:
-            act = jnp.tanh(x) if self.learner.init_activation == "tanh" else jax.nn.relu(x)
-            x = (act[:, None] * w + b).mean(0)
+            x = (activation(self.learner, x)[:, None] * w + b).mean(0)
         return bound_logits(x, self.learner.logit_bound)
 
     def step(self, weights: Weights, x: Array, y: Array) -> tuple[Weights, Array]:
@@ -83,7 +82,7 @@ class Followed:
         dataset: its name.
         examples: seen before each point, [P].
         loss, accuracy: of clone and back-propagation, mean since the point before, [2, P].
-        update_cosine: between what both add to the weights of a layer for one example, starting at the
+        update_cosine: between what both add to the weights and biases of a layer for one example, from the
             clone's weights, mean over some that it never learns from, [P, L].
         update_ratio: the clone's length of it, in those of back-propagation, [P, L].
         cosine: between what both have added since the start, [P, L].
@@ -120,19 +119,6 @@ class Followed:
             "cosine_last": self.cosine[-1],
             "drift_last": self.drift[-1],
         }
-
-
-def check_followed(learner: Any) -> Vsml:
-    """Return the learner, if it is a network whose weights can be told: Vsml of dense layers.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(learner, Vsml):
-        raise ValueError(f"got {type(learner).__name__}, expected Vsml without views")
-    if not all(isinstance(layer, DenseLayer) for layer in learner.network.layers):
-        raise ValueError("got convolutions, expected dense layers")
-    return learner
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -199,9 +185,8 @@ def _compare(
     }
 
 
-def _traced(weights: Weights) -> np.ndarray:
-    count = weights[0][0].size
-    return np.random.default_rng(0).permutation(count)[:_TRACED]
+def _traced(weights: Weights) -> Array:
+    return jax.random.permutation(jax.random.key(0), weights[0][0].size)[:_TRACED]
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -218,7 +203,7 @@ def follow(
     """Let a network of clones and back-propagation learn the same stream, and compare them.
 
     Args:
-        learner: for which `check_followed` holds.
+        learner: a network of dense layers.
         params: its meta-parameters.
         dataset: what the stream is called.
         stream: an episode with an inner batch of one; what does not fill `POINTS` parts is left out.
@@ -238,36 +223,39 @@ def follow(
     over = {name: np.stack([each[name] for each in seen]) for name in seen[0]}
     over |= {name: over[name].T for name in ("loss", "accuracy")}
     hits = sum(_right(learner, params, state, weights, x, y) for x, y in _batches(tested))
-    count = len(tested.labels) // _AT_ONCE * _AT_ONCE or len(tested.labels)
     return Followed(
         dataset=dataset,
         examples=length * np.arange(1, POINTS + 1),
-        test_accuracy=np.asarray(hits) / count,
+        test_accuracy=np.asarray(hits) / len(tested.labels),
         **over,
     )
 
 
 def _batches(episode: Episode) -> Iterator[tuple[Array, Array]]:
-    """Yield inputs and labels of full batches; of one batch if there are too few."""
-    size = min(_AT_ONCE, len(episode.labels))
-    for at in range(0, len(episode.labels) - size + 1, size):
-        yield episode.x[at : at + size, 0], episode.labels[at : at + size, 0]
+    """Yield inputs and labels that are answered at once."""
+    for at in range(0, len(episode.labels), _AT_ONCE):
+        yield episode.x[at : at + _AT_ONCE, 0], episode.labels[at : at + _AT_ONCE, 0]
 
 
 @jax.jit
-def _sample(task: TaskDistribution, key: Array) -> Episode:
-    return sample_unit((task,), 0, key, jnp.int32(0))[0]
+def _sample(task: TaskDistribution, key: Array) -> tuple[Episode, Array]:
+    return sample_unit((task,), 0, key, jnp.int32(0))
+
+
+def _one_pass(task: TaskDistribution, most: int) -> TaskDistribution:
+    """Return the task with episodes of so many examples, or of fewer, in which no image comes twice."""
+    return replace(task, episode_length=min(most, task.repeats_after or most))
 
 
 def follow_all(config: Config, run: RunDirectory, params: Params) -> list[Followed]:
     """Follow the configured network on each of `evaluation.datasets`; write numbers, arrays and figures.
 
-    The stream is of the training half, one pass at most; the test is on the other. Writes followed.json,
-    followed.npz, and followed_DATASET.png for each.
+    The stream is one pass over the training half, or a part of it; the test is on the other half. Writes
+    followed.json, followed.npz, and followed_DATASET.png for each.
     """
     halves = []
-    for subset, length in (("train", config.clone.follow), ("test", _TESTED)):
-        evaluation = config.evaluation.model_copy(update={"subset": subset, "episode_length": length})
+    for subset in ("train", "test"):
+        evaluation = config.evaluation.model_copy(update={"subset": subset})
         half = config.model_copy(update={"evaluation": evaluation})
         sources, missing = load_evaluation_data(half, SerialCommunicator())
         halves.append(evaluation_tasks(half, sources))
@@ -276,10 +264,12 @@ def follow_all(config: Config, run: RunDirectory, params: Params) -> list[Follow
     key = jax.random.key(config.evaluation.seed)
     found = []
     for stream, tested in zip(*halves, strict=True):
-        task = stream.task
+        task = _one_pass(stream.task, config.clone.follow)
         learner = make_learner(config.model.type, config.model.settings, task.input_shape, task.num_classes)
-        learned, asked = (_sample(each.task, key) for each in (stream, tested))
-        found.append(follow(check_followed(learner), params, stream.name, learned, asked, key))
+        assert isinstance(learner, Vsml)  # as the configuration was checked
+        learned, start = _sample(task, key)
+        asked, _ = _sample(_one_pass(tested.task, _TESTED), key)
+        found.append(follow(learner, params, stream.name, learned, asked, start))
         row = found[-1].summary()
         say(
             f"{stream.name} after {row['examples']}: {row['test_accuracy']:.2%} of test images, "
@@ -315,13 +305,14 @@ def draw(path: Path, followed: Followed, shown: int = 10) -> None:
         weights.plot(seen, followed.trace[:, 0, weight], color=colour)
         weights.plot(seen, followed.trace[:, 1, weight], color=colour, linestyle="dotted")
     plots.label(weights, "weights (dotted: under back-propagation)", "examples", "weight")
-    for layer, colour in zip(range(followed.cosine.shape[1]), plots.COLOURS, strict=False):
+    for layer in range(followed.cosine.shape[1]):
+        colour = plots.COLOURS[layer % len(plots.COLOURS)]
         which = f" of layer {layer + 1}" if followed.cosine.shape[1] > 1 else ""
         agreement.plot(seen, followed.update_cosine[:, layer], color=colour, label=f"updates{which}")
         cosine = followed.cosine[:, layer]
         agreement.plot(seen, cosine, color=colour, linestyle="dotted", label=f"all that was learned{which}")
     agreement.legend(frameon=False, fontsize=8)
-    agreement.set_ylim(min(0.5, followed.cosine.min()), 1.01)
+    agreement.set_ylim(min(0.5, followed.cosine.min(), followed.update_cosine.min()), 1.01)
     plots.label(agreement, "cosine between both", "examples", "cosine")
     clone, other = followed.trace[-1]
     last.scatter(other, clone, s=3, color=plots.COLOURS[0], linewidth=0)

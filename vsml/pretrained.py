@@ -32,7 +32,7 @@ from vsml.config_files import ConfigError
 from vsml.contenders import NETWORK, StoredParams
 from vsml.files import atomic_write
 from vsml.learners import Learner, continue_episode, make_learner
-from vsml.runs import open_run, read_metrics
+from vsml.runs import RunDirectory, open_run, read_metrics
 from vsml.types import Array, Episode, Params, State
 
 MAX_BYTES = 100_000
@@ -186,13 +186,11 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
         raise ValueError(f"NAME: got {name!r}, expected a-z, digits and _, a letter first")
     run = open_run(run_dir)
     exported, results = run.path / checkpoint.EXPORT_NAME, run.path / "evaluation.json"
-    needed = [run.complete, exported, run.environment, results]
-    if exported.exists():
-        params, metadata = checkpoint.load_params(exported)
-        needed += [run.metrics] * (metadata["step"] > 0)  # what was written down has met no meta step
-    for path in needed:
-        if not path.exists():
-            raise ValueError(f"{run.path}: has no {path.name}; expected a run that is complete and evaluated")
+    _check_there(run, run.complete, exported, run.environment, results)
+    params, metadata = checkpoint.load_params(exported)
+    trained = metadata.get("step", 0) > 0  # what is written down has met no meta step
+    if trained:
+        _check_there(run, run.metrics)
     environment = json.loads(run.environment.read_text())
     if environment["git"] is None:
         raise ValueError(f"{run.environment}: knows no git commit; expected a run of a checkout")
@@ -216,12 +214,18 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
     shipped = Path(root) / "vsml" / "algorithms" / f"{name}.safetensors"
     log = Path(root) / "docs" / "training" / f"{name}.jsonl"
     files: list[tuple[Path, str | bytes]] = [(shipped, data)]
-    if metadata["step"] > 0:
+    if trained:
         files.append((log, _thinned(read_metrics(run.metrics))))
     for path, content in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
     return tuple(path for path, _ in files)
+
+
+def _check_there(run: RunDirectory, *paths: Path) -> None:
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{run.path}: has no {path.name}; expected a run that is complete and evaluated")
 
 
 def _portable(value: Any) -> Any:

@@ -34,6 +34,9 @@ _FEATURES = 1
 _WEIGHTS = 2
 """What it is folded with for the weights that a fresh state holds."""
 
+_ROOM = 0.25
+"""Share of the largest weight that can be held up to which fresh weights may deviate: nearly linear."""
+
 _BIAS_STD = 0.5
 _TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
 _RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
@@ -121,7 +124,8 @@ class SynapseConfig(Section):
     init_weights: Annotated[Float, Field(ge=0)] = Field(
         default=0.0,
         description="deviation of the weights that the cells of init: backprop, or of a clone of it, hold in "
-        "a fresh state, as a share of sqrt(fan-in): 1 is as usual networks start. Hidden layers need it",
+        "a fresh state, as a share of sqrt(fan-in): 1 is as usual networks start, if init_max_weight has "
+        "room for it. Hidden layers need it",
     )
 
 
@@ -234,6 +238,12 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
         yield from _features_problems(f"views.{index}", view, vsml.layers)
     if vsml.synapse.init == "backprop":
         yield from written_problems(vsml, "synapse.init: backprop")
+    if weights := vsml.synapse.init_weights:
+        if any(isinstance(layer, ConvConfig) for layer in vsml.layers):
+            yield Problem("synapse.init_weights", weights, "0 with convolutions", ("layers",))
+        if vsml.synapse.state_size < (cells := cells_of(vsml.synapse.init_activation)):
+            expected = f"0 unless synapse.state_size is {cells} or more, as weights are held in so many cells"
+            yield Problem("synapse.init_weights", weights, expected, ("synapse",))
     if vsml.output_channel >= size:
         expected = f"less than synapse.message_size, {size}"
         yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
@@ -253,8 +263,6 @@ def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
     for path, value in needed.items():
         if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
             yield Problem(path, got, f"{str(value).lower()} with {why}", ("synapse.init",))
-    if synapse.init_weights and any(isinstance(layer, ConvConfig) for layer in vsml.layers):
-        yield Problem("synapse.init_weights", synapse.init_weights, "0 with convolutions", ("layers",))
     fixed = synapse.state_size - int(synapse.state_size * synapse.random_fraction)
     if fixed < (cells := cells_of(synapse.init_activation)):
         expected = f"a state_size and a random_fraction that leave {cells} cells which start at 0"
@@ -340,7 +348,7 @@ class Vsml:
         init_rate, init_bias_rate, init_activation, init_max_weight: its rate of learning, that of biases as a
             share of it, what inputs go through, and what weights it can hold.
         init_weights: deviation of the weights that a fresh state holds for it, as a share of the square root
-            of a layer's fan-in.
+            of a layer's fan-in; they take the last cells, whatever else would start there.
         error_scale: factor on the error that is fed.
         state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
         kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
@@ -390,11 +398,34 @@ class Vsml:
         if self.random_features is not None and self.hidden and isinstance(self.hidden[0], Conv):
             got = f"random_features: got {self.random_features}"
             raise ValueError(f"{got}, expected None before a convolution, as they form no image")
+        self._check_weights()
         if self.separate_backward and not self.backward_pass:
             raise ValueError("separate_backward: got True, expected False without backward_pass")
         if self.feed_label and self.message_size < 2:
             raise ValueError(
                 f"feed_label: got True, expected False with message_size {self.message_size} < 2"
+            )
+
+    def _check_weights(self) -> None:
+        """Check that a fresh state can hold the weights that it is to."""
+        if self.error_scale <= 0 or self.init_max_weight <= 0 or self.init_weights < 0:
+            got = f"{self.error_scale}, {self.init_max_weight} and {self.init_weights}"
+            names = "error_scale, init_max_weight and init_weights"
+            raise ValueError(f"{names}: got {got}, expected them above 0, the last at least 0")
+        if not self.init_weights:
+            return
+        if any(isinstance(layer, Conv) for layer in self.hidden):
+            raise ValueError(f"init_weights: got {self.init_weights}, expected 0 with convolutions")
+        if self.state_size < (cells := cells_of(self.init_activation)):
+            raise ValueError(
+                f"init_weights: got {self.init_weights}, expected 0 with state_size "
+                f"{self.state_size} < {cells}"
+            )
+        fan_in = max(layer.fan_in for layer in self.network.layers)
+        if self.init_weights * fan_in**0.5 > (most := _ROOM * self.init_max_weight):
+            raise ValueError(
+                f"init_weights: got {self.init_weights}, expected at most {most / fan_in**0.5:.3g} with a "
+                f"fan-in of {fan_in}, for which init_max_weight, {self.init_max_weight}, has room"
             )
 
     @classmethod
