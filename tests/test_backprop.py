@@ -15,6 +15,8 @@ from vsml.learners.backprop import TERMS, activate, cells_of, decode, encode
 from vsml.losses import bound_logits
 from vsml.types import Episode
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 SETTINGS = [
     "model.vsml={backward_pass: true, micro_ticks: 1}",

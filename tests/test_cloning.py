@@ -16,6 +16,8 @@ from vsml.learners.backprop import TERMS
 from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
 from vsml.train import meta_train
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 CLONE = [
     "call=clone",

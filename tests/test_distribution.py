@@ -7,6 +7,8 @@ import pytest
 
 from vsml.tasks import Dataset, build_task, load, transforms
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 sample_many = jax.jit(jax.vmap(lambda task, key: task.sample(key), in_axes=(None, 0)))
 

@@ -9,6 +9,8 @@ from vsml.meta.objective import episode_result
 from vsml.tasks import Dataset, build_task, load, transforms
 from vsml.tasks.few_shot import distinct
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 EPISODES = 1400
 KEYS = jax.random.split(KEY, EPISODES)

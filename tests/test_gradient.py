@@ -17,6 +17,8 @@ from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Chunk, Group, Results, meta_adam, sample_unit
 from vsml.tasks import Dataset, build_task
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
 

@@ -17,6 +17,8 @@ from vsml.kernels.tiled import TILE_SYNAPSES, tile_rows
 from vsml.layers import DenseLayer, from_tiles
 from vsml.synapse import Synapse
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 RANDOM = np.random.default_rng(0)
 
 FAST = ["tiled"] if native.missing(16) else ["tiled", "native"]

@@ -15,6 +15,8 @@ from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
 from vsml.types import Episode
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 SHAPE, CLASSES = (5,), 3
 run = jax.jit(run_episode, static_argnums=(0, 4))
