@@ -64,6 +64,16 @@ def test_the_page_has_what_was_run_and_what_came_of_it(tmp_path):
     assert not re.search(r"(src|href)\s*=\s*.?(http|//)", page)
 
 
+def test_the_page_has_what_clones_and_learners_looked_into_came_to(tmp_path):
+    path = make_run(tmp_path / "one", evaluated=False)
+    (path / "clone.json").write_text('[{"quantity": "output", "explained": 0.98765}]')
+    (path / "followed.json").write_text('[{"dataset": "mnist", "update_cosine": [0.91234, 1.0]}]')
+    page = report(read_runs([path]))
+    assert cells(page, "Clones") == [["run", "quantity", "explained"], ["one", "output", "0.9877"]]
+    assert cells(page, "Networks of clones")[1] == ["one", "mnist", "0.912, 1"]
+    assert "<h2>Inside</h2>" not in page
+
+
 def test_a_run_that_has_just_begun_is_no_error(tmp_path):
     path = make_run(tmp_path / "begun", steps=0, evaluated=False)
     page = report(read_runs([path]))

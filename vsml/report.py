@@ -30,6 +30,9 @@ from vsml.runs import RunDirectory, open_run, read_metrics
 POINTS = 200
 """Of a learning curve, evenly spaced on a logarithmic axis."""
 
+TABLES = {"Clones": "clone.json", "Networks of clones": "followed.json", "Inside": "introspection.json"}
+"""What runs of other calls than train and evaluate come to: headings, and the files that have the rows."""
+
 _X_AXES = {"step": "meta steps", "examples": "examples", "minutes": "minutes"}
 _NO_CURVES = ("step", "wall_s", "examples", "minutes")
 _PANEL_HEIGHT = 300  # pixels
@@ -57,6 +60,7 @@ class Run:
         environment: what it ran on.
         metrics: lines of metrics.jsonl, with `minutes` added.
         evaluation: rows of evaluation.json.
+        tables: rows of the other files, by the headings of `TABLES`.
         curves: of evaluation.npz, share of right answers [episodes, examples], by "learner/data set".
         complete: whether it did all that it was to do.
     """
@@ -67,6 +71,7 @@ class Run:
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     evaluation: Sequence[Mapping[str, Any]]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
     curves: Mapping[str, np.ndarray]
     complete: bool
 
@@ -96,6 +101,7 @@ def _read(run: RunDirectory, name: str) -> Run:
         environment=_json(run.environment, {}),
         metrics=[{**line, "minutes": line["wall_s"] / 60} if "wall_s" in line else line for line in metrics],
         evaluation=_json(run.path / "evaluation.json", []),
+        tables={heading: _json(run.path / name, []) for heading, name in TABLES.items()},
         curves=_answers(run.path / "evaluation.npz"),
         complete=run.complete.exists(),
     )
@@ -130,6 +136,7 @@ def report(runs: Sequence[Run]) -> str:
         ("Meta-training", _meta_training(runs)),
         ("Learning curves", _learning_curves(runs)),
         ("Accuracy", _table(_accuracies(runs))),
+        *((heading, _table(_noted(runs, heading))) for heading in TABLES),
         ("What differs", _table(_differences(runs)) if len(runs) > 1 else ""),
         ("Figures", "".join(_images(runs))),
         ("Configurations", "".join(map(_configuration, runs))),
@@ -282,6 +289,12 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
             yield {**known, **cells, "loss": row.get("loss"), "episodes": row.get("episodes"), **tried}
 
 
+def _noted(runs: Sequence[Run], heading: str) -> Iterator[dict[str, Any]]:
+    for run in runs:
+        for row in run.tables[heading]:
+            yield {"run": run.name} | {key.replace("_", " "): value for key, value in row.items()}
+
+
 def _with_interval(value: float, half: float | None) -> str:
     return f"{value:.3f}" + ("" if half is None else f" ± {half:.3f}")
 
@@ -330,6 +343,8 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(f"{each:,.3g}" if isinstance(each, float) else str(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<td>{'' if value is None else html.escape(str(value))}</td>"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
