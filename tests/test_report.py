@@ -69,8 +69,8 @@ def test_the_page_has_what_clones_and_learners_looked_into_came_to(tmp_path):
     (path / "clone.json").write_text('[{"quantity": "output", "explained": 0.98765}]')
     (path / "followed.json").write_text('[{"dataset": "mnist", "update_cosine": [0.91234, 1.0]}]')
     page = report(read_runs([path]))
-    assert cells(page, "Clones") == [["run", "quantity", "explained"], ["one", "output", "0.9877"]]
-    assert cells(page, "Networks of clones")[1] == ["one", "mnist", "0.912, 1"]
+    assert cells(page, "Clones") == [["number", "one: output"], ["explained", "0.9877"]]
+    assert cells(page, "Networks of clones")[1] == ["update cosine", "0.912, 1"]
     assert "<h2>Inside</h2>" not in page
 
 

@@ -33,6 +33,8 @@ POINTS = 200
 TABLES = {"Clones": "clone.json", "Networks of clones": "followed.json", "Inside": "introspection.json"}
 """What runs of other calls than train and evaluate come to: headings, and the files that have the rows."""
 
+_NAMES = ("learner", "quantity", "dataset")  # what says in these files whose numbers they are
+
 _X_AXES = {"step": "meta steps", "examples": "examples", "minutes": "minutes"}
 _NO_CURVES = ("step", "wall_s", "examples", "minutes")
 _PANEL_HEIGHT = 300  # pixels
@@ -290,9 +292,17 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 
 def _noted(runs: Sequence[Run], heading: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each number, with a column for each learner, quantity or data set of each run."""
+    found: dict[str, dict[str, Any]] = {}
     for run in runs:
         for row in run.tables[heading]:
-            yield {"run": run.name} | {key.replace("_", " "): value for key, value in row.items()}
+            names = [row[key] for key in _NAMES if key in row]
+            column = f"{run.name}: {', '.join(names)}"
+            for key, value in row.items():
+                if key not in _NAMES:
+                    found.setdefault(key.replace("_", " "), {})[column] = value
+    for key, values in found.items():
+        yield {"number": key, **values}
 
 
 def _with_interval(value: float, half: float | None) -> str:
