@@ -142,6 +142,17 @@ def test_a_second_call_neither_compiles_nor_builds(forgotten, monkeypatch):
 
 
 @needs_native
+def test_the_same_kernel_from_another_cache_is_no_error(forgotten, monkeypatch, tmp_path):
+    weights, operands = make_weights(), make_operands(2)
+    for folder in ("one", "two"):
+        monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / folder))
+        native.missing.cache_clear(), native._build.cache_clear()
+        got, want = (results(kernel.tick, weights, operands, (None,)) for kernel in (native, tiled))
+        assert_alike(got, want)
+        assert list((tmp_path / folder).rglob("*.so"))
+
+
+@needs_native
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86 processors")
 @pytest.mark.parametrize("narrower", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-avx")])
 def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch, narrower):

@@ -40,6 +40,10 @@ MOST_STATE = 128
 """Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
 
 
+_REGISTERED: set[str] = set()
+"""Targets that XLA knows; of one name is what was made of one source in one way, wherever it lies."""
+
+
 @functools.cache
 def missing(state_size: int, normed_channels: int = 0) -> str | None:
     """Compile the kernel, and return why it cannot be used; None if it can.
@@ -56,8 +60,11 @@ def missing(state_size: int, normed_channels: int = 0) -> str | None:
         path = _build(state_size, normed_channels)
         library = ctypes.CDLL(str(path))
         for name in ("forward", "backward"):
-            handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
-            jax.ffi.register_ffi_target(_target(name, path), handler, platform="cpu")
+            target = _target(name, path)
+            if target not in _REGISTERED:  # once a process: XLA refuses the same from another folder
+                handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
+                jax.ffi.register_ffi_target(target, handler, platform="cpu")
+                _REGISTERED.add(target)
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
