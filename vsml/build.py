@@ -244,19 +244,18 @@ def check_evaluation(
         shapes: of what it is evaluated on: name, input_shape and number of classes.
 
     Raises:
-        ConfigError: its meta-parameters depend on the shapes, and these differ.
+        ConfigError: its meta-parameters depend on the shapes, and these differ; or it fits one of them not
+            at all.
     """
     make, trained = learner_maker(config.model), params_shapes(learner)
     with _settings():
-        for _, shape, classes in (shapes := list(shapes)):
-            make(shape, classes)
-    mistakes = [
-        f"evaluation.datasets: {name}: {config.model.type} has other meta-parameters for inputs {shape} with "
-        f"{classes} classes than for {learner.input_shape} with {learner.num_classes}, as in meta-training; "
-        "pad both to one shape (data.preprocess.pad, configs/pad.yaml)"
-        for name, shape, classes in shapes
-        if params_shapes(make(shape, classes)) != trained
-    ]
+        mistakes = [
+            f"evaluation.datasets: {name}: {config.model.type} has other meta-parameters for inputs {shape} "
+            f"with {classes} classes than for {learner.input_shape} with {learner.num_classes}, as in "
+            "meta-training; pad both to one shape (data.preprocess.pad, configs/pad.yaml)"
+            for name, shape, classes in shapes
+            if params_shapes(make(shape, classes)) != trained
+        ]
     if mistakes:
         raise ConfigError(mistakes)
 
