@@ -85,10 +85,7 @@ def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) 
     """Draw what is got against what is wanted, a panel for each quantity."""
     figure, axes_of = plots.panels(1, len(rows), width=3.3, height=3.0)
     for axes, got, wanted, row in zip(axes_of, comparison.got, comparison.wanted, rows, strict=True):
-        got, wanted = got.ravel()[:_SHOWN], wanted.ravel()[:_SHOWN]
-        axes.scatter(wanted, got, s=3, color=plots.COLOURS[0], linewidth=0)
-        ends = [wanted.min(), wanted.max()]
-        axes.plot(ends, ends, color="#444444", linewidth=0.8)
+        plots.against(axes, wanted.ravel()[:_SHOWN], got.ravel()[:_SHOWN])
         plots.label(axes, f"{row['quantity']}: {row['explained']:.2%}", "back-propagation", "")
     axes_of[0].set_ylabel("synapse", fontsize=9)
     plots.save(figure, run.path / "clone.png")

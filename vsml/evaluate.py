@@ -1,6 +1,5 @@
 """Meta-testing: what a learning algorithm learns on data sets that it may never have seen."""
 
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from vsml.contenders import (
     restored_params,
     untrained_contender,
 )
-from vsml.files import atomic_write
+from vsml.files import atomic_write, write_arrays
 from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
@@ -291,9 +290,7 @@ def write_results(
     for each in evaluations:
         arrays[f"{each.learner}/{each.dataset}/correct"] = each.correct
         arrays[f"{each.learner}/{each.dataset}/loss"] = each.loss
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    atomic_write(run.path / "evaluation.npz", buffer.getvalue())
+    write_arrays(run.path / "evaluation.npz", arrays)
     atomic_write(run.path / "evaluation.json", _as_json(rows))
     atomic_write(run.path / "evaluation.md", markdown_table(rows))
     if trials:

@@ -1,8 +1,13 @@
 """What every file that a run writes needs: replacement in one step, and the versions that wrote it."""
 
 import importlib.metadata
+import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 _RECORDED_PACKAGES = ("vsml", "jax", "jaxlib", "flax", "optax", "evosax", "numpy")
 
@@ -48,3 +53,10 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name to a compressed .npz file, which is there as a whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    atomic_write(path, buffer.getvalue())

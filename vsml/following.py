@@ -1,6 +1,5 @@
 """A network of clones beside the same network under back-propagation: same first weights, same stream."""
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -17,7 +16,7 @@ from vsml.build import evaluation_tasks, load_evaluation_data
 from vsml.comm import SerialCommunicator
 from vsml.config import POINTS, Config
 from vsml.console import say
-from vsml.files import atomic_write
+from vsml.files import atomic_write, write_arrays
 from vsml.learners import Vsml, VsmlState, make_learner
 from vsml.losses import bound_logits, cross_entropy
 from vsml.meta.cloning import activation
@@ -283,9 +282,7 @@ def follow_all(config: Config, run: RunDirectory, params: Params) -> list[Follow
         for field in fields(each)
         if field.name != "dataset"
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    atomic_write(run.path / "followed.npz", buffer.getvalue())
+    write_arrays(run.path / "followed.npz", arrays)
     for each in found:
         draw(run.path / f"followed_{each.dataset}.png", each)
     return found
@@ -315,8 +312,6 @@ def draw(path: Path, followed: Followed, shown: int = 10) -> None:
     agreement.set_ylim(min(0.5, followed.cosine.min(), followed.update_cosine.min()), 1.01)
     plots.label(agreement, "cosine between both", "examples", "cosine")
     clone, other = followed.trace[-1]
-    last.scatter(other, clone, s=3, color=plots.COLOURS[0], linewidth=0)
-    ends = [other.min(), other.max()]
-    last.plot(ends, ends, color="#444444", linewidth=0.8)
+    plots.against(last, other, clone)
     plots.label(last, "weights at the end", "back-propagation", "clone")
     plots.save(figure, path)

@@ -1,6 +1,5 @@
 """Looking inside of learning algorithms, as `call: introspect` does: experiments, numbers and figures."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from vsml.experiments import (
     swap,
     wrong_label,
 )
-from vsml.files import atomic_write
+from vsml.files import atomic_write, write_arrays
 from vsml.learners import make_learner
 from vsml.meta.objective import sample_unit
 from vsml.runs import RunDirectory, jsonable
@@ -180,9 +179,7 @@ def write_looks(run: RunDirectory, found: Sequence[Look]) -> list[str]:
             arrays |= {f"{prefix}/{name}": values for name, values in vars(opened.recording).items()}
             arrays |= {f"{prefix}/{name}": getattr(opened, name) for name in ("places", "switched_off")}
             arrays[f"{prefix}/update"] = opened.update.change
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    atomic_write(run.path / "introspection.npz", buffer.getvalue())
+    write_arrays(run.path / "introspection.npz", arrays)
     summaries = [each.summary() for each in found]
     atomic_write(run.path / "introspection.json", json.dumps(summaries, indent=2) + "\n")
     figures = []

@@ -153,6 +153,13 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+def against(axes: Axes, wanted: np.ndarray, got: np.ndarray) -> None:
+    """Draw what was got against what was wanted, and the line on which they are the same."""
+    axes.scatter(wanted, got, s=3, color=COLOURS[0], linewidth=0)
+    ends = [wanted.min(), wanted.max()]
+    axes.plot(ends, ends, color="#444444", linewidth=0.8)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure; the suffix of the path is the format, png if there is none."""
     buffer = io.BytesIO()
