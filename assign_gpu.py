@@ -3,16 +3,16 @@
     GPU_COUNT=4 mpirun -n 4 python assign_gpu.py python launch.py --config_files configs/rand_proj.yaml
     CUDA_VISIBLE_DEVICES=0,2,3 mpirun -n 6 python assign_gpu.py --verbose python launch.py ...
 
-Local rank r gets GPU r mod n; ranks that share one share its memory (see `vsml.devices.assign_gpu`). For
-ranks that the launcher has not dealt GPUs to already. Exit codes of its own: 2 for mistakes in what it was
-given, 126 and 127 for a program that cannot be run or is not there.
+Local rank r gets GPU r mod n; ranks that share one share its memory (see `vsml.system.devices.assign_gpu`).
+For ranks that the launcher has not dealt GPUs to already. Exit codes of its own: 2 for mistakes in what it
+was given, 126 and 127 for a program that cannot be run or is not there.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 
-from vsml.devices import assign_gpu
+from vsml.system.devices import assign_gpu
 
 USAGE = "usage: python assign_gpu.py [--verbose] PROGRAM [ARGUMENT ...]"
 

@@ -8,16 +8,16 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # before anything imports jax
 
-from vsml.comm import Communicator, abort_on_error, connect  # noqa: E402
-from vsml.command_line import continued_config, parse, read_config  # noqa: E402
-from vsml.config import Config  # noqa: E402
-from vsml.config_files import ConfigError, dump  # noqa: E402
-from vsml.console import say  # noqa: E402
-from vsml.runs import RunDirectory, describe_environment, new_run, open_run  # noqa: E402
+from vsml.config.files import ConfigError, dump  # noqa: E402
+from vsml.config.schema import Config  # noqa: E402
+from vsml.launching.command_line import continued_config, parse, read_config  # noqa: E402
+from vsml.runs.directory import RunDirectory, describe_environment, new_run, open_run  # noqa: E402
+from vsml.runs.progress import say  # noqa: E402
+from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
 
 
 def enter_run(
@@ -68,13 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
-        from vsml.checkpoint import CheckpointError
-        from vsml.cloning import write_proof
-        from vsml.evaluate import run_evaluation
-        from vsml.introspection import run_introspection
-        from vsml.plan import describe
+        from vsml.calls.clone import write_proof
+        from vsml.calls.evaluate import run_evaluation
+        from vsml.calls.introspect import run_introspection
+        from vsml.calls.plan import describe
+        from vsml.calls.train import run_training
+        from vsml.runs.checkpoint import CheckpointError
         from vsml.tasks import DataError
-        from vsml.train import run_training
 
         if options.dry_run:
             try:

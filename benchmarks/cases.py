@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from vsml.conv import Conv
-from vsml.cost import What
+from vsml.cost.counts import What
+from vsml.networks.wirings.conv import Conv
 
 NUM_CLASSES = 10
 

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from benchmarks.cases import NUM_CLASSES, Case
-from vsml.kernels import Kernel, missing
 from vsml.learners import Learner, Vsml
 from vsml.learners.base import Feedback
 from vsml.losses import bound_logits
 from vsml.meta.objective import map_units, segments_of, unit_result
-from vsml.modules import Functional
+from vsml.networks.kernels import Kernel, missing
+from vsml.networks.modules import Functional
 from vsml.types import Array, Episode, Params
 
 NOISE_STD = 0.05

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vsml.console import say
-from vsml.runs import open_run, read_metrics
+from vsml.runs.directory import open_run, read_metrics
+from vsml.runs.progress import say
 
 WINDOW = 20
 GUESSING = math.log(10)

@@ -14,12 +14,12 @@ from rich.table import Table
 
 from benchmarks.cases import NUM_CLASSES, Case
 from benchmarks.contestants import ORACLE
-from vsml.cost import Cost, cost_of
-from vsml.files import library_versions
+from vsml.cost.counts import Cost, cost_of
+from vsml.cost.roofline import Bound, Roofline, bound, machine_name, resident_bytes, slug
 from vsml.learners import Vsml
 from vsml.meta.objective import kept_states, segments_of, state_bytes
-from vsml.roofline import Bound, Roofline, bound, machine_name, resident_bytes, slug
-from vsml.runs import git_state
+from vsml.runs.directory import git_state
+from vsml.system.files import library_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ for each: a bound is about the machine, not about a compiler's default.
 
 What an earlier measurement stored counts, too, unless --fresh: others' work can only make rates look too low.
 
-What is measured, and how a bound follows from it, is said in `vsml.roofline`, which also stores it.
+What is measured, and how a bound follows from it, is said in `vsml.cost.roofline`, which also stores it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
 
@@ -39,8 +39,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
-from vsml.kernels.activations import tanh
-from vsml.roofline import Roofline, load, machine_name, save
+from vsml.cost.roofline import Roofline, load, machine_name, save
+from vsml.networks.kernels.activations import tanh
 from vsml.types import Array
 
 WIDEST_VECTORS = "--xla_cpu_prefer_vector_width=512"

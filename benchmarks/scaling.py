@@ -6,12 +6,12 @@
                                  --config_files configs/rand_proj.yaml
 
 The first form starts itself under mpirun, each rank bound to a core of its own while there are enough cores,
-and takes real meta steps (`vsml.train.meta_step`) with a stopwatch around the communicator and the outer
-loop. The fastest meta step counts, with its parts, each of the slowest rank: evaluation, in time and in CPU
-time (less than the time where the machine is busy with something else), ask and tell, and the transfer after
-a barrier; and the mean wait at this barrier. The model (`vsml.scaling`) is fitted to one rank, and its
-messages to those of two ranks; more ranks are predicted.
-The second form predicts only, for any machine: its arguments are those of `vsml.scaling.Machine`.
+and takes real meta steps (`vsml.calls.train.meta_step`) with a stopwatch around the communicator and the
+outer loop. The fastest meta step counts, with its parts, each of the slowest rank: evaluation, in time and in
+CPU time (less than the time where the machine is busy with something else), ask and tell, and the transfer
+after a barrier; and the mean wait at this barrier. The model (`vsml.cost.ranks`) is fitted to one rank, and
+its messages to those of two ranks; more ranks are predicted.
+The second form predicts only, for any machine: its arguments are those of `vsml.cost.ranks.Machine`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
 
@@ -41,15 +41,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vsml import build
-from vsml.comm import Communicator, abort_on_error, connect
-from vsml.config import Config
-from vsml.config_files import ConfigError, load_config
-from vsml.files import library_versions
+from vsml import setup as build
+from vsml.calls.train import meta_step
+from vsml.config.files import ConfigError, load_config
+from vsml.config.schema import Config
+from vsml.cost.ranks import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import Results, chunks_of, map_units, tree_sum
-from vsml.scaling import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
-from vsml.train import meta_step
+from vsml.system.comm import Communicator, abort_on_error, connect
+from vsml.system.files import library_versions
 
 PROBLEM = (
     "training={dataset: digits, population_size: 32, chunk_size: 4, episode_length: 100}",

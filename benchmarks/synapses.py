@@ -14,7 +14,7 @@ would take a contestant longer than --most_s for one run, by its pace at the bas
 is what does not fit into memory; --full leaves out nothing for its time. The table says what is missing.
 
 "of roofline" is the share that is reached of what the machine's rates allow: `make roofline` measures these,
-`vsml.roofline` says what it means. Results go to benchmarks/results, unless --json names a file.
+`vsml.cost.roofline` says what it means. Results go to benchmarks/results, unless --json names a file.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from typing import get_args
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
 
@@ -40,7 +40,7 @@ from rich.console import Console
 from benchmarks.cases import Axis, Case, cases
 from benchmarks.contestants import Program, build, contestants, make_learner
 from benchmarks.report import Result, cost_in, default_path, record_of, rows_of, segments_in, table_of, write
-from vsml import roofline
+from vsml.cost import roofline
 
 MEMORY_SHARE = 0.8
 """Of the memory there is; what needs more is not run."""

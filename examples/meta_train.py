@@ -11,7 +11,7 @@ learns digits that were held out, from nothing, and its learning curve is drawn.
 import argparse
 from pathlib import Path
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # before JAX is imported: all CPU cores work
 
@@ -20,16 +20,16 @@ import numpy as np
 import optax
 
 import vsml
-from vsml.checkpoint import export_params
-from vsml.console import Progress
+from vsml.calls.train import meta_train
 from vsml.learners import make_learner
 from vsml.learners.vsml import SynapseConfig, VsmlConfig
 from vsml.losses import right_answers
 from vsml.meta import BackPropagation, group_units, meta_adam
-from vsml.plots import Curve
+from vsml.reporting.plots import Curve
+from vsml.reporting.text_plots import learning_curves
+from vsml.runs.checkpoint import export_params
+from vsml.runs.progress import Progress
 from vsml.tasks import build_task, load
-from vsml.text_plots import learning_curves
-from vsml.train import meta_train
 
 SETTINGS = VsmlConfig(feed_label=True, synapse=SynapseConfig(init_scale=4.0))
 FRESH_STARTS = 8

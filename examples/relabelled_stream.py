@@ -14,7 +14,7 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # before JAX is imported: all CPU cores work
 
@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import vsml
-from vsml import plots, text_plots
 from vsml.learners import Learner, Sgd, run_episode
 from vsml.learners.sgd import SgdConfig
 from vsml.losses import right_answers
 from vsml.meta.objective import map_units
+from vsml.reporting import plots, text_plots
 from vsml.tasks import build_task, load
 from vsml.types import Array, Episode, Params
 

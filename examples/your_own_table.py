@@ -14,7 +14,7 @@ import csv
 import tempfile
 from pathlib import Path
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 prepare()  # before JAX is imported: what is compiled is kept for the next time
 

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the checkout that is copied is the one that checks the configuration
 
-from vsml.submission import (  # noqa: E402
+from vsml.launching.submission import (  # noqa: E402
     Checked,
     Remote,
     Site,

@@ -24,8 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # vsml, where it is not installed
 
-from vsml.devices import SHARED_MEMORY
-from vsml.submission import (
+from vsml.launching.submission import (
     Checked,
     Remote,
     Site,
@@ -40,6 +39,7 @@ from vsml.submission import (
     submission_name,
     with_run_dir,
 )
+from vsml.system.devices import SHARED_MEMORY
 
 REMOTE_SCRIPT = Path(__file__).with_name("remote.sh")
 NOT_FETCHED = ("/code", "/environment.sh", "/runs.tsv", "/queue-*.sh")

@@ -1,6 +1,6 @@
 """Rates of a machine that there is none of, in round numbers."""
 
-from vsml.roofline import Roofline
+from vsml.cost.roofline import Roofline
 
 RATES = Roofline(
     machine="A Processor(R) x 2",

@@ -13,16 +13,16 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from stand_ins import Brightness
 
-from vsml import checkpoint
-from vsml.comm import SerialCommunicator
+from vsml.calls.train import meta_step
 from vsml.learners import Vsml
 from vsml.meta import antithetic
 from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Group, Results, chunks_of, group_units, meta_adam
+from vsml.runs import checkpoint
+from vsml.system.comm import SerialCommunicator
 from vsml.tasks import Dataset, build_task
-from vsml.train import meta_step
 from vsml.types import Episode
 
 KEY = jax.random.key(0)

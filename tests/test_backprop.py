@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.config_files import ConfigError, load_config
-from vsml.conv import Conv
-from vsml.following import Descent
+from vsml.config.files import ConfigError, load_config
+from vsml.introspection.trajectories import Descent
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
-from vsml.learners.backprop import TERMS, activate, cells_of, decode, encode
 from vsml.losses import bound_logits
+from vsml.networks.wirings.conv import Conv
+from vsml.networks.written import TERMS, activate, cells_of, decode, encode
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")

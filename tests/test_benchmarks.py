@@ -13,7 +13,7 @@ from benchmarks import figure, synapses
 from benchmarks.cases import CONV, Case, cases
 from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
 from benchmarks.report import Result, rows_of
-from vsml import roofline
+from vsml.cost import roofline
 from vsml.learners import run_episode
 from vsml.types import Episode
 

@@ -2,15 +2,15 @@ import jax
 import numpy as np
 import pytest
 
-from vsml import build
-from vsml.comm import SerialCommunicator
-from vsml.config import Schedule
-from vsml.config_files import ConfigError, load_config
+from vsml import setup as build
+from vsml.calls.plan import describe
+from vsml.config.files import ConfigError, load_config
+from vsml.config.schema import Schedule
 from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Group
-from vsml.plan import describe
+from vsml.system.comm import SerialCommunicator
 
 DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
 DIGITS += ["evaluation.datasets=[digits]", "evaluation.episode_length=4", "evaluation.count=2"]

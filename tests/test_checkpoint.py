@@ -14,8 +14,8 @@ import safetensors.numpy
 from evosax.algorithms import Open_ES
 from flax import struct
 
-from vsml import checkpoint
-from vsml.checkpoint import CheckpointError, CheckpointStore, DamagedCheckpointError
+from vsml.runs import checkpoint
+from vsml.runs.checkpoint import CheckpointError, CheckpointStore, DamagedCheckpointError
 
 
 class Pair(NamedTuple):

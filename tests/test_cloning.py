@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import launch
-from vsml.build import clone_draws, clone_groups, meta_optimizer
-from vsml.checkpoint import load_params
-from vsml.cloning import judge
-from vsml.config_files import ConfigError, load_config
-from vsml.learners.backprop import TERMS
+from vsml.calls.clone import judge
+from vsml.calls.train import meta_train
+from vsml.config.files import ConfigError, load_config
 from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
-from vsml.train import meta_train
+from vsml.networks.written import TERMS
+from vsml.runs.checkpoint import load_params
+from vsml.setup import clone_draws, clone_groups, meta_optimizer
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsml.comm import SerialCommunicator, abort_on_error, connect
+from vsml.system.comm import SerialCommunicator, abort_on_error, connect
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
 END_WITHIN_S = 60  # a hang; the slowest machine takes a fraction of it
@@ -112,8 +112,8 @@ def test_ranks_gather_the_same_bits_and_agree(mpirun, ranks):
         """
 import ml_dtypes
 import numpy as np
-from vsml.comm import connect
-from vsml.devices import local_rank
+from vsml.system.comm import connect
+from vsml.system.devices import local_rank
 comm = connect()
 bits = np.array([0x7FC00001, 0x80000000, 1, 0x3DCCCCCD], np.uint32)  # a NaN with payload, -0, a denormal, 0.1
 gathered = comm.allgather(bits.view(np.float32) if comm.rank == 1 else np.zeros(4, np.float32))
@@ -142,7 +142,7 @@ def test_an_exception_on_one_rank_ends_all_with_its_traceback(mpirun):
     done = mpirun(
         2,
         """
-from vsml.comm import abort_on_error, connect
+from vsml.system.comm import abort_on_error, connect
 comm = connect()
 with abort_on_error(comm):
     if comm.rank == 1:

@@ -9,7 +9,7 @@ import pytest
 import launch
 import slurm.schedule
 import ssh.schedule
-from vsml.command_line import parse, read_all_configs, read_config
+from vsml.launching.command_line import parse, read_all_configs, read_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "running.md", ROOT / "docs" / "cluster.md"]

@@ -6,7 +6,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from vsml.config import (
+from vsml.config.array import array_index, load_array, load_array_configs
+from vsml.config.files import ConfigError, dump, load_config
+from vsml.config.reference import reference
+from vsml.config.schema import (
     Config,
     EvaluationConfig,
     EvaluationTask,
@@ -20,11 +23,8 @@ from vsml.config import (
     examples_per_step,
     training_specs,
 )
-from vsml.config_array import array_index, load_array, load_array_configs
-from vsml.config_files import ConfigError, dump, load_config
-from vsml.config_reference import reference
-from vsml.config_types import deep_merge
 from vsml.learners.vsml import VsmlConfig
+from vsml.settings import deep_merge
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def write(tmp_path):
 
 def test_the_reference_page_is_up_to_date_and_has_every_setting():
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == reference(), "run `python -m vsml.config_reference > docs/configuration.md`"
+    assert page == reference(), "run `python -m vsml.config.reference > docs/configuration.md`"
 
     def leaves(values):
         for key, value in values.items():

@@ -21,17 +21,17 @@ from safetensors.numpy import load_file
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
 import launch
-from vsml.build import learner_maker
-from vsml.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
-from vsml.command_line import parse, read_config
-from vsml.config import Config, evaluation_specs, model_choices, training_specs
-from vsml.config_array import load_array, load_array_configs
-from vsml.config_files import dump, load_config
+from vsml.calls.plan import describe, task_shapes
+from vsml.config.array import load_array, load_array_configs
+from vsml.config.files import dump, load_config
+from vsml.config.schema import Config, evaluation_specs, model_choices, training_specs
+from vsml.launching.command_line import parse, read_config
 from vsml.learners import Vsml
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import params_shapes
-from vsml.plan import describe, task_shapes
-from vsml.runs import read_metrics
+from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
+from vsml.runs.directory import read_metrics
+from vsml.setup import learner_maker
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from vsml.console import Progress, markdown_table, print_results
+from vsml.runs.progress import Progress, markdown_table, print_results
 
 
 class Clock:

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from vsml.build import evaluation_tasks
-from vsml.checkpoint import CheckpointError, export_params
-from vsml.comm import SerialCommunicator
-from vsml.config_files import ConfigError, load_config
-from vsml.contenders import StoredParams, compared_contenders, restored_params
+from vsml.config.files import ConfigError, load_config
+from vsml.evaluation.candidates import StoredParams, compared_contenders, restored_params
 from vsml.learners import Vsml, make_learner
+from vsml.runs.checkpoint import CheckpointError, export_params
+from vsml.setup import evaluation_tasks
+from vsml.system.comm import SerialCommunicator
 from vsml.tasks import load
 
 pytestmark = pytest.mark.usefixtures("hasty")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.conv import Conv, ConvLayer
-from vsml.layers import DenseLayer, from_tiles
-from vsml.synapse import Synapse
+from vsml.networks.cells.lstm import Synapse
+from vsml.networks.wirings.conv import Conv, ConvLayer
+from vsml.networks.wirings.dense import DenseLayer, from_tiles
 
 KEY = jax.random.key(0)
 N, M = 4, 3

@@ -8,9 +8,9 @@ import pytest
 from data_files import mat, noise
 
 from vsml.tasks import DataError, load
-from vsml.tasks.converted import conversion_of
-from vsml.tasks.files import find
-from vsml.tasks.registry import REGISTRY
+from vsml.tasks.data.converted import conversion_of
+from vsml.tasks.data.files import find
+from vsml.tasks.data.registry import REGISTRY
 
 IMAGES = noise(4, 32, 32, 3)
 

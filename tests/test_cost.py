@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vsml.conv import Conv
-from vsml.cost import Cost, cost_of, count, counted_cost, visit_cost, vsml_cost
+from vsml.calls.plan import step_flops
+from vsml.cost.counts import Cost, cost_of, count, counted_cost, visit_cost, vsml_cost
 from vsml.learners import LEARNERS, Vsml, make_learner
 from vsml.learners import config_type as settings_of
 from vsml.meta.objective import params_shapes, state_bytes, unit_result
-from vsml.plan import step_flops
+from vsml.networks.wirings.conv import Conv
 from vsml.types import Episode
 
 TANH_FLOPS = 21

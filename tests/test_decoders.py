@@ -24,9 +24,9 @@ from data_files import (
 )
 
 from vsml.tasks import DataError, MissingDataError, load
-from vsml.tasks.decoders import Examples, content_checksum
-from vsml.tasks.registry import REGISTRY
-from vsml.tasks.sources import shapes_of
+from vsml.tasks.data.decoders import Examples, content_checksum
+from vsml.tasks.data.registry import REGISTRY
+from vsml.tasks.data.sources import shapes_of
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from vsml import demo
-from vsml.checkpoint import export_params
 from vsml.learners import Vsml
+from vsml.runs.checkpoint import export_params
 
 
 @pytest.fixture(autouse=True)

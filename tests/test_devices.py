@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vsml.cache import processor
-from vsml.devices import assign_gpu, launcher_size, local_rank, local_size, own_cores, prepare
+from vsml.system.cache import processor
+from vsml.system.devices import assign_gpu, launcher_size, local_rank, local_size, own_cores, prepare
 
 ROOT = Path(__file__).parents[1]
 MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -227,7 +227,7 @@ def test_what_the_user_says_about_threads_is_left_alone():
 
 def test_the_place_of_a_process_is_found_with_the_standard_library_alone():
     code = (
-        "import sys, vsml.devices, assign_gpu;"
+        "import sys, vsml.system.devices, assign_gpu;"
         "print({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))"
     )
     command = [sys.executable, "-S", "-c", code]  # -S: not even site-packages are there
@@ -246,7 +246,7 @@ def test_bound_or_not_each_of_two_ranks_has_its_share_of_the_cores(binding):
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         pytest.skip("one core: two ranks cannot be bound to one each")
-    code = "import os; from vsml.devices import *; print(own_cores(), len(os.sched_getaffinity(0)))"
+    code = "import os; from vsml.system.devices import *; print(own_cores(), len(os.sched_getaffinity(0)))"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "SLURM_"))
     } | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

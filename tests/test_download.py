@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vsml.tasks import MissingDataError
-from vsml.tasks.download import download
-from vsml.tasks.files import File, Form, find
+from vsml.tasks.data.download import download
+from vsml.tasks.data.files import File, Form, find
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
 HALF = len(CONTENT) // 2

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.config_files import ConfigError, load_config
-from vsml.cost import cost_of
+from vsml.config.files import ConfigError, load_config
+from vsml.cost.counts import cost_of
 from vsml.learners import Ensemble, Sgd, Vsml, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.types import Episode

@@ -5,15 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-import vsml.evaluate as evaluation_room
-from vsml.build import EvaluationTask
-from vsml.comm import SerialCommunicator
-from vsml.config_files import load_config
-from vsml.contenders import Contender, compared_contenders
-from vsml.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
+import vsml.calls.evaluate as evaluation_room
+from vsml.calls.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
+from vsml.config.files import load_config
+from vsml.evaluation.candidates import Contender, compared_contenders
 from vsml.learners import Vsml
 from vsml.losses import right_answers
-from vsml.runs import RunDirectory
+from vsml.runs.directory import RunDirectory
+from vsml.setup import EvaluationTask
+from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 
 pytestmark = pytest.mark.usefixtures("hasty")

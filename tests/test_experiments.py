@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.experiments import (
+from vsml.introspection.experiments import (
     ERRORS,
     INPUTS,
     Probe,
@@ -21,9 +21,9 @@ from vsml.experiments import (
     switched_off,
     wrong_label,
 )
-from vsml.layers import from_tiles
 from vsml.learners import Ensemble, Sgd, Vsml
 from vsml.learners.sgd import SgdConfig
+from vsml.networks.wirings.dense import from_tiles
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")

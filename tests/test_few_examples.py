@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from vsml.build import load_evaluation_data
-from vsml.checkpoint import PRETRAINED_PREFIX, pretrained_names
-from vsml.comm import SerialCommunicator
-from vsml.config import evaluation_specs
-from vsml.config_files import load_config
-from vsml.contenders import compared_contenders
-from vsml.evaluate import evaluate_all
-from vsml.plots import NORMAL_95
+from vsml.calls.evaluate import evaluate_all
+from vsml.config.files import load_config
+from vsml.config.schema import evaluation_specs
+from vsml.evaluation.candidates import compared_contenders
+from vsml.reporting.plots import NORMAL_95
+from vsml.runs.checkpoint import PRETRAINED_PREFIX, pretrained_names
+from vsml.setup import load_evaluation_data
+from vsml.system.comm import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
 TABLE = json.loads((ROOT / "docs" / "few_examples.json").read_text(encoding="utf-8"))

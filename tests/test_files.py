@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vsml.files import atomic_write, library_versions
+from vsml.system.files import atomic_write, library_versions
 
 
 def test_a_file_is_written_and_replaced(tmp_path):

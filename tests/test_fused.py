@@ -9,8 +9,8 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from vsml.kernels import fused, tiled
-from vsml.kernels.fused import block_size, largest_error
+from vsml.networks.kernels import fused, tiled
+from vsml.networks.kernels.fused import block_size, largest_error
 
 TICK = functools.partial(fused.tick, interpret=True)
 

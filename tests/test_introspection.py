@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import launch
-from vsml.build import load_evaluation_data
-from vsml.comm import SerialCommunicator
-from vsml.config_files import ConfigError, load_config
-from vsml.contenders import compared_contenders
-from vsml.experiments import effective_update, first_sights, record, wrong_label
-from vsml.introspection import probes
+from vsml.calls.introspect import probes
+from vsml.config.files import ConfigError, load_config
+from vsml.evaluation.candidates import compared_contenders
+from vsml.introspection.experiments import effective_update, first_sights, record, wrong_label
+from vsml.setup import load_evaluation_data
+from vsml.system.comm import SerialCommunicator
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.conv import Conv, ConvLayer
-from vsml.kernels import native
-from vsml.kernels.activations import BOUND, tanh
-from vsml.kernels.positions import GROUP_SYNAPSES, group_positions
-from vsml.kernels.tiled import TILE_SYNAPSES, tile_rows
-from vsml.layers import DenseLayer, from_tiles
-from vsml.synapse import Synapse
+from vsml.networks.cells.lstm import Synapse
+from vsml.networks.kernels import native
+from vsml.networks.kernels.activations import BOUND, tanh
+from vsml.networks.kernels.positions import GROUP_SYNAPSES, group_positions
+from vsml.networks.kernels.tiled import TILE_SYNAPSES, tile_rows
+from vsml.networks.wirings.conv import Conv, ConvLayer
+from vsml.networks.wirings.dense import DenseLayer, from_tiles
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.layers import DenseLayer, from_tiles
-from vsml.synapse import Synapse
+from vsml.networks.cells.lstm import Synapse
+from vsml.networks.wirings.dense import DenseLayer, from_tiles
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

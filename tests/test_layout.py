@@ -16,61 +16,25 @@ ROOT = Path(__file__).parents[1]
 # it; it may import its own room and those below.
 ROOMS = [
     {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
-    {"launch"},
-    {"vsml.submission"},
-    {"vsml.command_line"},
+    {"launch", "vsml.launching"},
     {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
-    {"vsml.train", "vsml.evaluate", "vsml.cloning", "vsml.introspection", "vsml.plan", "vsml.scaling"},
-    {"vsml.introspection_plots", "vsml.following"},
-    {"vsml.experiments"},
-    {"vsml.roofline"},
-    {"vsml.cost"},
-    {"vsml.contenders"},
-    {"vsml.build"},
-    {
-        "vsml.comm",
-        "vsml.checkpoint",
-        "vsml.runs",
-        "vsml.tracking",
-        "vsml.plots",
-        "vsml.text_plots",
-        "vsml.console",
-        "vsml.files",
-        "vsml.signals",
-        "vsml.devices",
-    },
-    {"vsml.meta"},
-    {"vsml.config_reference"},
-    {"vsml.config_array"},
-    {"vsml.config_files"},
+    {"vsml.calls", "vsml.cost.ranks"},
+    {"vsml.cost", "vsml.evaluation", "vsml.introspection"},
+    {"vsml.setup"},
+    {"vsml.runs", "vsml.reporting"},
     {"vsml.config"},
+    {"vsml.meta"},
     {"vsml.learners"},
-    {"vsml.network"},
-    {"vsml.conv"},
-    {"vsml.layers"},
-    {"vsml.synapse"},
-    {"vsml.kernels"},
-    {"vsml.modules"},
-    {"vsml.tasks"},
-    {"vsml.config_types"},
-    {"vsml.losses"},
-    {"vsml.types", "vsml.cache", "vsml.standardise"},
+    {"vsml.networks", "vsml.tasks"},
+    {"vsml.settings", "vsml.losses", "vsml.types", "vsml.standardise", "vsml.system", "vsml.moved"},
 ]
 
 # Downwards, and yet forbidden: how synapses compute is no matter of data or settings, and a learner meets
 # its tasks as episodes only.
 STRANGERS = [
     ("vsml.learners", "vsml.tasks"),
-    ("vsml.network", "vsml.tasks"),
-    ("vsml.network", "vsml.config"),
-    ("vsml.conv", "vsml.tasks"),
-    ("vsml.conv", "vsml.config"),
-    ("vsml.layers", "vsml.tasks"),
-    ("vsml.layers", "vsml.config"),
-    ("vsml.synapse", "vsml.tasks"),
-    ("vsml.synapse", "vsml.config"),
-    ("vsml.kernels", "vsml.tasks"),
-    ("vsml.kernels", "vsml.config"),
+    ("vsml.networks", "vsml.tasks"),
+    ("vsml.tasks", "vsml.networks"),
 ]
 
 
@@ -112,7 +76,7 @@ def modules_imported(name, source=None):
     """Return the modules of this library that a module imports."""
     found = imports_of(name, source)
     modules = found & set(MODULES)
-    # `from vsml.kernels import tiled` is about vsml.kernels.tiled, not about vsml.kernels as well.
+    # `from vsml.networks.kernels import tiled` is about that module, not about the package as well.
     return {m for m in modules if not any(other.startswith(m + ".") for other in modules)} - {name}
 
 
@@ -169,7 +133,8 @@ def test_no_module_imports_itself_in_a_circle():
 def test_the_package_itself_brings_in_no_room_before_it_is_asked():
     code = (
         "import sys, vsml;"
-        "assert not [name for name in sys.modules if name.startswith(('vsml.', 'jax'))];"
+        "rooms = [name for name in sys.modules if name.startswith(('vsml.', 'jax'))];"
+        "assert rooms == ['vsml.moved'], rooms;"
         "vsml.load_learner; assert 'vsml.pretrained' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -186,19 +151,19 @@ def test_the_package_has_nothing_that_it_does_not_offer():
 
 
 def test_reading_a_configuration_starts_no_device():
-    code = "from vsml.config_files import load_config; load_config()"
+    code = "from vsml.config.files import load_config; load_config()"
     environment = os.environ | {"JAX_PLATFORMS": "none such"}  # which JAX refuses when it starts
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
 
 
 def test_mpi_is_known_to_comm_alone_and_not_before_it_is_needed():
-    assert [name for name in MODULES if uses(name, "mpi4py")] == ["vsml.comm"]
-    assert not uses("vsml.comm", "mpi4py", everywhere=False)
+    assert [name for name in MODULES if uses(name, "mpi4py")] == ["vsml.system.comm"]
+    assert not uses("vsml.system.comm", "mpi4py", everywhere=False)
 
 
 def test_wandb_is_imported_where_it_is_used():
-    assert [name for name in MODULES if uses(name, "wandb")] == ["vsml.tracking"]
-    assert not uses("vsml.tracking", "wandb", everywhere=False)
+    assert [name for name in MODULES if uses(name, "wandb")] == ["vsml.runs.wandb"]
+    assert not uses("vsml.runs.wandb", "wandb", everywhere=False)
 
 
 @pytest.mark.parametrize("library", ["pickle", "cloudpickle", "dill", "joblib", "shelve"])
@@ -214,13 +179,13 @@ def test_numpy_files_are_loaded_without_pickle():
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import vsml.comm", {"vsml.comm"}),
-        ("from vsml import comm, losses", {"vsml.comm", "vsml.losses"}),
-        ("from vsml.kernels import tiled", {"vsml.kernels.tiled"}),
+        ("import vsml.system.comm", {"vsml.system.comm"}),
+        ("from vsml import types, losses", {"vsml.types", "vsml.losses"}),
+        ("from vsml.networks.kernels import tiled", {"vsml.networks.kernels.tiled"}),
         ("from vsml.learners import Vsml", {"vsml.learners"}),
         ("from . import gradient", {"vsml.meta.gradient"}),
-        ("from ..comm import Communicator", {"vsml.comm"}),
-        ("def f():\n    from vsml.comm import connect", {"vsml.comm"}),
+        ("from ..system.comm import Communicator", {"vsml.system.comm"}),
+        ("def f():\n    from vsml.system.comm import connect", {"vsml.system.comm"}),
         ("import numpy", set()),
     ],
 )

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import vsml.kernels
-from vsml.kernels import chosen, fused, native, tiled
-from vsml.layers import SynapseState
+import vsml.networks.kernels
 from vsml.learners import Vsml
-from vsml.synapse import Synapse
+from vsml.networks.cells.lstm import Synapse
+from vsml.networks.kernels import chosen, fused, native, tiled
+from vsml.networks.wirings.dense import SynapseState
 
 RANDOM = np.random.default_rng(0)
 N, M, FAN_IN, FAN_OUT = 16, 4, 21, 3
@@ -266,7 +266,7 @@ def test_a_cache_that_cannot_be_written_is_named(forgotten, monkeypatch, tmp_pat
 
 
 def test_kernels_are_chosen_for_the_machine(forgotten, monkeypatch):
-    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(vsml.networks.kernels.jax, "default_backend", lambda: "tpu")
     assert chosen("auto", N) == "tiled"
     assert chosen("reference", N) == "reference"
     with pytest.raises(ValueError, match="it is for CPUs, and this is a tpu"):
@@ -276,7 +276,7 @@ def test_kernels_are_chosen_for_the_machine(forgotten, monkeypatch):
 
 
 def test_on_a_gpu_the_fused_kernel_is_tried_once_and_left_alone_where_it_fails(forgotten, monkeypatch):
-    monkeypatch.setattr(vsml.kernels.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(vsml.networks.kernels.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(fused, "largest_error", lambda interpret: 1e-7)
     assert chosen("auto", N) == "fused"
     with pytest.warns(RuntimeWarning, match="slower than the fused kernel: states have at most 32 numbers"):

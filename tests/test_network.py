@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.layers import DenseLayer
-from vsml.network import Network
+from vsml.networks.layered import Network
+from vsml.networks.wirings.dense import DenseLayer
 
 KEY = jax.random.key(0)
 SIZES = (3, 2, 4)

@@ -6,9 +6,9 @@ import re
 import pytest
 from rates import RATES
 
-from vsml import roofline
-from vsml.config_files import load_config
-from vsml.plan import describe
+from vsml.calls.plan import describe
+from vsml.config.files import load_config
+from vsml.cost import roofline
 
 FEW_SHOT = [
     "data.few_shot={ways: 4, shots: 2, rotations: true}",

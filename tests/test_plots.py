@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from vsml.plots import Curve, learning_curves, trailing_accuracy
+from vsml.reporting.plots import Curve, learning_curves, trailing_accuracy
 
 
 def test_the_window_ends_with_the_current_example_and_grows_from_one():

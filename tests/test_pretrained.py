@@ -12,14 +12,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 import vsml
-from vsml import checkpoint
-from vsml.comm import SerialCommunicator
-from vsml.config_files import ConfigError, dump, load_config
-from vsml.contenders import restored_params
+from vsml.config.files import ConfigError, dump, load_config
+from vsml.evaluation.candidates import restored_params
 from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
-from vsml.runs import RunDirectory, read_metrics
+from vsml.runs import checkpoint
+from vsml.runs.directory import RunDirectory, read_metrics
 from vsml.sklearn import VSMLClassifier, learn_online
+from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 
 CLONE = [

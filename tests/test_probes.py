@@ -14,11 +14,11 @@ import optax
 import pytest
 from flax import struct
 
-from vsml.layers import DenseLayer
 from vsml.learners import Vsml, run_episode
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Chunk, Group, Results, meta_adam
+from vsml.networks.wirings.dense import DenseLayer
 from vsml.types import Array, Episode
 
 KEY = jax.random.key(0)

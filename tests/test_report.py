@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from debian import need
 
-from vsml.config_files import dump, load_config
-from vsml.evaluate import Evaluation, write_results
+from vsml.calls.evaluate import Evaluation, write_results
+from vsml.config.files import dump, load_config
 from vsml.report import main, read_runs, report
-from vsml.runs import RunDirectory
+from vsml.runs.directory import RunDirectory
 
 
 def make_run(path, seed=0, steps=4, evaluated=True, name="<b>run"):

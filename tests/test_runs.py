@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.runs import (
+from vsml.runs.directory import (
     MetricsLog,
     RunDirectory,
     RunLockedError,
@@ -50,7 +50,7 @@ def test_a_directory_with_other_files_is_used(tmp_path):
 
 def locked_by_another_process(path):
     """Start a process that holds the lock of a run until its stdin is closed."""
-    code = "import sys; from vsml.runs import RunDirectory; from pathlib import Path\n"
+    code = "import sys; from vsml.runs.directory import RunDirectory; from pathlib import Path\n"
     code += "with RunDirectory(Path(sys.argv[1])).lock(): print('locked', flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -109,7 +109,7 @@ def test_lines_that_cannot_be_written_wait(tmp_path):
 def test_a_full_disk_leaves_no_half_line(tmp_path):
     code = """
 import resource, sys
-from vsml.runs import MetricsLog, read_metrics
+from vsml.runs.directory import MetricsLog, read_metrics
 log = MetricsLog(sys.argv[1])
 log.append(1, {"text": "short"})
 log.flush()

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from benchmarks.scaling import fit, machine_of, predict
-from vsml import build
-from vsml.config import Config
-from vsml.config_files import ConfigError, load_config
-from vsml.meta.objective import chunks_of
-from vsml.plan import GRADIENT_COST, step_flops
-from vsml.scaling import (
+from vsml import setup as build
+from vsml.calls.plan import GRADIENT_COST, step_flops
+from vsml.config.files import ConfigError, load_config
+from vsml.config.schema import Config
+from vsml.cost.ranks import (
     Machine,
     Work,
     efficiency,
@@ -19,6 +18,7 @@ from vsml.scaling import (
     meta_step_time,
     work_of,
 )
+from vsml.meta.objective import chunks_of
 from vsml.tasks import load
 
 EIGHT = Work(chunk_flops=(1e9,) * 8, steps=100, replicated_numbers=1000, row_bytes=64)

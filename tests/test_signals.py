@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from vsml.signals import StopSignals
+from vsml.system.signals import StopSignals
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])

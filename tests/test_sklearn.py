@@ -16,9 +16,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import vsml.sklearn
-from vsml.checkpoint import CheckpointError, export_params
-from vsml.config_files import load_config
+from vsml.config.files import load_config
 from vsml.learners import make_learner
+from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, learn_online
 
 

@@ -13,10 +13,10 @@ import pytest
 from data_files import idx, real_root
 
 from vsml.tasks import DataError, MissingDataError, available, load
-from vsml.tasks.decoders import decode_idx
-from vsml.tasks.files import File, Form
-from vsml.tasks.registry import REGISTRY, Entry, both
-from vsml.tasks.sources import shapes_of
+from vsml.tasks.data.decoders import decode_idx
+from vsml.tasks.data.files import File, Form
+from vsml.tasks.data.registry import REGISTRY, Entry, both
+from vsml.tasks.data.sources import shapes_of
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ import debian
 import pytest
 
 from ssh import schedule
-from vsml.checkpoint import CheckpointStore
-from vsml.submission import Site, SubmissionError
+from vsml.launching.submission import Site, SubmissionError
+from vsml.runs.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"sshd": "openssh-server", "rsync": "rsync", "tmux": "tmux"}

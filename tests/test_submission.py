@@ -6,9 +6,8 @@ import subprocess
 
 import pytest
 
-from vsml.config_files import ConfigError
-from vsml.runs import GIT_STATE_NAME, git_state
-from vsml.submission import (
+from vsml.config.files import ConfigError
+from vsml.launching.submission import (
     ROOT,
     Remote,
     Site,
@@ -23,6 +22,7 @@ from vsml.submission import (
     submission_name,
     with_run_dir,
 )
+from vsml.runs.directory import GIT_STATE_NAME, git_state
 
 LAUNCH = ["python", "launch.py"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.synapse import GATE_OFFSET, Synapse
+from vsml.networks.cells.lstm import GATE_OFFSET, Synapse
 
 N, M = 4, 3
 RANDOM = np.random.default_rng(0)

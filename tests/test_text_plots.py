@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vsml.plots import Curve
-from vsml.text_plots import encodable, learning_curves
+from vsml.reporting.plots import Curve
+from vsml.reporting.text_plots import encodable, learning_curves
 
 
 def curve(name, dataset, accuracy, length=100):

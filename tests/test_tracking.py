@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsml import tracking
-from vsml.config_files import load_config
-from vsml.runs import RunDirectory
-from vsml.tracking import WandbTracker, fetch_from_wandb, is_wandb_path, start_tracking
+from vsml.config.files import load_config
+from vsml.runs import wandb as tracking
+from vsml.runs.directory import RunDirectory
+from vsml.runs.wandb import WandbTracker, fetch_from_wandb, is_wandb_path, start_tracking
 
 ROOT = Path(__file__).parents[1]
 
@@ -189,7 +189,7 @@ def test_the_runs_of_a_sweep_are_one_group(monkeypatch, tmp_path, given, variabl
 @pytest.mark.slow
 def test_a_run_below_another_that_tracks_writes_into_its_own_folder(tmp_path, monkeypatch):
     outer = WandbTracker(tmp_path / "outer", "offline")  # its service is that of processes below it
-    code = "from vsml.tracking import WandbTracker; t = WandbTracker('inner', 'offline'); "
+    code = "from vsml.runs.wandb import WandbTracker; t = WandbTracker('inner', 'offline'); "
     code += "t.log({'loss': 1.0}, 1); t.finish()"
     subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from comparing import assert_same_learner, assert_same_run
 
-from vsml import evaluate, train
-from vsml.checkpoint import CheckpointStore, load_params
-from vsml.comm import SerialCommunicator
-from vsml.config_files import dump, load_config
-from vsml.runs import MetricsLog, RunDirectory, read_metrics
-from vsml.train import run_training
+from vsml.calls import evaluate, train
+from vsml.calls.train import run_training
+from vsml.config.files import dump, load_config
+from vsml.runs.checkpoint import CheckpointStore, load_params
+from vsml.runs.directory import MetricsLog, RunDirectory, read_metrics
+from vsml.system.comm import SerialCommunicator
 
 SETTINGS = [
     "training={iterations: 12, population_size: 4, episode_length: 3, chunk_size: 4, dataset: digits}",

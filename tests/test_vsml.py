@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.conv import Conv
-from vsml.layers import from_tiles
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
+from vsml.networks.wirings.conv import Conv
+from vsml.networks.wirings.dense import from_tiles
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")

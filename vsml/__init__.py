@@ -2,16 +2,20 @@
 
 To use learning algorithms: `vsml.load_learner`, or `vsml.sklearn.VSMLClassifier`. To make them, from Python,
 without a configuration file: build tasks with `vsml.tasks`, a learner with `vsml.learners`, an outer loop
-with `vsml.meta`, and iterate over `vsml.train.meta_train`. From the command line: `launch.py`.
+with `vsml.meta`, and iterate over `vsml.calls.train.meta_train`. From the command line: `launch.py`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vsml import moved
+
 if TYPE_CHECKING:
     from vsml.pretrained import load_learner
 
 __all__ = ["load_learner"]
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.devices import prepare
+from vsml.system.devices import prepare
 
 if TYPE_CHECKING:
-    from vsml.evaluate import Evaluation
+    from vsml.calls.evaluate import Evaluation
     from vsml.learners import Learner
-    from vsml.plots import Curve
+    from vsml.reporting.plots import Curve
     from vsml.tasks import TaskDistribution
     from vsml.types import Array, Episode, Params
 
@@ -75,7 +75,7 @@ def _positive(text: str) -> int:
 
 
 def _demonstrate(algorithm: str, episodes: int, examples: int, picture: Path) -> None:
-    from vsml import plots, text_plots
+    from vsml.reporting import plots, text_plots
 
     start = time.monotonic()
     columns = min(_WIDEST, shutil.get_terminal_size().columns)  # 80 where there is no terminal
@@ -117,7 +117,7 @@ def _learn(tasks: "Mapping[str, TaskDistribution]", algorithm: str, episodes: in
     """
     import jax
 
-    from vsml.evaluate import Evaluation
+    from vsml.calls.evaluate import Evaluation
 
     keys = jax.random.split(jax.random.key(0), episodes)
     draw = jax.jit(lambda task, keys: jax.vmap(task.sample)(keys))
@@ -209,7 +209,7 @@ def _cells(texts: Sequence[str]) -> str:
 
 def _draw(picture: Path, curves: "Sequence[Curve]") -> None:
     """Draw the picture; where it cannot be written, say so."""
-    from vsml import plots
+    from vsml.reporting import plots
 
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)

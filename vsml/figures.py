@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from vsml import plots
-from vsml.runs import RunDirectory, open_run
+from vsml.reporting import plots
+from vsml.runs.directory import RunDirectory, open_run
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 from pydantic import ValidationError
 
-from vsml import checkpoint
-from vsml.comm import SerialCommunicator
-from vsml.config import ComparedLearner, ModelSettings, model_choices
-from vsml.config_files import ConfigError
-from vsml.contenders import NETWORK, StoredParams
-from vsml.files import atomic_write
+from vsml.config.files import ConfigError
+from vsml.config.schema import ComparedLearner, ModelSettings, model_choices
+from vsml.evaluation.candidates import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
-from vsml.runs import RunDirectory, open_run, read_metrics
+from vsml.runs import checkpoint
+from vsml.runs.directory import RunDirectory, open_run, read_metrics
+from vsml.system.comm import SerialCommunicator
+from vsml.system.files import atomic_write
 from vsml.types import Array, Episode, Params, State
 
 MAX_BYTES = 100_000
@@ -104,8 +104,8 @@ def load_learner(
         input_shape: shape of one input, such as (28, 28) or (13,).
         num_classes: C, at least 1.
         model: settings that differ from the file's, as in a run's configuration: of the network around the
-            synapses (`vsml.contenders.NETWORK`), and of how they are computed. More features cost more time
-            and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
+            synapses (`vsml.evaluation.candidates.NETWORK`), and of how they are computed. More features cost
+            more time and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
 
     Raises:
         FileNotFoundError: there is none of that name.

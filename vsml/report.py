@@ -22,10 +22,10 @@ import yaml
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from vsml import plots
-from vsml.config_types import differences
-from vsml.files import atomic_write
-from vsml.runs import RunDirectory, open_run, read_metrics
+from vsml.reporting import plots
+from vsml.runs.directory import RunDirectory, open_run, read_metrics
+from vsml.settings import differences
+from vsml.system.files import atomic_write
 
 POINTS = 200
 """Of a learning curve, evenly spaced on a logarithmic axis."""

@@ -24,11 +24,11 @@ from sklearn.utils import check_random_state, shuffle
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from vsml import checkpoint
-from vsml.checkpoint import CheckpointError
-from vsml.config import ModelConfig
+from vsml.config.schema import ModelConfig
 from vsml.learners import Learner, make_learner
 from vsml.pretrained import load_learner
+from vsml.runs import checkpoint
+from vsml.runs.checkpoint import CheckpointError
 from vsml.standardise import RunningStatistics
 from vsml.types import Array, Params, State
 

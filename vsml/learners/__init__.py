@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import get_type_hints
 
-from vsml.config_types import Section
 from vsml.learners.base import Learner, continue_episode, run_episode
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.fast_weights import FastWeights
@@ -12,6 +11,7 @@ from vsml.learners.hebbian import Hebbian
 from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
+from vsml.settings import Section
 
 LEARNERS: dict[str, Callable[..., Learner]] = {
     "vsml": Vsml.from_config,

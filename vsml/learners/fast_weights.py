@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.config_types import Bool, LogitBound, Positive, Section
 from vsml.learners.base import Feedback, batch_elements
 from vsml.losses import bound_logits
-from vsml.modules import Functional, linear
+from vsml.networks.modules import Functional, linear
+from vsml.settings import Bool, LogitBound, Positive, Section
 from vsml.types import Array, Params
 
 NORM_EPSILON = 1e-6

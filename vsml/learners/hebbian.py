@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from vsml.config_types import Bool, LogitBound, Section
 from vsml.learners.base import Feedback
 from vsml.losses import bound_logits
-from vsml.modules import CONV_ACTIVATIONS, Features, Functional, kernel_init
+from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, kernel_init
+from vsml.settings import Bool, LogitBound, Section
 from vsml.types import Array, Params
 
 CONV_CHANNELS = 8

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.config_types import Bool, LogitBound, Positive, Section
 from vsml.learners.base import Feedback, batch_elements
 from vsml.losses import bound_logits
-from vsml.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
+from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
+from vsml.settings import Bool, LogitBound, Positive, Section
 from vsml.types import Array, Params
 
 CONV_CHANNELS = 64

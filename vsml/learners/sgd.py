@@ -13,9 +13,9 @@ import optax
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
-from vsml.config_types import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.losses import bound_logits, cross_entropy
-from vsml.modules import Features, Functional, linear
+from vsml.networks.modules import Features, Functional, linear
+from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params
 
 CONV_CHANNELS = 8

@@ -13,17 +13,17 @@ from flax import nnx, struct
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from vsml.config_types import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
-from vsml.conv import Conv, ConvLayer
-from vsml.kernels import Kernel, chosen
-from vsml.layers import DenseLayer, Layer, SynapseState, from_tiles
-from vsml.learners.backprop import MAX_WEIGHT, back_propagating, cells_of, decode, encode
-from vsml.learners.backprop import Activation as BackpropActivation
 from vsml.learners.base import batch_elements
 from vsml.learners.ensemble import Ensemble
 from vsml.losses import bound_logits, error_signal
-from vsml.modules import Functional
-from vsml.network import Network, NetworkState
+from vsml.networks.kernels import Kernel, chosen
+from vsml.networks.layered import Network, NetworkState
+from vsml.networks.modules import Functional
+from vsml.networks.wirings.conv import Conv, ConvLayer
+from vsml.networks.wirings.dense import DenseLayer, Layer, SynapseState, from_tiles
+from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
+from vsml.networks.written import Activation as BackpropActivation
+from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
 from vsml.types import Array, Params
 
 StateType = Literal["float32", "bfloat16", "float16"]
@@ -344,14 +344,14 @@ class Vsml:
         init_scale: factor on the initial kernels, 1 in the paper. Above 1, the products of weights that
             learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
         init: "backprop": fresh meta-parameters have gradient descent written into them
-            (`vsml.learners.backprop`), beside which the remaining cells are random as ever.
+            (`vsml.networks.written`), beside which the remaining cells are random as ever.
         init_rate, init_bias_rate, init_activation, init_max_weight: its rate of learning, that of biases as a
             share of it, what inputs go through, and what weights it can hold.
         init_weights: deviation of the weights that a fresh state holds for it, as a share of the square root
             of a layer's fan-in; they take the last cells, whatever else would start there.
         error_scale: factor on the error that is fed.
         state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
-        kernel: what makes the synapses tick; see `vsml.kernels.Kernel`.
+        kernel: what makes the synapses tick; see `vsml.networks.kernels.Kernel`.
         random_features: F, how many random features of an input enter the network in its place, drawn with
             every fresh state and never changed (Rahimi & Recht, 2007); None: the input itself.
         activation: which features: `z = x R`, R normal with variance 1 / inputs; or relu or tanh of z + b,

@@ -2,7 +2,7 @@
 
 Kirsch & Schmidhuber (2021), section 4: a synapse that holds a weight w and a bias b is shown an input x and
 an error e, and is to answer `y = act(x) w + b`, move to `w - rate e act(x)` and `b - rate bias_rate e`, and
-send `e w act'(x)` back. No data set is met. What a state holds is read by `vsml.learners.backprop.decode`.
+send `e w act'(x)` back. No data set is met. What a state holds is read by `vsml.networks.written.decode`.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 
 from vsml.learners import Vsml
-from vsml.learners.backprop import cells_of, decode, encode
 from vsml.meta.gradient import BackPropagation, GradientState
 from vsml.meta.objective import Chunk, Results, sum_units
+from vsml.networks.written import cells_of, decode, encode
 from vsml.types import Array, Params
 
 QUANTITIES = ("output", "new weight", "new bias", "error sent back")

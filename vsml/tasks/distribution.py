@@ -9,8 +9,8 @@ import numpy as np
 from flax import struct
 
 from vsml.tasks import transforms
+from vsml.tasks.data.sources import Dataset, Generator
 from vsml.tasks.few_shot import FewShot, build_few_shot
-from vsml.tasks.sources import Dataset, Generator
 from vsml.types import Array, Episode
 
 # Purposes: what a key is folded with. A draw never shifts another one.

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from vsml.tasks import transforms
-from vsml.tasks.sources import Dataset
+from vsml.tasks.data.sources import Dataset
 from vsml.types import Array
 
 TURNS = 4

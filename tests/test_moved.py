@@ -1,0 +1,64 @@
+"""Old import paths: the public names of version 0.1 are found, with a warning that names the new place."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from vsml import moved
+
+ROOT = Path(__file__).parents[1]
+
+
+def old_names():
+    for line in (Path(__file__).parent / "old_names.txt").read_text().splitlines():
+        module, _, names = line.partition(": ")
+        for name in names.split():
+            yield module, name
+
+
+def find(module, name):
+    """Return the warning of an old name, or None where it is no old one; fail where it is not found."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = importlib.import_module(module)
+        try:
+            getattr(found, name)
+        except AttributeError:
+            pytest.fail(f"{module}.{name} is gone: put it into NAMES of vsml/moved.py")
+    return [str(each.message) for each in caught if each.category is DeprecationWarning]
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in old_names()}))
+def test_every_public_name_of_version_0_1_is_found(module):
+    for name in [name for other, name in old_names() if other == module]:
+        told = find(module, name)
+        if module in moved.MODULES:
+            assert len(told) == 1 and told[0].startswith(f"{module}.{name} is vsml."), name
+
+
+def test_an_old_module_has_no_other_names():
+    with pytest.raises(ImportError, match="cannot import name 'no_such_thing'"):
+        exec("from vsml.comm import no_such_thing")
+    with pytest.raises(ModuleNotFoundError, match=r"vsml\.no_such_module"):
+        importlib.import_module("vsml.no_such_module")
+
+
+def test_nothing_old_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, vsml, vsml.comm, vsml.config;"
+        "assert not [name for name in sys.modules if name.startswith(('vsml.system', 'jax'))]"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_new_place_exists():
+    for places in moved.MODULES.values():
+        for place in places:
+            importlib.import_module(place)
+    for place in moved.NAMES.values():
+        module, _, name = place.partition(":")
+        assert hasattr(importlib.import_module(module), name), place

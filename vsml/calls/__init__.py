@@ -1,0 +1,1 @@
+"""Calls: what a run does, one a file."""

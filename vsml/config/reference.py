@@ -1,0 +1,143 @@
+"""The reference page of all settings: `python -m vsml.config.reference > docs/configuration.md`."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vsml.config.schema import Config
+
+_INTRODUCTION = """\
+# Configuration reference
+
+Generated from the schema in `vsml/config/schema.py` by `make docs`.
+
+A run is described by YAML files and by settings on the command line:
+
+    python launch.py --config_files configs/rand_proj.yaml --config training.iterations=500 seed=1
+
+**Which value wins.** From the weakest to the strongest: the defaults below, `configs/default.yaml`, each of
+`--config_files` in order, the entry of an `--array` file, each `--config` in order. Mappings merge key by
+key; everything else (numbers, texts, lists, null, a split) replaces what was there.
+
+**On the command line** the part after `=` is YAML: `--config evaluation.datasets=[digits]`. A number as a key
+goes into a list, counted from 0, and the number after the last one appends:
+`--config model.vsml.layers.0.out_size=32`. `1e-3` is a number, in files too.
+
+**Splits.** Settings marked *splittable* take one value, or `{split: [a, b, ...], repeat: n}`: then the units
+of a meta step (antithetic pairs for `es`, episodes for `gradient`) differ, and unit i takes option
+`(i // n) mod length`; `repeat` is 1 where it is absent. `pad` may be split as a whole, too. Evaluation takes
+the first option.
+
+**Schedules.** `optimizer.learning_rate` and `optimizer.noise_std` take a number or a schedule (last table).
+
+**Arrays.** `--array FILE` holds many runs, of which `--array_index` or `SLURM_ARRAY_TASK_ID` (both from 1)
+picks one. Either a list of entries, or axes whose products are the runs (the first axis varies slowest):
+
+    array:
+      - {config_files: [rand_proj.yaml], config: [training.dataset=kmnist], tags: [kmnist]}
+      - {config: {training: {dataset: usps}}}
+
+    grid:
+      - [{config: [training.dataset=mnist]}, {config: [training.dataset=kmnist]}]
+      - [{config: [seed=0]}, {config: [seed=1]}, {config: [seed=2]}]
+
+Config files are looked for beside the array file, in the two folders above it, then in the working directory.
+Every run is checked before one starts; `--subset 1,3-5` keeps some entries and counts among those.
+"""
+
+_SHARED = ("Schedule", "FewShot", "Preprocess")  # described once: in tables of their own, in data.preprocess
+_BOUNDS = {
+    "ge": "≥",
+    "minimum": "≥",
+    "gt": ">",
+    "exclusiveMinimum": ">",
+    "le": "≤",
+    "maximum": "≤",
+    "lt": "<",
+}
+_NAMES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "object": "mapping",
+    "null": "null",
+}
+
+
+def reference() -> str:
+    """Return the page as Markdown: one table per section, from the JSON schema of `Config`."""
+    schema = Config.model_json_schema()
+    definitions = schema["$defs"]
+    tables = [*_tables("", schema, definitions)]
+    for path, name in (("data.few_shot", "FewShot"), ("Schedule", "Schedule")):
+        tables += _tables(path, definitions[name], definitions)
+    return "\n\n".join((_INTRODUCTION.rstrip(), *tables)) + "\n"
+
+
+def _tables(path: str, section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of a section, where it has rows, then those of the sections in it."""
+    summary = section["description"].split("\n")[0]
+    lines = [
+        f"## {path or 'Top level'}",
+        "",
+        summary,
+        "",
+        "| setting | values | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    below = []
+    for key, field in section["properties"].items():
+        dotted = f"{path}.{key}" if path else key
+        names = [name for name in _references(field.get("items", field)) if name not in _SHARED]
+        below += [(f"{dotted}.N" if "items" in field else dotted, definitions[name]) for name in names]
+        if not names or "items" in field:
+            default = f"`{json.dumps(field['default'])}`" if "default" in field else "(needed)"
+            lines.append(f"| `{key}` | {_values(field)} | {default} | {field['description']} |")
+    if len(lines) > 6:
+        yield "\n".join(lines)
+    for dotted, definition in below:
+        yield from _tables(dotted, definition, definitions)
+
+
+def _forms(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [inner for form in field.get("oneOf", field.get("anyOf", ())) for inner in _forms(form)] or [field]
+
+
+def _references(field: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the sections that a field may hold, splits left out."""
+    for form in _forms(field):
+        name = form.get("$ref", "").removeprefix("#/$defs/")
+        if name and not name.startswith("Split_"):
+            yield name
+
+
+def _values(field: Mapping[str, Any]) -> str:
+    """Say in words what a field takes."""
+    forms = _forms(field)
+    split = any("Split_" in form.get("$ref", "") for form in forms)
+    words = [_form(form) for form in forms if "Split_" not in form.get("$ref", "")]
+    return " or ".join(dict.fromkeys(words)) + (" (*splittable*)" if split else "")
+
+
+def _form(form: Mapping[str, Any]) -> str:
+    if "$ref" in form:
+        return "schedule" if form["$ref"].endswith("/Schedule") else "mapping"
+    if "const" in form or "enum" in form:
+        return ", ".join(f"`{value}`" for value in form.get("enum", [form.get("const")]))
+    if form["type"] == "boolean":
+        return "`true`, `false`"
+    if "prefixItems" in form:
+        return f"list of {len(form['prefixItems'])}: {_form(form['prefixItems'][0])}"
+    if "items" in form:
+        return f"list of: {_values(form['items'])}"
+    bounds = [f"{sign} {form[bound]}" for bound, sign in _BOUNDS.items() if bound in form]
+    return " ".join((_NAMES[form["type"]], ", ".join(bounds))).strip()
+
+
+def main() -> None:
+    """Print the page."""
+    print(reference(), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,818 @@
+"""The schema of the configuration: every setting with its type, range, default, meaning and unit.
+
+Frozen pydantic models, one per section; the settings of a learning algorithm are declared in its own file.
+`vsml.config.files` reads them from YAML and the command line, and checks all before any device is touched.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, Tag, ValidationError, create_model, model_validator
+
+from vsml.learners import LEARNERS, config_type
+from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
+from vsml.settings import (
+    Bool,
+    Choice,
+    Classes,
+    Float,
+    Int,
+    Name,
+    Overrides,
+    Positive,
+    Problem,
+    Section,
+    Shape,
+    Size,
+    Split,
+    Splittable,
+    Text,
+    deep_merge,
+    refuse,
+)
+
+RESERVED_NAMES = ("evolved", "restored", "untrained")
+"""What evaluations call the learners of the run itself."""
+
+
+class PadMixture(Section):
+    """Padding with zeros, each value of which may be split."""
+
+    input: Splittable[Shape | None] = Field(
+        default=None,
+        description="[height, width, channels] to pad inputs to, at the bottom and right (pixels)",
+    )
+    output: Splittable[Positive | None] = Field(
+        default=None, description="number of classes to pad to; the added ones are never the label"
+    )
+
+
+class PreprocessMixture(Section):
+    """How examples become inputs, in this order; each value may be split."""
+
+    normalize: Splittable[Bool] = Field(
+        default=True, description="standardise by the data set's mean and deviation"
+    )
+    resize: Splittable[Size | None] = Field(
+        default=None, description="[height, width] to resize images to, bilinear and antialiased (pixels)"
+    )
+    rand_proj: Splittable[Bool] = Field(
+        default=False, description="multiply inputs by a Gaussian matrix, drawn per episode"
+    )
+    shuffle: Splittable[Bool] = Field(
+        default=False, description="permute all inputs, drawn per episode; not together with rand_proj"
+    )
+    permute_labels: Splittable[Bool] = Field(
+        default=False, description="permute the classes, drawn per episode"
+    )
+    relabel: Splittable[Bool] = Field(
+        default=False, description="permute the classes once more half way through, drawn per episode"
+    )
+    pad: Splittable[PadMixture] = Field(
+        default=PadMixture(), description="padding with zeros, after standardising"
+    )
+
+
+def _plain(mixture: type[Section], name: str) -> Any:
+    """Return the default and description that a splittable field declares, for its plain twin."""
+    field = mixture.model_fields[name]
+    return Field(default=field.default, description=field.description)
+
+
+class Pad(Overrides):
+    """Padding of one task: `PadMixture` with every split resolved."""
+
+    input: Shape | None = _plain(PadMixture, "input")
+    output: Positive | None = _plain(PadMixture, "output")
+
+
+class Preprocess(Overrides):
+    """Preprocessing of one task: `PreprocessMixture` with every split resolved."""
+
+    normalize: Bool = _plain(PreprocessMixture, "normalize")
+    resize: Size | None = _plain(PreprocessMixture, "resize")
+    rand_proj: Bool = _plain(PreprocessMixture, "rand_proj")
+    shuffle: Bool = _plain(PreprocessMixture, "shuffle")
+    permute_labels: Bool = _plain(PreprocessMixture, "permute_labels")
+    relabel: Bool = _plain(PreprocessMixture, "relabel")
+    pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
+
+
+class FewShot(Section):
+    """Episodes that draw some classes out of many: N ways, K shots of each, then queries."""
+
+    ways: Annotated[Int, Field(ge=2)] = Field(
+        default=5, description="classes of an episode, drawn and labelled anew for each"
+    )
+    shots: Positive = Field(
+        default=1,
+        description="labelled examples of each that come first, without weight; all later steps are queries",
+    )
+    rotations: Bool = Field(
+        default=False,
+        description="draw classes out of four times as many: their images turned by 0, 90, 180, 270 degrees",
+    )
+
+    @property
+    def support(self) -> int:
+        """How many examples an episode begins with before its queries."""
+        return self.ways * self.shots
+
+
+class TrainingConfig(Section):
+    """Meta-training: how many meta steps, of how many episodes, of what."""
+
+    iterations: Annotated[Int, Field(ge=0)] = Field(default=10_001, description="meta steps")
+    dataset: Splittable[Text] = Field(
+        default="mnist", description="data set by name, or the path of an .npz file"
+    )
+    batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
+    episode_length: Splittable[Positive] = Field(default=500, description="steps per episode")
+    population_size: Positive = Field(
+        default=1024, description="per meta step: antithetic pairs for es, episodes for gradient"
+    )
+    chunk_size: Positive | None = Field(
+        default=None,
+        description="pairs or episodes evaluated in one call, best a power of two: then results do not "
+        "depend on it; null chooses one",
+    )
+    loss_type: Literal["mean", "last"] = Field(
+        default="mean", description="loss of an episode (nats): mean over its steps, or the last step only"
+    )
+    time_limit_s: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stop in good order after this time (seconds), to be resumed; null never stops",
+    )
+
+
+class EvaluationTask(Overrides):
+    """One data set to evaluate on; what is not given is as in `data`, a split by its first option."""
+
+    dataset: Text = Field(description="data set by name, or the path of an .npz file")
+    name: Name | None = Field(
+        default=None,
+        description="name in metrics, tables and figures; null makes one from what is given here",
+    )
+    optional: Bool = Field(
+        default=False,
+        description="leave it out, with a notice, where its files are missing; never download them",
+    )
+    filter_classes: Classes | None = Field(
+        default=None, description="classes to keep (null: all); where absent, as in data.filter_classes"
+    )
+    preprocess: Preprocess = Field(
+        default=Preprocess(), description="keys of data.preprocess that differ here, without splits"
+    )
+    few_shot: FewShot | None = Field(
+        default=None,
+        description="as data.few_shot, all of it (null: ordinary episodes); where absent, as there",
+    )
+    episode_length: Positive | None = Field(
+        default=None, description="steps per episode; null: evaluation.episode_length"
+    )
+
+
+class ComparedLearner(Section):
+    """A learner to evaluate beside the others, on the same episodes."""
+
+    name: Annotated[str, Field(pattern=r"^[^|\n]+$")] = Field(description="name in tables and figures")
+    restore: Text | None = Field(
+        default=None,
+        description="meta-parameters, as in checkpoint.restore, whose model settings are taken too; "
+        "null: freshly drawn ones, which a learner that has none does not need",
+    )
+    model: Mapping[str, Any] = Field(
+        default={},
+        description="settings that differ from those of the file, for which only random_features, views and "
+        "how synapses are computed may, or from `model` without a file",
+    )
+    tune: Mapping[Text, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default={},
+        description="settings below `model` by dotted path, each with values to try; of all combinations the "
+        "one with the highest accuracy on other episodes is taken, for each data set its own",
+    )
+    pad: Pad = Field(default=Pad(), description="keys of data.preprocess.pad that differ for this learner")
+    datasets: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="names of those of evaluation.datasets that it is evaluated on, such as those that its "
+        "meta-parameters fit; null: all",
+    )
+
+
+class EvaluationConfig(Section):
+    """Meta-testing: on what, how often, how many episodes."""
+
+    datasets: tuple[
+        Annotated[
+            Annotated[Text, Tag("<value>")] | Annotated[EvaluationTask, Tag("<mapping>")],
+            Choice,
+        ],
+        ...,
+    ] = Field(default=("mnist", "fashion_mnist"), description="data sets, each a name or the mapping below")
+    episode_length: Positive = Field(default=2000, description="steps per episode")
+    count: Positive = Field(default=32, description="episodes per data set")
+    batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
+    frequency: Annotated[Int, Field(ge=0)] = Field(
+        default=100, description="meta steps between evaluations; 0 evaluates at the end only"
+    )
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of the evaluation episodes, the same at every evaluation"
+    )
+    subset: Literal["train", "test"] = Field(default="test", description="examples to draw from")
+    untrained: Bool = Field(
+        default=True, description="at the end evaluate the untrained meta-parameters too, to compare with"
+    )
+    learners: tuple[ComparedLearner, ...] = Field(
+        default=(), description="at the end evaluate these too, to compare with"
+    )
+    tune_count: Positive = Field(
+        default=8, description="episodes that each combination of a learner's `tune` is tried on"
+    )
+    tune_by: Literal["accuracy", "accuracy_last"] = Field(
+        default="accuracy",
+        description="the accuracy that decides between them: over the whole episode, or at its end",
+    )
+    recent_share: Annotated[Float, Field(ge=0, le=1)] = Field(
+        default=0.2,
+        description="the accuracy after n examples is that on this share of them, the latest; 0: on example "
+        "n alone",
+    )
+
+
+class DataConfig(Section):
+    """Where the data are and how they become tasks."""
+
+    root: Text | None = Field(
+        default=None, description="folder of the data sets; null: VSML_DATA_DIR, else the user's cache"
+    )
+    verify: Bool = Field(default=True, description="refuse files whose checksum is not the published one")
+    filter_classes: Splittable[Classes | None] = Field(
+        default=None, description="classes to keep; null keeps all"
+    )
+    num_tasks: Positive | None = Field(
+        default=None,
+        description="different draws of projections and permutations in meta-training, not of the classes "
+        "of few-shot episodes; null: no limit",
+    )
+    few_shot: FewShot | None = Field(
+        default=None,
+        description="few-shot episodes, by the settings below; null: episodes of all classes throughout",
+    )
+    preprocess: PreprocessMixture = Field(
+        default=PreprocessMixture(), description="how examples become inputs"
+    )
+
+
+class Schedule(Section):
+    """A value that changes over meta steps."""
+
+    type: Literal["constant", "linear", "cosine", "exponential"] = Field(description="shape of the schedule")
+    init: Annotated[Float, Field(gt=0)] = Field(description="value at the start (after the warm-up)")
+    end: Annotated[Float, Field(ge=0)] | None = Field(
+        default=None, description="value at the end; needed unless constant"
+    )
+    steps: Positive | None = Field(
+        default=None, description="meta steps from init to end, warm-up included; null: training.iterations"
+    )
+    warmup_steps: Annotated[Int, Field(ge=0)] = Field(
+        default=0, description="meta steps of linear rise from 0 to init"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_schedule_problems(self))
+        return self
+
+
+def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
+    if schedule.type == "constant" and schedule.end is not None:
+        yield Problem("end", schedule.end, "no end, as the type is constant", ("type",))
+    if schedule.type != "constant" and schedule.end is None:
+        yield Problem("end", None, f"a number, as the type is {schedule.type}", ("type",))
+    if schedule.type == "exponential" and schedule.end == 0:
+        yield Problem("end", 0, "greater than 0, as the type is exponential", ("type",))
+    if schedule.steps is not None and schedule.warmup_steps > schedule.steps:
+        yield Problem("warmup_steps", schedule.warmup_steps, f"at most steps, {schedule.steps}", ("steps",))
+
+
+ScheduledPositive = Annotated[
+    Annotated[Float, Field(gt=0), Tag("<value>")] | Annotated[Schedule, Tag("<mapping>")],
+    Choice,
+]
+
+
+class OptimizerConfig(Section):
+    """The outer loop: how meta-parameters are improved."""
+
+    type: Literal["es", "gradient"] = Field(
+        default="es", description="evolution strategies, or back-propagation through the episode"
+    )
+    learning_rate: ScheduledPositive = Field(
+        default=0.025, description="step size of Adam; a number or a schedule"
+    )
+    noise_std: ScheduledPositive = Field(
+        default=0.05, description="es: deviation of the perturbations; a number or a schedule without warm-up"
+    )
+    clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None, description="largest global norm of the gradient; null does not clip"
+    )
+    truncation_length: Positive | None = Field(
+        default=None,
+        description="gradient: back-propagate through the last so many steps of an episode only, whose loss "
+        "alone counts then; what came before is run forward; null: through all steps",
+    )
+    algorithm: Text = Field(
+        default="antithetic",
+        description="es: antithetic (pairs, no fitness shaping, no population in memory), or a "
+        "distribution-based algorithm of evosax by name, such as Open_ES",
+    )
+    algorithm_options: Mapping[str, Any] = Field(
+        default={}, description="es: options of an algorithm of evosax by their names there"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_noise_problems(self.noise_std))
+        refuse(_truncation_problems(self))
+        return self
+
+
+def _noise_problems(noise_std: float | Schedule) -> Iterator[Problem]:
+    if isinstance(noise_std, Schedule):  # the gradient estimate divides by it
+        if noise_std.warmup_steps > 0:
+            yield Problem("noise_std.warmup_steps", noise_std.warmup_steps, "0, as noise cannot start at 0")
+        if noise_std.end == 0:
+            yield Problem("noise_std.end", 0, "greater than 0, as noise cannot end at 0")
+
+
+def _truncation_problems(optimizer: OptimizerConfig) -> Iterator[Problem]:
+    if optimizer.truncation_length is not None and optimizer.type == "es":
+        expected = "null, as es does not back-propagate"
+        yield Problem("truncation_length", optimizer.truncation_length, expected, ("type",))
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run."""
+
+    frequency: Positive = Field(default=100, description="meta steps between checkpoints")
+    keep: Positive = Field(default=3, description="newest checkpoints that stay")
+    restore: Text | None = Field(
+        default=None,
+        description="meta-parameters to start from or to evaluate: a file, a run's folder, or a run or an "
+        "artifact of wandb (entity/project/name); null starts afresh",
+    )
+    other_network: Bool = Field(
+        default=False,
+        description="model may differ from restore's in the network around synapses: random_features, views, "
+        "layers, init_weights, error_scale",
+    )
+
+
+class SummaryConfig(Section):
+    """What is written while training."""
+
+    frequency: Positive = Field(default=10, description="meta steps between lines of metrics")
+
+
+class WandbConfig(Section):
+    """Weights & Biases, which no run needs."""
+
+    mode: Literal["online", "offline", "disabled"] | None = Field(
+        default=None, description="null: online if an API key is there, else offline"
+    )
+    project: Text = Field(default="vsml", description="project to log to")
+    entity: Text | None = Field(default=None, description="user or team; null: the account's default")
+    group: Text | None = Field(
+        default=None, description="group of the run; null: WANDB_RUN_GROUP, or its sweep"
+    )
+    job_type: Text | None = Field(
+        default=None, description="kind of run within its group; null: what `call` is"
+    )
+    tags: tuple[Text, ...] = Field(default=(), description="tags of the run; --tags adds to them")
+
+
+class TrackingConfig(Section):
+    """Where metrics go besides the run directory."""
+
+    wandb: WandbConfig = Field(default=WandbConfig(), description="Weights & Biases")
+
+
+class ModelSettings(Section):
+    """The learning algorithm: its type, and a section of settings for each type."""
+
+    type: str = Field(default="vsml", description="kind of learning algorithm")
+
+    @property
+    def settings(self) -> Section:
+        """Return the section of the chosen type."""
+        return getattr(self, self.type)
+
+
+if TYPE_CHECKING:
+    ModelConfig = ModelSettings
+else:
+    ModelConfig = create_model(
+        "ModelConfig",
+        __base__=ModelSettings,
+        __doc__=ModelSettings.__doc__,
+        type=(Literal[tuple(LEARNERS)], _plain(ModelSettings, "type")),
+        **{
+            name: (kind, Field(default=kind(), description=f"settings of {name}"))
+            for name, kind in ((name, config_type(name)) for name in LEARNERS)
+        },
+    )
+
+
+class IntrospectConfig(Section):
+    """What `call: introspect` looks at, in the learners of `evaluation.learners`."""
+
+    before: Positive = Field(default=100, description="examples that come before an experiment")
+    repeats: Annotated[Int, Field(ge=2)] = Field(
+        default=10, description="times that one example is repeated, and sights of a class that are followed"
+    )
+    synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
+
+
+POINTS = 60
+"""How many times, evenly over its stream, a network of clones is compared with back-propagation."""
+
+
+class CloneConfig(Section):
+    """What synapses are shown to become back-propagation, with `call: clone`: normal random numbers."""
+
+    samples: Positive = Field(default=256, description="synapses of a unit (training.population_size)")
+    steps: Positive = Field(default=4, description="examples that each learns in a row")
+    x_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of inputs")
+    w_std: Annotated[Float, Field(gt=0)] = Field(default=3.0, description="deviation of first weights")
+    b_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of first biases")
+    e_std: Annotated[Float, Field(gt=0)] = Field(default=0.3, description="deviation of errors")
+    follow: Annotated[Int, Field(ge=0)] = Field(
+        default=0,
+        description="examples of each of evaluation.datasets that a network of clones learns in the end, "
+        "beside the same network under back-propagation; both are then tested on other examples",
+    )
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of all that is random in training"
+    )
+    name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
+    call: Literal["train", "evaluate", "clone", "introspect"] = Field(
+        default="train", description="what to do"
+    )
+    training: TrainingConfig = Field(default=TrainingConfig(), description="meta-training")
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="meta-testing")
+    clone: CloneConfig = Field(default=CloneConfig(), description="cloning back-propagation")
+    introspect: IntrospectConfig = Field(
+        default=IntrospectConfig(), description="what is looked at inside of learners"
+    )
+    data: DataConfig = Field(default=DataConfig(), description="data sets and tasks")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="the outer loop")
+    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="what is kept")
+    summary: SummaryConfig = Field(default=SummaryConfig(), description="what is written")
+    tracking: TrackingConfig = Field(default=TrackingConfig(), description="trackers")
+    model: ModelConfig = Field(default=ModelConfig(), description="the learning algorithm")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_config_problems(self))
+        return self
+
+
+def _config_problems(config: Config) -> Iterator[Problem]:
+    if config.checkpoint.other_network and config.checkpoint.restore is None:
+        path = "checkpoint.other_network"
+        yield Problem(path, True, "false without checkpoint.restore", ("checkpoint.restore",))
+    for key in ("learning_rate", "noise_std"):
+        schedule = getattr(config.optimizer, key)
+        if isinstance(schedule, Schedule) and schedule.steps is None:
+            path, most = f"optimizer.{key}.warmup_steps", config.training.iterations
+            if schedule.warmup_steps > most:
+                involved = ("training.iterations",)
+                yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
+    mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
+    either = "not true together with rand_proj: a task has one or the other"
+    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in training_specs(config)):
+        yield Problem("data.preprocess.shuffle", config.data.preprocess.shuffle, either, mixed)
+    first_with: dict[str, int] = {}
+    for index, evaluation in enumerate(evaluation_specs(config)):
+        path, preprocess = f"evaluation.datasets.{index}", evaluation.task.preprocess
+        if preprocess.rand_proj and preprocess.shuffle:
+            yield Problem(f"{path}.preprocess.shuffle", True, either, ("evaluation.datasets", *mixed))
+        first = first_with.setdefault(evaluation.name, index)
+        if first != index:
+            expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
+            yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
+    yield from _few_shot_problems(config)
+    yield from _compared_problems(config)
+    if config.call == "introspect":
+        yield from _introspect_problems(config)
+    if config.call == "clone":
+        yield from _clone_problems(config)
+
+
+def _clone_problems(config: Config) -> Iterator[Problem]:
+    involved: tuple[str, ...] = ("call",)
+    if config.optimizer.type != "gradient":
+        yield Problem("optimizer.type", config.optimizer.type, "gradient with call: clone", involved)
+    if not isinstance(vsml := config.model.settings, VsmlConfig):
+        yield Problem("model.type", config.model.type, "vsml with call: clone", involved)
+        return
+    for problem in written_problems(vsml, "call: clone"):
+        involves = tuple(f"model.vsml.{path}" for path in problem.involves)
+        yield Problem(f"model.vsml.{problem.path}", problem.got, problem.expected, (*involved, *involves))
+    if vsml.layerwise:
+        yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
+    if 0 < (follow := config.clone.follow) < POINTS:
+        yield Problem("clone.follow", follow, f"0, or {POINTS} and more", involved)
+    if not follow:
+        return
+    involved += ("clone.follow",)
+    if vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers):
+        yield Problem("clone.follow", follow, "0 with views or convolutions", ("model.vsml", *involved))
+    if len(vsml.layers) > 1 and not vsml.synapse.init_weights:
+        expected = "above 0 with clone.follow and hidden layers, whose units would stay alike"
+        yield Problem("model.vsml.synapse.init_weights", 0.0, expected, ("model.vsml", *involved))
+    if config.evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", config.evaluation.batch_size, "1 with clone.follow", involved)
+    for index, spec in enumerate(evaluation_specs(config)):
+        path = f"evaluation.datasets.{index}"
+        if spec.task.few_shot is not None:
+            yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
+        if spec.task.preprocess.relabel or spec.task.preprocess.permute_labels:
+            expected = "without permuted labels, with clone.follow: the test shall have the same"
+            yield Problem(path, spec.name, expected, involved)
+        if spec.task.preprocess.rand_proj or spec.task.preprocess.shuffle:
+            expected = "without rand_proj and shuffle, with clone.follow: the test shall have the same"
+            yield Problem(path, spec.name, expected, involved)
+
+
+def _introspect_problems(config: Config) -> Iterator[Problem]:
+    evaluation, settings = config.evaluation, config.introspect
+    involved = ("call", "introspect")
+    if not evaluation.learners:
+        yield Problem("evaluation.learners", (), "one or more to look at, with call: introspect", involved)
+    if evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", evaluation.batch_size, "1 with call: introspect", involved)
+    needed = settings.before + settings.repeats
+    for index, spec in enumerate(evaluation_specs(config)):
+        if spec.task.few_shot is not None:
+            yield Problem(
+                f"evaluation.datasets.{index}.few_shot", spec.name, "null with call: introspect", involved
+            )
+        if spec.task.episode_length < needed:
+            expected = f"introspect.before + repeats, {needed}, or more"
+            yield Problem("evaluation.episode_length", spec.task.episode_length, expected, involved)
+    for index, learner in enumerate(evaluation.learners):
+        if learner.tune:
+            expected = "nothing, with call: introspect: name the settings in `model`"
+            yield Problem(f"evaluation.learners.{index}.tune", dict(learner.tune), expected, involved)
+
+
+def _compared_problems(config: Config) -> Iterator[Problem]:
+    learners = config.evaluation.learners
+    reserved = (*RESERVED_NAMES, config.model.type)
+    datasets = [spec.name for spec in evaluation_specs(config)]
+    involved = ("evaluation.learners", "model")
+    for index, learner in enumerate(learners):
+        path = f"evaluation.learners.{index}"
+        if learner.name in reserved or learner.name in [other.name for other in learners[:index]]:
+            expected = f"a name of its own, and none of {', '.join(reserved)}"
+            yield Problem(f"{path}.name", learner.name, expected, involved)
+        if unknown := [name for name in learner.datasets or () if name not in datasets]:
+            expected = f"names of evaluation.datasets: {', '.join(datasets)}"
+            yield Problem(f"{path}.datasets", unknown[0], expected, (*involved, "evaluation.datasets"))
+        for key, values in learner.tune.items():
+            if len({repr(value) for value in values}) < len(values):
+                yield Problem(f"{path}.tune", values, f"distinct values of {key}", involved)
+        try:
+            choices = model_choices(config.model, learner)
+        except ValidationError as error:
+            for each in error.errors():
+                where = ".".join(map(str, each["loc"]))
+                expected = f"settings of a model, but {where}: {each['msg']}"
+                tuned = any(where == key or where.startswith(f"{key}.") for key in learner.tune)
+                key = "tune" if tuned else "model"
+                yield Problem(f"{path}.{key}", dict(getattr(learner, key)), expected, involved)
+            continue
+        types = {model.type for _, model in choices}
+        if learner.restore is None and (
+            idle := [key for key in learner.tune if key.partition(".")[0] not in {"type", *types}]
+        ):
+            expected = f"settings of the model's type, {' or '.join(sorted(types))}"
+            yield Problem(f"{path}.tune", idle[0], expected, involved)
+
+
+def _few_shot_problems(config: Config) -> Iterator[Problem]:
+    training, evaluation, few_shot = config.training, config.evaluation, config.data.few_shot
+    alone = "1 with few_shot: several images at once would be answered before any of them is learned from"
+    if few_shot is not None:
+        for length in sorted({spec.episode_length for spec in training_specs(config)}):
+            yield from _support_problems("training", length, few_shot, "data.few_shot")
+        if training.batch_size > 1:
+            yield Problem("training.batch_size", training.batch_size, alone, ("data.few_shot",))
+    involved = ("data.few_shot", "evaluation.datasets")
+    few_shot_specs = [
+        (index, spec, spec.task.few_shot)
+        for index, spec in enumerate(evaluation_specs(config))
+        if spec.task.few_shot is not None
+    ]
+    for index, spec, each in few_shot_specs:
+        own = getattr(evaluation.datasets[index], "episode_length", None)
+        section = f"evaluation.datasets.{index}" if own else "evaluation"
+        yield from _support_problems(section, spec.task.episode_length, each, *involved)
+    if few_shot_specs and evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", evaluation.batch_size, alone, involved)
+
+
+def _support_problems(section: str, length: int, few_shot: FewShot, *involved: str) -> Iterator[Problem]:
+    if length <= few_shot.support:
+        expected = f"more than few_shot.ways * shots, {few_shot.support}, so that queries follow the support"
+        yield Problem(f"{section}.episode_length", length, expected, involved)
+
+
+def model_choices(
+    base: ModelSettings, learner: ComparedLearner
+) -> tuple[tuple[dict[str, Any], ModelSettings], ...]:
+    """Return the model settings that a compared learner is to be chosen from.
+
+    Args:
+        base: what its own settings are laid upon.
+        learner: with settings, and values to try.
+
+    Returns:
+        For each combination what of `tune` it takes, by dotted path, and all of its settings.
+
+    Raises:
+        ValidationError: a setting does not exist, or has no such value.
+    """
+    axes = ([(path, value) for value in values] for path, values in learner.tune.items())
+    choices = []
+    for combination in itertools.product(*axes):
+        changes = [
+            functools.reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), value)
+            for path, value in combination
+        ]
+        settings = deep_merge(base.model_dump(), learner.model, *changes)
+        choices.append((dict(combination), ModelConfig.model_validate(settings)))
+    return tuple(choices)
+
+
+# From the configuration to the tasks.
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One kind of task, without splits; equal specs are the same kind of task.
+
+    Attributes:
+        dataset: name, or path of an .npz file.
+        filter_classes: classes to keep; None keeps all.
+        preprocess: every value set.
+        few_shot: which few-shot episodes; None: ordinary ones.
+        episode_length: steps per episode.
+    """
+
+    dataset: str
+    filter_classes: tuple[int, ...] | None
+    preprocess: Preprocess
+    few_shot: FewShot | None
+    episode_length: int
+
+    def padded(self, pad: Pad) -> Self:
+        """Return the same kind of task with the given keys of its padding."""
+        changes = deep_merge(self.preprocess.model_dump(), {"pad": pad.model_dump()})
+        return dataclasses.replace(self, preprocess=Preprocess.model_validate(changes))
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """One data set to evaluate on.
+
+    Attributes:
+        name: unique in a configuration.
+        optional: leave it out where its files are missing.
+        task: the kind of task.
+    """
+
+    name: str
+    optional: bool
+    task: TaskSpec
+
+
+def training_specs(config: Config) -> tuple[TaskSpec, ...]:
+    """Return the training mixture of which unit i (pair or episode) takes `specs[i % len(specs)]`.
+
+    Its length is the least common period of all splits, cut to `training.population_size`.
+    """
+    data = config.data
+    training = config.training
+    parts = (training.dataset, data.filter_classes, data.preprocess, data.few_shot, training.episode_length)
+    period = math.lcm(*_periods(parts))
+    return tuple(_resolved_spec(*parts, unit=unit) for unit in range(min(period, training.population_size)))
+
+
+def examples_per_step(config: Config) -> int:
+    """Return how many examples one member of each unit sees in a meta step."""
+    training, specs = config.training, training_specs(config)
+    if config.call == "clone":
+        return training.population_size * config.clone.samples * config.clone.steps
+    steps = sum(specs[unit % len(specs)].episode_length for unit in range(training.population_size))
+    return steps * training.batch_size
+
+
+def evaluation_specs(config: Config) -> tuple[EvaluationSpec, ...]:
+    """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
+    data = config.data
+    length = config.evaluation.episode_length
+    inherited = _resolved_spec("", data.filter_classes, data.preprocess, data.few_shot, length, unit=0)
+    entries = (
+        EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
+        for entry in config.evaluation.datasets
+    )
+    return tuple(_evaluation_spec(entry, inherited) for entry in entries)
+
+
+def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSpec:
+    own_classes = "filter_classes" in entry.model_fields_set
+    own_few_shot = "few_shot" in entry.model_fields_set
+    values = inherited.preprocess.model_dump()
+    changes = entry.preprocess.model_dump()  # only the keys that were given
+    pad = {**values["pad"], **changes.get("pad", {})}
+    task = TaskSpec(
+        entry.dataset,
+        entry.filter_classes if own_classes else inherited.filter_classes,
+        Preprocess.model_validate({**values, **changes, "pad": pad}),
+        entry.few_shot if own_few_shot else inherited.few_shot,
+        entry.episode_length or inherited.episode_length,
+    )
+    name = entry.name or _automatic_name(entry, changes)
+    return EvaluationSpec(name, entry.optional, task)
+
+
+def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
+    """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14, omniglot+5way1shot."""
+    name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
+    if "resize" in changes:
+        size = changes["resize"]
+        name += "@" + ("x".join(map(str, size)) if size else "unresized")
+    if "filter_classes" in entry.model_fields_set:
+        name += "+classes_" + ("_".join(map(str, entry.filter_classes)) if entry.filter_classes else "all")
+    flags = ((key, changes[key]) for key in sorted(changes.keys() - {"resize", "pad"}))
+    name += "".join(f"{'+' if on else '-'}{key}" for key, on in flags)
+    name += "+pad" if "pad" in changes else ""
+    if "few_shot" in entry.model_fields_set:
+        few_shot = entry.few_shot
+        name += f"+{few_shot.ways}way{few_shot.shots}shot" if few_shot else "-few_shot"
+        name += "+rotations" if few_shot and few_shot.rotations else ""
+    return name + (f"+{entry.episode_length}steps" if entry.episode_length else "")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Split):
+        return value.split
+    if isinstance(value, Section):
+        return (getattr(value, key) for key in type(value).model_fields)
+    return value if isinstance(value, tuple) else ()
+
+
+def _periods(value: Any) -> Iterator[int]:
+    if isinstance(value, Split):
+        yield value.repeat * len(value.split)
+    for child in _children(value):
+        yield from _periods(child)
+
+
+def _resolve(value: Any, unit: int) -> Any:
+    """Return `value` as plain mappings, tuples and scalars, with the options that `unit` takes."""
+    if isinstance(value, Split):
+        return _resolve(value.split[unit // value.repeat % len(value.split)], unit)
+    if isinstance(value, Section):
+        return {key: _resolve(getattr(value, key), unit) for key in type(value).model_fields}
+    return value
+
+
+def _resolved_spec(
+    dataset: Any,
+    filter_classes: Any,
+    preprocess: PreprocessMixture,
+    few_shot: FewShot | None,
+    episode_length: Any,
+    unit: int,
+) -> TaskSpec:
+    return TaskSpec(
+        _resolve(dataset, unit),
+        _resolve(filter_classes, unit),
+        Preprocess.model_validate(_resolve(preprocess, unit)),
+        few_shot,
+        _resolve(episode_length, unit),
+    )

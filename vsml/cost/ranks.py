@@ -1,0 +1,196 @@
+"""How long a meta step takes on a number of ranks: a model of it, to plan runs with.
+
+A meta step (`vsml.calls.train.meta_step`) asks, evaluates this rank's chunks, exchanges the results, tells:
+
+    t(ranks) = evaluation + calls + replicated + exchange
+    evaluation = sum over the rounds of max(steps * step_s, FLOPs of the chunk / FLOP rate)
+    calls      = rounds * call_s                         rounds = ceil(chunks / ranks)
+    replicated = replicated_s + numbers * number_s       ask, add up, tell: the same on every rank
+    exchange   = ceil(log2 ranks) * latency_s + bytes received / bytes_per_s
+
+of the rank that has most to do. Steps of an episode come one after the other: `step_s` is what one takes
+however few members there are, which on an accelerator is what ends the scaling.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from vsml.calls.plan import GRADIENT_COST, step_flops, task_shapes
+from vsml.config.schema import Config, training_specs
+from vsml.meta.antithetic import ANTITHETIC
+from vsml.meta.objective import Group, chunks_of, params_shapes
+from vsml.setup import chunk_size, learner_maker
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a rank computes on, and what connects the ranks.
+
+    Attributes:
+        flops_per_s: floating-point operations a second of a device, as `vsml.calls.plan.step_flops` has them.
+        step_s: least time of one step of an episode, in seconds, however small the chunk.
+        call_s: time of one call for a chunk beside its evaluation.
+        replicated_s: time of ask and tell however small the population.
+        number_s: time that ask and tell take for each number of `Work.replicated_numbers`.
+        latency_s: time of an empty message between two ranks.
+        bytes_per_s: what a rank receives a second.
+        devices: how many devices there are; None means one for each rank. Ranks that share one divide its
+            FLOP rate, while the least times of their steps pass side by side.
+    """
+
+    flops_per_s: float
+    step_s: float = 0.0
+    call_s: float = 0.0
+    replicated_s: float = 0.0
+    number_s: float = 0.0
+    latency_s: float = 0.0
+    bytes_per_s: float = math.inf
+    devices: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One meta step.
+
+    Attributes:
+        chunk_flops: floating-point operations of each chunk, in the order in which they are dealt.
+        steps: of the longest episode, one after the other; those of its derivatives too.
+        replicated_numbers: numbers that every rank adds up, those of all chunks' gradients; with an algorithm
+            of evosax those that it draws, of all members.
+        row_bytes: result of a chunk.
+    """
+
+    chunk_flops: tuple[float, ...]
+    steps: int
+    replicated_numbers: int
+    row_bytes: int
+
+
+@dataclass(frozen=True)
+class MetaStepTime:
+    """Parts of a meta step in seconds; see the top of this file."""
+
+    evaluation_s: float
+    calls_s: float
+    replicated_s: float
+    exchange_s: float
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.evaluation_s + self.calls_s + self.replicated_s + self.exchange_s
+
+
+def meta_step_time(machine: Machine, work: Work, ranks: int) -> MetaStepTime:
+    """Predict the time of a meta step.
+
+    Args:
+        machine: what it runs on.
+        work: what there is to do.
+        ranks: among how many ranks its chunks are dealt.
+
+    Raises:
+        ValueError: there are more ranks than chunks.
+    """
+    chunks = len(work.chunk_flops)
+    if not 1 <= ranks <= chunks:
+        raise ValueError(f"ranks: got {ranks}, expected 1 to {chunks}, the number of chunks")
+    sharing = 1.0 if machine.devices is None else max(1.0, ranks / machine.devices)
+    floor = work.steps * machine.step_s
+    rate = machine.flops_per_s / sharing
+    dealt = (work.chunk_flops[rank::ranks] for rank in range(ranks))
+    rounds = math.ceil(chunks / ranks)
+    return MetaStepTime(
+        evaluation_s=max(sum(max(floor, flops / rate) for flops in mine) for mine in dealt),
+        calls_s=rounds * machine.call_s * sharing,
+        replicated_s=(machine.replicated_s + work.replicated_numbers * machine.number_s) * sharing,
+        exchange_s=exchange_time(machine, rounds * work.row_bytes, ranks),
+    )
+
+
+def exchange_time(machine: Machine, sent_bytes: int, ranks: int) -> float:
+    """Predict the time in which every rank gets what each of the others sends.
+
+    Args:
+        machine: what connects them.
+        sent_bytes: by each rank.
+        ranks: how many there are.
+    """
+    received = sent_bytes * (ranks - 1)
+    return math.ceil(math.log2(ranks)) * machine.latency_s + received / machine.bytes_per_s
+
+
+def efficiency(machine: Machine, work: Callable[[int], Work], ranks: int) -> float:
+    """Return the speed-up over one rank, by the number of ranks: 1 is perfect.
+
+    Args:
+        machine: what it runs on; only with a device for each rank does this say what devices are worth.
+        work: gives the work as it is cut for a number of ranks.
+        ranks: how many.
+    """
+    alone = meta_step_time(machine, work(1), 1).total_s
+    return alone / (ranks * meta_step_time(machine, work(ranks), ranks).total_s)
+
+
+def efficient_ranks(
+    machine: Machine, work: Callable[[int], Work], candidates: Iterable[int], least: float = 0.5
+) -> int:
+    """Return the largest of some numbers of ranks whose efficiency is not below `least`; 1 if none.
+
+    Args:
+        machine: what it runs on.
+        work: gives the work as it is cut for a number of ranks.
+        candidates: numbers of ranks to choose from.
+        least: the efficiency asked for.
+    """
+    return max((ranks for ranks in candidates if efficiency(machine, work, ranks) >= least), default=1)
+
+
+def work_of(config: Config, ranks: int) -> Work:
+    """Return the meta step of a run, cut as the run itself would cut it.
+
+    Memory does not bound the chunks on a CPU, so planning for an accelerator there, give
+    `training.chunk_size` where its memory is too small for what one rank has to do.
+
+    Args:
+        config: with `call: train`; no data are loaded.
+        ranks: number of MPI ranks.
+
+    Raises:
+        ConfigError: there would be more ranks than chunks.
+    """
+    training = config.training
+    evolves = config.optimizer.type == "es"
+    draws = evolves and config.optimizer.algorithm != ANTITHETIC
+    specs, make = training_specs(config), learner_maker(config.model)
+    units: dict[tuple[tuple[int, ...], int, int], list[int]] = {}
+    shapes = [(*task_shapes(spec, "train"), spec.episode_length) for spec in specs]
+    for unit in range(training.population_size):
+        units.setdefault(shapes[unit % len(specs)], []).append(unit)
+    groups = [
+        Group(make(shape, classes), (), np.array(numbers, np.int32), np.zeros(len(numbers), np.int32))
+        for (shape, classes, _), numbers in units.items()
+    ]
+    size = chunk_size(config, groups, ranks)
+    chunks = chunks_of(groups, size)
+    members = 2 if evolves else 1
+    passes = 1 if evolves else GRADIENT_COST
+    flops = {
+        id(group): length * passes * members * step_flops(group.learner, training.batch_size)
+        for group, (_, _, length) in zip(groups, units, strict=True)
+    }
+    leaves = jax.tree.leaves(params_shapes(groups[0].learner))
+    parameters = sum(math.prod(leaf.shape) for leaf in leaves)
+    return Work(
+        chunk_flops=tuple(size * flops[id(chunk.group)] for chunk in chunks),
+        steps=passes * max(length for _, _, length in units),
+        replicated_numbers=parameters * (members * training.population_size if draws else len(chunks)),
+        # Loss and accuracy of each member, and the sum of the gradients.
+        row_bytes=FLOAT_BYTES * (2 * members * size + (0 if draws else parameters)),
+    )

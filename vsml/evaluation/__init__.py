@@ -1,0 +1,1 @@
+"""Meta-testing: candidates on the same episodes, and their scores."""

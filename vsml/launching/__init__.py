@@ -1,0 +1,1 @@
+"""The command line, and the submission of runs to other machines."""

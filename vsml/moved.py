@@ -1,0 +1,132 @@
+"""Names that this library had before: old import paths work for one version, with a DeprecationWarning.
+
+docs/migrating.md lists them for readers.
+"""
+
+import importlib
+import sys
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "vsml.build": ("vsml.setup",),
+    "vsml.cache": ("vsml.system.cache",),
+    "vsml.checkpoint": ("vsml.runs.checkpoint",),
+    "vsml.cloning": ("vsml.calls.clone",),
+    "vsml.comm": ("vsml.system.comm",),
+    "vsml.command_line": ("vsml.launching.command_line",),
+    "vsml.config": ("vsml.config.schema",),
+    "vsml.config_array": ("vsml.config.array",),
+    "vsml.config_files": ("vsml.config.files",),
+    "vsml.config_reference": ("vsml.config.reference",),
+    "vsml.config_types": ("vsml.settings",),
+    "vsml.console": ("vsml.runs.progress",),
+    "vsml.contenders": ("vsml.evaluation.candidates",),
+    "vsml.conv": ("vsml.networks.wirings.conv",),
+    "vsml.cost": ("vsml.cost.counts",),
+    "vsml.devices": ("vsml.system.devices",),
+    "vsml.evaluate": ("vsml.calls.evaluate",),
+    "vsml.experiments": ("vsml.introspection.experiments",),
+    "vsml.files": ("vsml.system.files",),
+    "vsml.following": ("vsml.introspection.trajectories",),
+    "vsml.introspection": ("vsml.calls.introspect",),
+    "vsml.introspection_plots": ("vsml.introspection.plots",),
+    "vsml.kernels": ("vsml.networks.kernels",),
+    "vsml.kernels.activations": ("vsml.networks.kernels.activations",),
+    "vsml.kernels.fused": ("vsml.networks.kernels.fused",),
+    "vsml.kernels.native": ("vsml.networks.kernels.native",),
+    "vsml.kernels.positions": ("vsml.networks.kernels.positions",),
+    "vsml.kernels.reference": ("vsml.networks.kernels.reference",),
+    "vsml.kernels.tiled": ("vsml.networks.kernels.tiled",),
+    "vsml.layers": ("vsml.networks.wirings.dense",),
+    "vsml.learners.backprop": ("vsml.networks.written",),
+    "vsml.modules": ("vsml.networks.modules",),
+    "vsml.network": ("vsml.networks.layered",),
+    "vsml.plan": ("vsml.calls.plan",),
+    "vsml.plots": ("vsml.reporting.plots",),
+    "vsml.roofline": ("vsml.cost.roofline",),
+    "vsml.runs": ("vsml.runs.directory",),
+    "vsml.scaling": ("vsml.cost.ranks",),
+    "vsml.signals": ("vsml.system.signals",),
+    "vsml.submission": ("vsml.launching.submission",),
+    "vsml.synapse": ("vsml.networks.cells.lstm",),
+    "vsml.tasks.converted": ("vsml.tasks.data.converted",),
+    "vsml.tasks.dataset": ("vsml.tasks.data.dataset",),
+    "vsml.tasks.decoders": ("vsml.tasks.data.decoders",),
+    "vsml.tasks.download": ("vsml.tasks.data.download",),
+    "vsml.tasks.errors": ("vsml.tasks.data.errors",),
+    "vsml.tasks.files": ("vsml.tasks.data.files",),
+    "vsml.tasks.generators": ("vsml.tasks.data.generators",),
+    "vsml.tasks.npz": ("vsml.tasks.data.npz",),
+    "vsml.tasks.registry": ("vsml.tasks.data.registry",),
+    "vsml.tasks.sources": ("vsml.tasks.data.sources",),
+    "vsml.text_plots": ("vsml.reporting.text_plots",),
+    "vsml.tracking": ("vsml.runs.wandb",),
+    "vsml.train": ("vsml.calls.train",),
+}
+"""Old modules, each with those that hold now what it held, in the order in which they are searched."""
+
+NAMES: dict[str, str] = {}
+"""Names that have changed: old `module:name` to the present `module:name`."""
+
+PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.runs"])
+"""Old modules whose name a package has now: these forward by themselves, with `old_names`."""
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of an old module: it finds a name where it is now, and warns.
+
+    Args:
+        module: the old module's dotted name.
+    """
+
+    def find(name: str) -> Any:
+        for place in _places(module, name):
+            new_module, _, new_name = place.partition(":")
+            found = importlib.import_module(new_module)
+            if hasattr(found, new_name):
+                message = (
+                    f"{module}.{name} is {new_module}.{new_name} now; the old name goes with version 0.3"
+                )
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                return getattr(found, new_name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return find
+
+
+def _places(module: str, name: str) -> list[str]:
+    """Return where a name of an old module may be now, as `module:name`."""
+    if name.startswith("__"):  # what Python itself asks a module for
+        return []
+    renamed = NAMES.get(f"{module}:{name}")
+    if renamed is not None:
+        return [renamed]
+    return [f"{new}:{name}" for new in MODULES[module]]
+
+
+class _OldModules(MetaPathFinder, Loader):
+    """Makes old modules on import: empty ones, which forward what they are asked for."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the specification of an old module; None for any other."""
+        if name not in MODULES or name in PACKAGES:
+            return None
+        return ModuleSpec(name, self, is_package=any(other.startswith(f"{name}.") for other in MODULES))
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Let the module forward."""
+        module.__doc__ = f"The old name of {', '.join(MODULES[module.__name__])}."
+        module.__dict__["__getattr__"] = old_names(module.__name__)
+
+
+def install() -> None:
+    """Make old modules importable, once for all."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())

@@ -1,0 +1,1 @@
+"""Networks of synapses: cells, wirings, sweeps over layers, and the kernels that make them tick."""

@@ -1,0 +1,1 @@
+"""Cells: what is computed on an edge."""

@@ -1,0 +1,74 @@
+"""How the synapses of a layer are made to tick: one formulation a file."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+
+from vsml.networks.kernels import native, tiled
+
+Kernel = Literal["auto", "tiled", "native", "fused", "reference"]
+"""What makes synapses tick; all compute the same but for rounding.
+
+auto: the fastest that can be used: native on a CPU, fused on a GPU, else tiled.
+tiled: XLA, in tiles that stay in a core's cache.
+native: compiled for the processor; dense layers on a CPU.
+fused: one kernel a visit; dense layers on a GPU.
+reference: one synapse under nested vmap, to compare with.
+"""
+
+
+@functools.cache
+def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
+    """Return the kernel of dense layers that a choice stands for on this machine.
+
+    Args:
+        kernel: the choice.
+        state_size: N.
+        normed_channels: M where messages are normalised, else 0.
+
+    Raises:
+        ValueError: the kernel cannot be used here; says why.
+
+    Warns:
+        RuntimeWarning: "auto" has to do with a slower one.
+    """
+    if kernel in ("tiled", "reference"):
+        return kernel
+    backend = jax.default_backend()
+    best: Kernel = {"cpu": "native", "gpu": "fused"}.get(backend, "tiled") if kernel == "auto" else kernel  # type: ignore[assignment]
+    reason = missing(best, state_size, normed_channels)
+    if reason is None:
+        return best
+    if kernel != "auto":
+        raise ValueError(f"model.vsml.kernel: got {kernel!r}, which cannot be used here: {reason}")
+    warnings.warn(
+        f"synapses tick by XLA, which is slower than the {best} kernel: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "tiled"
+
+
+def missing(kernel: Kernel, state_size: int, normed_channels: int = 0) -> str | None:
+    """Return why a kernel cannot be used on this machine; None if it can. See `chosen`."""
+    if kernel == "fused":
+        from vsml.networks.kernels import fused  # Pallas, which takes a while to import
+
+        return fused.missing(state_size)
+    if kernel == "native":
+        if jax.default_backend() != "cpu":
+            return f"it is for CPUs, and this is a {jax.default_backend()}"
+        return native.missing(state_size, normed_channels)
+    return None
+
+
+def tick_of(kernel: Kernel) -> Callable[..., tiled.Ticked]:
+    """Return the function that lets a dense layer tick; see `tiled.tick`."""
+    if kernel == "fused":
+        from vsml.networks.kernels import fused
+
+        return fused.tick
+    return {"tiled": tiled.tick, "native": native.tick}[kernel]

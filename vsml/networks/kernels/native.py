@@ -1,0 +1,271 @@
+"""Ticks of all synapses of a dense layer on a CPU, by a kernel that is compiled on the machine it runs on.
+
+XLA leaves a factor of two to what the arithmetic allows (docs/performance.md). `native.cpp` beside this file
+has the derivation. It is compiled at its first use by the C++ compiler that is there, for this very processor
+and size N of a state, kept in the user's cache, and called through `jax.ffi`. Where it cannot be compiled,
+`tiled` computes the same.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vsml.networks.kernels import activations
+from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
+from vsml.system.cache import cache_folder, processor
+from vsml.types import Array
+
+SOURCE = Path(__file__).with_name("native.cpp")
+
+COMPILE_S = 300.0
+"""How long a compiler may take; it takes some 6 seconds."""
+
+_COMPILERS = ("c++", "g++", "clang++")
+
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
+
+MOST_STATE = 128
+"""Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
+
+
+_REGISTERED: set[str] = set()
+"""Targets that XLA knows; of one name is what was made of one source in one way, wherever it lies."""
+
+
+@functools.cache
+def missing(state_size: int, normed_channels: int = 0) -> str | None:
+    """Compile the kernel, and return why it cannot be used; None if it can.
+
+    Args:
+        state_size: N.
+        normed_channels: M where messages are normalised, else 0.
+    """
+    if os.name != "posix":
+        return f"it is for POSIX systems, and this one is {os.name}"
+    if max(state_size, normed_channels) > MOST_STATE:
+        return f"states and normalised messages have at most {MOST_STATE} numbers in it"
+    try:
+        path = _build(state_size, normed_channels)
+        library = ctypes.CDLL(str(path))
+        for name in ("forward", "backward"):
+            target = _target(name, path)
+            if target not in _REGISTERED:  # once a process: XLA refuses the same from another folder
+                handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
+                jax.ffi.register_ffi_target(target, handler, platform="cpu")
+                _REGISTERED.add(target)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None
+
+
+def _target(name: str, path: Path) -> str:
+    """Return what XLA calls a function by; what it compiled on other days must not mean another one."""
+    return f"vsml-{path.stem}-{name}"
+
+
+@functools.cache
+def _build(state_size: int, normed_channels: int) -> Path:
+    """Return the compiled library, from the cache or anew.
+
+    Raises:
+        OSError: there is no compiler, the cache cannot be written, or the source does not compile.
+        SubprocessError: the compiler does not end.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, _COMPILERS))[:1]
+    if not compiler:
+        raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
+    command = [
+        *compiler,
+        *_FLAGS,
+        f"-I{jax.ffi.include_dir()}",
+        *_definitions(state_size, normed_channels),
+        str(SOURCE),
+    ]
+    made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
+    folder = cache_folder("kernels") / str(os.getuid())  # nobody runs what another one has compiled
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    library = folder / f"native-{key}.so"
+    with _alone(folder / f"{library.stem}.lock"):
+        if not library.exists():
+            _compile(command, library)
+    return library
+
+
+@contextlib.contextmanager
+def _alone(name: Path) -> Iterator[None]:
+    """Let one process of many at a time go on: the first compiles, the others find what it has made."""
+    import fcntl  # there on POSIX systems only
+
+    with open(name, "ab") as file:
+        with contextlib.suppress(OSError):  # some network folders know no locks: then each compiles
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(command: list[str], library: Path) -> None:
+    """Make the library, which is there as a whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=library.parent)
+    os.close(descriptor)
+    try:
+        done = subprocess.run(
+            [*command, "-o", temporary], capture_output=True, text=True, errors="replace", timeout=COMPILE_S
+        )
+        if done.returncode:
+            raise OSError(f"{command[0]} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # else a power failure might leave a part under the name
+        os.replace(temporary, library)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _definitions(state_size: int, normed_channels: int) -> list[str]:
+    def floats(numbers: tuple[float, ...]) -> str:
+        return ",".join(f"{number}f" for number in numbers)
+
+    return [
+        f"-DSTATE_SIZE={state_size}",
+        f"-DMESSAGE_SIZE={normed_channels}",
+        f"-DNORM_EPSILON={NORM_EPSILON}f",
+        f"-DTANH_BOUND={activations.BOUND}f",
+        f"-DTANH_P={floats(activations.P)}",
+        f"-DTANH_Q={floats(activations.Q)}",
+    ]
+
+
+def tick(
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    micro_ticks: int,
+    senders: Array | None = None,
+) -> Ticked:
+    """Let all synapses of a dense layer tick; see `tiled.tick`.
+
+    Under differentiation the state before the visit is kept, and the visit is recomputed.
+
+    Args:
+        weights: the shared LSTM.
+        h_GNRI: hidden states, as in `tiled.tick`.
+        c_GNRI: cell states, likewise.
+        forward_IxM: message of each input unit.
+        backward_OxM: message of each output unit.
+        micro_ticks: how many ticks.
+        senders: [2, N + 1, M], the kernel and (last row) the bias of forward and of backward messages. With
+            them the means returned are not of h [N] but of the layer-normalised messages [M].
+
+    Raises:
+        ValueError: shapes that do not fit together, which compiled code would not notice.
+    """
+    G, N, R, fan_in = h_GNRI.shape
+    M = forward_IxM.shape[-1]
+    expected = {
+        "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
+        "forward_IxM": (forward_IxM, (fan_in, M)),
+        "backward_OxM": (backward_OxM, (G * R, M)),
+        "weights.forward": (weights.forward, (4 * N, M)),
+        "weights.backward": (weights.backward, (4 * N, M)),
+        "weights.hidden": (weights.hidden, (4 * N, N)),
+        "weights.bias": (weights.bias, (4 * N,)),
+        "senders": (senders, (2, N + 1, M)),
+    }
+    for name, (array, shape) in expected.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
+    return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tick(micro_ticks: int, *operands: Any) -> Ticked:
+    return _visit(micro_ticks, *operands)
+
+
+def _visit(
+    micro_ticks: int,
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    senders: Array | None,
+) -> Ticked:
+    G, N, R, fan_in = h_GNRI.shape
+    added = _added(G, weights, forward_IxM, backward_OxM)
+    sent = N if senders is None else senders.shape[-1]
+    call = _function(
+        "forward", senders, [h_GNRI.shape] * 2 + [(G * R, sent), (sent, fan_in)], N, {3: 0, 4: 1}
+    )
+    h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
+    h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
+    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
+
+
+def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: Array) -> tuple[Array, Array]:
+    """Return what the messages add to the gates: [4N, I] with the bias, and [G, 4N, R]."""
+    from_input_4NxI = weights.forward @ forward_IxM.T + weights.bias[:, None]
+    backward_GxRxM = backward_OxM.reshape(tiles, -1, backward_OxM.shape[-1])
+    return from_input_4NxI, jnp.einsum("km,grm->gkr", weights.backward, backward_GxRxM)
+
+
+def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]]:
+    return _visit(micro_ticks, *operands), operands
+
+
+def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticked) -> tuple[Any, ...]:
+    weights, h_GNRI, c_GNRI, *messages, senders = operands
+    added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
+    inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
+    call = _function("backward", senders, [a.shape for a in inputs], h_GNRI.shape[1], {6: 3, 7: 4})
+    d_means = (cotangent.forward, cotangent.backward.T)
+    d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
+    d_weights, *d_messages = add_back(tuple(d_added))
+    d_weights = d_weights.replace(hidden=d_weights.hidden + d_hidden)
+    d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(c_GNRI.dtype))
+    return d_weights, *d_states, *d_messages, None if senders is None else d_senders
+
+
+_tick.defvjp(_remember, _differentiate)
+
+
+def _function(
+    name: str,
+    senders: Array | None,
+    results: Sequence[tuple[int, ...]],
+    state_size: int,
+    in_place: dict[int, int],
+) -> Callable[..., Sequence[Array]]:
+    """Return a function of `native.cpp`, of the micro ticks and its operands but for the senders."""
+    channels = 0 if senders is None else senders.shape[-1]
+    if reason := missing(state_size, channels):
+        raise RuntimeError(f"the native kernel cannot be used: {reason}")
+    sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
+    shapes = [*results, sending.shape] if name == "backward" else results
+    call = jax.ffi.ffi_call(
+        _target(name, _build(state_size, channels)),
+        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        vmap_method="broadcast_all",
+        input_output_aliases=in_place,
+    )
+
+    def run(micro_ticks: int, *operands: Array) -> Sequence[Array]:
+        before, after = operands[:5], operands[5:]
+        every = (operand.astype(jnp.float32) for operand in (*before, sending, *after))
+        return call(*every, micro_ticks=micro_ticks)
+
+    return run

@@ -1,0 +1,1 @@
+"""Wirings: which units a layer connects, and how messages travel along its edges."""
