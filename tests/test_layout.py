@@ -26,7 +26,15 @@ ROOMS = [
     {"vsml.meta"},
     {"vsml.learners"},
     {"vsml.networks", "vsml.tasks"},
-    {"vsml.settings", "vsml.losses", "vsml.types", "vsml.standardise", "vsml.system", "vsml.moved"},
+    {
+        "vsml.settings",
+        "vsml.registry",
+        "vsml.losses",
+        "vsml.types",
+        "vsml.standardise",
+        "vsml.system",
+        "vsml.moved",
+    },
 ]
 
 # Downwards, and yet forbidden: how synapses compute is no matter of data or settings, and a learner meets
