@@ -174,7 +174,7 @@ def build(case: Case, learner: Learner) -> Program:
         key = jax.random.key(0)
         labels = jax.random.randint(jax.random.fold_in(key, 1), (units, length, 1), 0, NUM_CLASSES)
         x = jax.random.normal(key, (units, length, 1, *learner.input_shape))
-        episodes = Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+        episodes = Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
         keys, params = jax.random.split(key, units), learner.init_params(key)
         if case.what == "forward":
             return (episodes, keys, _members(key, params, units, side_by_side)), ()

@@ -71,8 +71,8 @@ held_out = build_task(load("digits", "test"), 497, replacement=False)
 answers = []
 for seed in range(FRESH_STARTS):
     digits = held_out.sample(jax.random.key(seed))
-    state, logits = algorithm.run(algorithm.start(seed), digits.x, digits.labels)
-    answers.append(np.asarray(right_answers(logits, digits.labels).mean(-1)))
+    state, logits = algorithm.run(algorithm.start(seed), digits.x, digits.y)
+    answers.append(np.asarray(right_answers(logits, digits.y).mean(-1)))
 correct = np.stack(answers)
 print(learning_curves([Curve(options.file.stem, "digits, held out", correct, chance=0.1)]))
 print(f"accuracy on digits 398 to 497: {correct[:, -100:].mean():.3f}; guessing: 0.1")

@@ -54,7 +54,7 @@ learners: dict[str, tuple[Learner, Params]] = {
 def relabelled(key: Array) -> Episode:
     """Draw all digits twice, in two orders, the second time with every label moved on by one."""
     before, after = (digits.sample(jax.random.fold_in(key, half)) for half in range(2))
-    after = dataclasses.replace(after, labels=(after.labels + 1) % CLASSES)
+    after = dataclasses.replace(after, y=(after.y + 1) % CLASSES)
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, after)
 
 
@@ -64,7 +64,7 @@ def answers(learner: Learner, params: Params, keys: Array) -> Array:
 
     def answer(key: Array, params: Params) -> Array:
         episode = relabelled(key)
-        return right_answers(run_episode(learner, params, key, episode), episode.labels).mean(-1)
+        return right_answers(run_episode(learner, params, key, episode), episode.y).mean(-1)
 
     return map_units(answer, keys, params)
 

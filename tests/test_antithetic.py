@@ -37,7 +37,7 @@ class Nothing:
     """Stand in for a task: an episode of one step, of which nothing matters but that it is there."""
 
     def sample(self, key):
-        return Episode(x=jnp.zeros((1, 1, 1)), labels=jnp.zeros((1, 1), jnp.int32), weight=jnp.ones((1, 1)))
+        return Episode(x=jnp.zeros((1, 1, 1)), y=jnp.zeros((1, 1), jnp.int32), weight=jnp.ones((1, 1)))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def descend(learner, episode, weights):
     def step(weights, example):
         return Descent(learner).step(weights, example[0][0], example[1][0])
 
-    return jax.lax.scan(step, weights, (episode.x, episode.labels))
+    return jax.lax.scan(step, weights, (episode.x, episode.y))
 
 
 def start(learner, weights):

@@ -86,7 +86,7 @@ def test_flax_cells_are_wired_as_the_network_of_this_library(hidden):
         params = learner.init_params(key)
 
         def logits(x):
-            return run_episode(learner, params, key, Episode(x=x, labels=labels, weight=np.ones((4, 1))))
+            return run_episode(learner, params, key, Episode(x=x, y=labels, weight=np.ones((4, 1))))
 
         x = jax.random.normal(key, (4, 1, 4))
         slopes = jax.jit(jax.jacobian(logits))(x)

@@ -113,7 +113,7 @@ def test_a_learner_may_be_padded_alone_and_still_meets_the_same_examples():
     key = jax.random.key(0)
     wide, narrow = contender.tasks[0].task.sample(key), plain.task.sample(key)
     assert contender.tasks[0].task.num_classes == 12 and contender.tasks[0].task.real_classes == 10
-    assert np.array_equal(wide.labels, narrow.labels)
+    assert np.array_equal(wide.y, narrow.y)
     assert np.array_equal(wide.x[:, :, :8, :8], narrow.x) and wide.x.shape[2:] == (9, 10, 1)
 
 

@@ -41,7 +41,7 @@ def traced(learner, batch_size, steps, segments, gradient):
     labels = jax.ShapeDtypeStruct((steps, batch_size), jnp.int32)
 
     def loss(params, x, labels):
-        episode = Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+        episode = Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
         return unit_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
 
     function = jax.grad(loss) if gradient else loss

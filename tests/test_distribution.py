@@ -35,14 +35,14 @@ def test_an_episode_has_the_documented_shapes_and_types(length, batch):
     task = build_task(numbered(), length, batch)
     episode = task.sample(KEY)
     assert (episode.x.shape, episode.x.dtype) == ((length, batch, *task.input_shape), jnp.float32)
-    assert (episode.labels.shape, episode.labels.dtype) == ((length, batch), jnp.int32)
+    assert (episode.y.shape, episode.y.dtype) == ((length, batch), jnp.int32)
     assert (episode.weight.shape, episode.weight.dtype) == ((length, batch), jnp.float32)
     assert (episode.weight == 1).all()
 
 
 def test_images_keep_their_labels_and_are_scaled_and_standardised():
     episode = build_task(numbered(), 50, normalize=False).sample(KEY)
-    np.testing.assert_array_equal(numbers(episode) % 4, episode.labels)
+    np.testing.assert_array_equal(numbers(episode) % 4, episode.y)
     standardised = build_task(numbered(), 50).sample(KEY)
     np.testing.assert_allclose(standardised.x, (episode.x - 0.5) / 0.25, rtol=1e-6)
 
@@ -73,7 +73,7 @@ def test_chosen_classes_are_relabelled_in_the_order_given(replacement):
     episode = task.sample(KEY)
     assert task.num_classes == 2
     assert set(numbers(episode).reshape(-1) % 4) == {1, 3}
-    np.testing.assert_array_equal(np.asarray([3, 1])[episode.labels], numbers(episode) % 4)
+    np.testing.assert_array_equal(np.asarray([3, 1])[episode.y], numbers(episode) % 4)
 
 
 def test_turning_a_transform_on_changes_no_other_draw():
@@ -83,7 +83,7 @@ def test_turning_a_transform_on_changes_no_other_draw():
         if "permute_labels" in options:
             np.testing.assert_array_equal(changed.x, plain.x)
         else:
-            np.testing.assert_array_equal(changed.labels, plain.labels)
+            np.testing.assert_array_equal(changed.y, plain.y)
     both = build_task(textured(), 20, shuffle=True, permute_labels=True, normalize=False).sample(KEY)
     np.testing.assert_array_equal(
         both.x, build_task(textured(), 20, shuffle=True, normalize=False).sample(KEY).x
@@ -109,7 +109,7 @@ def test_transforms_are_applied_in_the_documented_order():
 def test_padded_classes_are_never_the_label():
     task = build_task(numbered(), 200, permute_labels=True, pad_output=62, filter_classes=[0, 2, 3])
     assert task.num_classes == 62
-    labels = sample_many(task, jax.random.split(KEY, 20)).labels
+    labels = sample_many(task, jax.random.split(KEY, 20)).y
     assert set(np.asarray(labels).reshape(-1)) == {0, 1, 2}
 
 
@@ -117,8 +117,8 @@ def test_relabelling_permutes_the_labels_of_the_second_half_alone():
     before = build_task(numbered(), 21, 2).sample(KEY)
     after = build_task(numbered(), 21, 2, relabel=True).sample(KEY)
     np.testing.assert_array_equal(before.x, after.x)
-    np.testing.assert_array_equal(before.labels[:10], after.labels[:10])
-    renamed = set(zip(*(e.labels[10:].flatten().tolist() for e in (before, after)), strict=True))
+    np.testing.assert_array_equal(before.y[:10], after.y[:10])
+    renamed = set(zip(*(e.y[10:].flatten().tolist() for e in (before, after)), strict=True))
     assert len(renamed) == len(dict(renamed)) == len({new for _, new in renamed}) == 4
     assert any(old != new for old, new in renamed)
     with pytest.raises(ValueError, match=r"preprocess.relabel: got true, expected false with few_shot"):
@@ -134,7 +134,7 @@ def test_projections_and_permutations_are_drawn_per_episode_or_from_a_finite_set
         classes = np.rint(np.asarray(episodes.x[..., 0, 0, 0]) * 255).astype(int) % 4
         return {
             tuple(int(labels[where == c][0]) for c in range(4))
-            for where, labels in zip(classes, np.asarray(episodes.labels), strict=True)
+            for where, labels in zip(classes, np.asarray(episodes.y), strict=True)
         }
 
     assert len(permutations()) > 10
@@ -155,7 +155,7 @@ def test_sampling_compiles_once_and_works_under_vmap_and_map():
     one = task.sample(keys[2])
     for many in (jax.vmap(task.sample)(keys), jax.lax.map(task.sample, keys)):
         np.testing.assert_allclose(many.x[2], one.x, atol=1e-5)
-        np.testing.assert_array_equal(many.labels[2], one.labels)
+        np.testing.assert_array_equal(many.y[2], one.y)
 
 
 def test_tasks_of_one_shape_can_be_switched_between_inside_jit():
@@ -188,13 +188,13 @@ def test_data_are_leaves_and_stay_bytes():
 def test_random_repeats_twenty_images_within_an_episode_and_draws_new_ones_for_the_next():
     task = build_task(load("random", "train"), 300)
     episode, other = task.sample(KEY), task.sample(jax.random.key(1))
-    images = {x.tobytes(): int(y) for x, y in zip(np.asarray(episode.x), episode.labels[:, 0], strict=True)}
+    images = {x.tobytes(): int(y) for x, y in zip(np.asarray(episode.x), episode.y[:, 0], strict=True)}
     assert len(images) == 20
-    pairs = {(x.tobytes(), int(y)) for x, y in zip(np.asarray(episode.x), episode.labels[:, 0], strict=True)}
+    pairs = {(x.tobytes(), int(y)) for x, y in zip(np.asarray(episode.x), episode.y[:, 0], strict=True)}
     assert len(pairs) == 20
     assert not images.keys() & {x.tobytes() for x in np.asarray(other.x)}
     few = build_task(load("random", "train"), 300, filter_classes=[7, 8, 2]).sample(KEY)
-    assert set(np.asarray(few.labels).reshape(-1)) == {0, 1, 2}
+    assert set(np.asarray(few.y).reshape(-1)) == {0, 1, 2}
 
 
 def test_every_example_of_sum_is_new():
@@ -202,8 +202,8 @@ def test_every_example_of_sum_is_new():
         task = build_task(load("sum", "train"), 40, 2, replacement=replacement)
         episode = task.sample(KEY)
         assert len({x.tobytes() for x in np.asarray(episode.x).reshape(80, -1)}) == 80
-        np.testing.assert_array_equal(episode.labels, episode.x.sum(axis=(2, 3, 4)) > 0)
-        assert 10 < episode.labels.sum() < 70
+        np.testing.assert_array_equal(episode.y, episode.x.sum(axis=(2, 3, 4)) > 0)
+        assert 10 < episode.y.sum() < 70
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_one_member_answers_as_it_would_alone():
 def test_predicting_is_what_the_next_step_would_answer():
     ensemble, episode = Ensemble((MEMBER, MEMBER)), make_episode()
     state = ensemble.init_state({}, KEY)
-    for x, y in zip(episode.x, episode.labels, strict=True):
+    for x, y in zip(episode.x, episode.y, strict=True):
         predicted = ensemble.predict({}, state, x)
         state, answered = ensemble.step({}, state, x, y)
         np.testing.assert_allclose(predicted, answered, atol=1e-6)

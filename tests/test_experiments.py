@@ -93,7 +93,7 @@ def test_synapses_are_recorded_as_they_are_in_the_network():
         c = from_tiles(layer.c)[recording.input_units, recording.output_units]
         np.testing.assert_allclose(recording.c[t], c, atol=1e-6)
         if t < 5:
-            example = probe.episodes.x[0, t], probe.episodes.labels[0, t]
+            example = probe.episodes.x[0, t], probe.episodes.y[0, t]
             np.testing.assert_allclose(recording.inputs[t], example[0][0][recording.input_units])
             state, logits = DESCENT.step(probe.params, state, *example)
             error = jax.nn.softmax(logits[0]) - jax.nn.one_hot(example[1][0], CLASSES)

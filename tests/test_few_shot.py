@@ -35,7 +35,7 @@ def sampled(*, dataset=None, **options):
     """Return image numbers, labels and weights [episodes, T] of many episodes."""
     task = build_task(dataset or drawings(), 9, ways=3, shots=2, normalize=False, **options)
     episodes = sample_many(task, KEYS)
-    return numbers(episodes)[..., 0], np.asarray(episodes.labels)[..., 0], np.asarray(episodes.weight)[..., 0]
+    return numbers(episodes)[..., 0], np.asarray(episodes.y)[..., 0], np.asarray(episodes.weight)[..., 0]
 
 
 @pytest.mark.parametrize(("length", "ways", "shots"), [(3, 2, 1), (10, 2, 3)])
@@ -43,7 +43,7 @@ def test_an_episode_has_the_documented_shapes_and_counts_its_queries_only(length
     task = build_task(drawings(each=12), length, ways=ways, shots=shots)
     episode = jax.eval_shape(task.sample, KEY)
     assert (episode.x.shape, episode.x.dtype) == ((length, 1, 3, 3, 1), jnp.float32)
-    assert (episode.labels.shape, episode.labels.dtype) == ((length, 1), jnp.int32)
+    assert (episode.y.shape, episode.y.dtype) == ((length, 1), jnp.int32)
     assert (episode.weight.shape, episode.weight.dtype) == ((length, 1), jnp.float32)
     weight = sample(task, KEY).weight
     assert weight[:, 0].tolist() == [0.0] * (ways * shots) + [1.0] * (length - ways * shots)
@@ -84,7 +84,7 @@ def test_rotations_make_four_times_as_many_classes():
     task = build_task(drawings(classes=2), 9, ways=8, rotations=True, normalize=False)
     episodes = sample_many(task, KEYS)
     corners = np.asarray(episodes.x)[:, :, 0][..., [0, 2, 2, 0], [0, 0, 2, 2], 0]  # counter-clockwise
-    turns, classes, labels = corners.argmax(-1), numbers(episodes)[..., 0] % 2, episodes.labels[..., 0]
+    turns, classes, labels = corners.argmax(-1), numbers(episodes)[..., 0] % 2, episodes.y[..., 0]
     marked = corners.any(-1)  # image number 0 is blank: it has no direction
     for episode in range(EPISODES):
         seen = np.stack([turns[episode], classes[episode], labels[episode]], axis=1)[marked[episode]]
@@ -139,7 +139,7 @@ def test_the_same_key_gives_the_same_episode_under_vmap_too_and_compiles_once():
     assert sample._cache_size() == before
     many = sample_many(task, KEYS[:4])
     np.testing.assert_allclose(many.x[2], one.x, atol=1e-5)
-    np.testing.assert_array_equal(many.labels[2], one.labels)
+    np.testing.assert_array_equal(many.y[2], one.y)
 
 
 def test_transforms_change_no_draw_of_images_and_padded_classes_are_never_the_label():
@@ -151,9 +151,9 @@ def test_transforms_change_no_draw_of_images_and_padded_classes_are_never_the_la
         if "permute_labels" in change:
             np.testing.assert_array_equal(changed.x, plain.x)
         else:
-            np.testing.assert_array_equal(changed.labels, plain.labels)
+            np.testing.assert_array_equal(changed.y, plain.y)
         assert (task.real_classes, task.num_classes) == (3, 62)
-        assert set(np.unique(changed.labels)) == {0, 1, 2}
+        assert set(np.unique(changed.y)) == {0, 1, 2}
 
 
 def test_tasks_with_and_without_few_shot_can_be_switched_between_inside_jit():
@@ -176,7 +176,7 @@ def test_only_the_images_of_an_episode_are_turned_and_resized():
 @pytest.mark.parametrize("loss_type", ["mean", "last"])
 def test_loss_and_accuracy_are_those_of_the_queries(loss_type):
     episode = sample(build_task(drawings(), 9, ways=3, shots=2), KEY)
-    right, wrong = jax.nn.one_hot(episode.labels, 3), jax.nn.one_hot((episode.labels + 1) % 3, 3)
+    right, wrong = jax.nn.one_hot(episode.y, 3), jax.nn.one_hot((episode.y + 1) % 3, 3)
     support = (episode.weight == 0)[..., None]
     only_queries = episode_result(jnp.where(support, wrong, right) * 50, episode, loss_type)
     only_support = episode_result(jnp.where(support, right, wrong) * 50, episode, loss_type)
@@ -187,7 +187,7 @@ def test_loss_and_accuracy_are_those_of_the_queries(loss_type):
 def test_the_nearest_image_of_the_support_has_the_label_of_a_digit_more_often_than_chance():
     task = build_task(load("digits", "test"), 6, ways=5, rotations=True, shuffle=True)
     episodes = sample_many(task, KEYS)
-    x, labels = episodes.x.reshape(EPISODES, 6, -1), episodes.labels[..., 0]
+    x, labels = episodes.x.reshape(EPISODES, 6, -1), episodes.y[..., 0]
     nearest = ((x[:, :5] - x[:, 5:]) ** 2).sum(-1).argmin(1)
     answers = jnp.take_along_axis(labels, nearest[:, None], 1)[:, 0]
     assert 0.6 < float((answers == labels[:, 5]).mean()) < 1  # chance: 0.2

@@ -92,7 +92,7 @@ def test_the_2021_code_gives_the_same_numbers(folder, name, case):
     arrays = dict(np.load(folder / f"{name}.npz"))
     params = nested(arrays, "param")
     x, labels = jnp.asarray(arrays["x"]), jnp.asarray(arrays["labels"])
-    episode = Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+    episode = Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
     assert jax.tree.structure(params) == jax.tree.structure(learner.init_params(jax.random.key(0)))
 
     def loss(params):

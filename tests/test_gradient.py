@@ -74,10 +74,10 @@ def mean_loss(learner, params, units, last=None, before=None):
             logits = run_episode(learner, params, state_key, episode)
         else:
             state = learner.init_state(before, state_key, 1)
-            for x, y in zip(episode.x[:-last], episode.labels[:-last], strict=True):
+            for x, y in zip(episode.x[:-last], episode.y[:-last], strict=True):
                 state, _ = jax.jit(learner.step)(before, state, x, y)
             logits = continue_episode(learner, params, state, jax.tree.map(lambda a: a[-last:], episode))[1]
-        losses.append(cross_entropy(logits, episode.labels[-len(logits) :])[-(last or 0) :].mean())
+        losses.append(cross_entropy(logits, episode.y[-len(logits) :])[-(last or 0) :].mean())
     return jnp.stack(losses).mean()
 
 

@@ -40,7 +40,7 @@ def make_episode(length=5, batch_size=1, shape=SHAPE, num_classes=CLASSES, seed=
     keys = jax.random.split(jax.random.key(seed))
     x = jax.random.normal(keys[0], (length, batch_size, *shape))
     labels = jax.random.randint(keys[1], (length, batch_size), 0, num_classes)
-    return Episode(x=x, labels=labels, weight=jnp.ones(labels.shape))
+    return Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
 
 
 compiled_run = jax.jit(run_episode, static_argnums=0)
@@ -62,7 +62,7 @@ def test_every_learner_is_tried():
 @every
 def test_an_answer_depends_on_earlier_labels_and_on_no_later_one(variant):
     learner, episode = make(variant), make_episode()
-    other = episode.replace(labels=episode.labels.at[1].set((episode.labels[1] + 1) % CLASSES))
+    other = episode.replace(y=episode.y.at[1].set((episode.y[1] + 1) % CLASSES))
     first, second = run(learner, episode), run(learner, other)
     assert np.array_equal(first[:2], second[:2])
     assert not np.array_equal(first[2:], second[2:])
@@ -73,7 +73,7 @@ def test_predict_answers_as_step_does_and_learns_nothing(variant):
     learner, episode = make(variant), make_episode()
     params = learner.init_params(jax.random.key(1))
     state = learner.init_state(params, jax.random.key(2))
-    for x, y in zip(episode.x, episode.labels, strict=True):
+    for x, y in zip(episode.x, episode.y, strict=True):
         state, _ = compiled_step(learner, params, state, x, y)
     x = make_episode(length=3, seed=5).x[:, 0]
     y = jnp.zeros(1, jnp.int32)
@@ -120,7 +120,7 @@ def test_gradients_are_finite_and_reach_what_matters(variant):
 
     def loss(params):
         logits = run_episode(learner, params, jax.random.key(2), episode)
-        return cross_entropy(logits, episode.labels).mean()
+        return cross_entropy(logits, episode.y).mean()
 
     gradient = jax.jit(jax.grad(loss))(learner.init_params(jax.random.key(1)))
     leaves = jax.tree.leaves(gradient)
@@ -228,7 +228,7 @@ def test_writes_of_a_batch_are_added_to_the_fast_weights_that_all_of_them_read()
     learner, episode = make("fwp"), make_episode(1, batch_size=2)
     params = learner.init_params(jax.random.key(1))
     fast = jax.random.normal(jax.random.key(2), (6, CLASSES))
-    x, y = episode.x[0], episode.labels[0]
+    x, y = episode.x[0], episode.y[0]
     both, _ = learner.step(params, learner.with_fast(fast, 2), x, y)
     alone = [
         learner.step(params, learner.with_fast(fast), x[k : k + 1], y[k : k + 1])[0].fast for k in (0, 1)
@@ -255,7 +255,7 @@ def test_what_a_batch_writes_into_the_memory_is_averaged():
     learner, episode = make("fw_memory"), make_episode(1, batch_size=2)
     params = learner.init_params(jax.random.key(1))
     start = learner.init_state(params, jax.random.key(2))  # an empty memory: norms stay below 1
-    x, y = episode.x[0], episode.labels[0]
+    x, y = episode.x[0], episode.y[0]
     both, _ = learner.step(params, learner.init_state(params, jax.random.key(2), 2), x, y)
     alone = [learner.step(params, start, x[k : k + 1], y[k : k + 1])[0].memory for k in (0, 1)]
     np.testing.assert_allclose(both.memory, (alone[0] + alone[1]) / 2, atol=1e-6)
@@ -294,7 +294,7 @@ def test_it_is_what_optax_does(name):
         return cross_entropy(logits, y).mean(), logits
 
     expected = []
-    for x, y in zip(episode.x, episode.labels, strict=True):
+    for x, y in zip(episode.x, episode.y, strict=True):
         gradient, logits = jax.grad(loss, has_aux=True)(weights, x, y)
         updates, memory = optimizer.update(gradient, memory, weights)
         weights = optax.apply_updates(weights, updates)

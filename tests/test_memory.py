@@ -42,7 +42,7 @@ def test_8_episodes_side_by_side_fit_too():
     labels = jax.ShapeDtypeStruct((8, 500, 1), np.int32)
 
     def loss(params, x, labels):
-        episode = Episode(x=x, labels=labels, weight=jax.numpy.ones(labels.shape))
+        episode = Episode(x=x, y=labels, weight=jax.numpy.ones(labels.shape))
         segments = segments_of(learner, 500, 1)
         return unit_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
 

@@ -75,7 +75,7 @@ def make_answers(length=4, batch=2, classes=3):
     logits = random.normal(size=(length, batch, classes)).astype(np.float32)
     labels = random.integers(0, classes, (length, batch)).astype(np.int32)
     weight = random.integers(1, 4, (length, batch)).astype(np.float32)
-    return jnp.asarray(logits), Episode(x=jnp.zeros((length, batch, 1)), labels=labels, weight=weight)
+    return jnp.asarray(logits), Episode(x=jnp.zeros((length, batch, 1)), y=labels, weight=weight)
 
 
 @pytest.mark.parametrize("length", [1, 4])
@@ -86,8 +86,8 @@ def test_the_loss_is_the_weighted_mean_over_all_steps_or_the_last(length, batch,
     episode = episode.replace(weight=jnp.asarray(episode.weight))
     result = episode_result(logits, episode, loss_type)
     weight = np.asarray(episode.weight[counted])
-    losses = np.asarray(cross_entropy(logits, episode.labels))[counted]
-    right = (np.asarray(logits).argmax(-1) == episode.labels)[counted]
+    losses = np.asarray(cross_entropy(logits, episode.y))[counted]
+    right = (np.asarray(logits).argmax(-1) == episode.y)[counted]
     np.testing.assert_allclose(result.loss, (losses * weight).sum() / weight.sum(), rtol=1e-5)
     np.testing.assert_allclose(result.accuracy, (right * weight).sum() / weight.sum(), rtol=1e-5)
 
@@ -96,7 +96,7 @@ def test_answers_of_weight_zero_do_not_count():
     logits, episode = make_answers(3, 1)
     episode = episode.replace(weight=jnp.array([[0.0], [1.0], [0.0]]))
     result = episode_result(logits, episode, "mean")
-    np.testing.assert_allclose(result.loss, cross_entropy(logits[1], episode.labels[1])[0], rtol=1e-5)
+    np.testing.assert_allclose(result.loss, cross_entropy(logits[1], episode.y[1])[0], rtol=1e-5)
 
 
 def test_what_is_not_finite_is_counted_and_left_out_of_the_summary():
@@ -207,7 +207,7 @@ def test_each_unit_takes_its_own_option_of_a_mixture():
         episode, state_key = sample_unit((dark, bright), jnp.array(option), KEY, jnp.array(7))
         alone, key_alone = sample_unit((task,), jnp.array(0), KEY, jnp.array(7))
         np.testing.assert_allclose(episode.x, alone.x, atol=1e-6)
-        np.testing.assert_array_equal(episode.labels, alone.labels)
+        np.testing.assert_array_equal(episode.y, alone.y)
         assert state_key == key_alone
 
 
@@ -224,7 +224,7 @@ def test_units_of_two_shapes_are_evaluated_group_by_group_with_the_same_meta_par
         for k in range(chunk.count):
             episode, key = sample_unit(chunk.group.tasks, jnp.array(0), KEY, jnp.asarray(chunk.units[k]))
             logits = run_episode(learner, params, key, episode)
-            np.testing.assert_allclose(loss[k], cross_entropy(logits, episode.labels).mean(), rtol=1e-5)
+            np.testing.assert_allclose(loss[k], cross_entropy(logits, episode.y).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("other", [{"key": jax.random.key(1)}, {"unit": 4}])

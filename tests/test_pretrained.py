@@ -95,9 +95,7 @@ def test_a_baseline_that_is_shipped_does_what_its_card_says(name):
     task = build_task(load("random", "test"), 60, resize=(14, 14))
     learner = load_learner(name, input_shape=task.input_shape, num_classes=10)
     episodes = [task.sample(jax.random.key(number)) for number in range(20)]
-    right = [
-        learner.run(learner.start(), each.x, each.labels)[1].argmax(-1) == each.labels for each in episodes
-    ]
+    right = [learner.run(learner.start(), each.x, each.y)[1].argmax(-1) == each.y for each in episodes]
     assert (np.mean(right, axis=0)[-30:].mean() > 0.25) == (
         name == "hebbian14"
     )  # one has learned MNIST alone

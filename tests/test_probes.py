@@ -73,7 +73,7 @@ class TwoBits:
 
 def make_episode(bits, labels):
     weight = jnp.ones((len(labels), 1))
-    return Episode(x=2.0 * bits[:, None] - 1, labels=labels[:, None], weight=weight)
+    return Episode(x=2.0 * bits[:, None] - 1, y=labels[:, None], weight=weight)
 
 
 def copy(position, **settings):
@@ -108,10 +108,10 @@ def accuracy(learner, params, task, truthful=True):
     def run(key):
         sample_key, state_key, lie_key = jax.random.split(key, 3)
         episode = task.sample(sample_key)
-        lies = jax.random.randint(lie_key, episode.labels.shape, 0, learner.num_classes)
-        heard = episode.replace(labels=episode.labels if truthful else lies)
+        lies = jax.random.randint(lie_key, episode.y.shape, 0, learner.num_classes)
+        heard = episode.replace(y=episode.y if truthful else lies)
         logits = run_episode(learner, params, state_key, heard)
-        return (logits.argmax(-1) == episode.labels)[:, 0]
+        return (logits.argmax(-1) == episode.y)[:, 0]
 
     return jax.vmap(run)(jax.random.split(jax.random.key(1), 200)).mean(0)
 

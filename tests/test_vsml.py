@@ -48,7 +48,7 @@ def make_episode(length=6, batch=1, seed=0, shape=SHAPE, classes=CLASSES):
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, (length, batch)).astype(np.int32)
     x = random.normal(size=(length, batch, *shape)).astype(np.float32)
-    return Episode(x=x, labels=labels, weight=np.ones(labels.shape, np.float32))
+    return Episode(x=x, y=labels, weight=np.ones(labels.shape, np.float32))
 
 
 def make_cells(learner, seed=1):
@@ -129,7 +129,7 @@ def test_the_fast_kernel_gives_the_gradient_of_the_plain_one(settings):
     @functools.partial(jax.jit, static_argnums=0)
     @functools.partial(jax.grad, argnums=1)
     def gradient(learner, params):
-        return cross_entropy(run_episode(learner, params, KEY, episode), episode.labels).mean()
+        return cross_entropy(run_episode(learner, params, KEY, episode), episode.y).mean()
 
     fast, plain = make(**settings), make(**settings, kernel="reference")
     want = gradient(plain, make_params(plain))
@@ -146,7 +146,7 @@ def test_permuted_inputs_hidden_units_and_classes_give_permuted_answers(settings
     orders[0] = np.array([2, 0, 4, 1, 3])
     moved_cells = [c[orders[k]][:, orders[k + 1]] for k, c in enumerate(cells)]
     new_label = np.argsort(orders[-1]).astype(np.int32)
-    moved = episode.replace(x=episode.x[:, :, orders[0]], labels=new_label[episode.labels])
+    moved = episode.replace(x=episode.x[:, :, orders[0]], y=new_label[episode.y])
     logits = go_on(learner, params, start(learner, cells), episode)[1]
     moved_logits = go_on(learner, params, start(learner, moved_cells), moved)[1]
     close(moved_logits, logits[..., orders[-1]])
@@ -158,14 +158,14 @@ def test_permuted_inputs_hidden_units_and_classes_give_permuted_answers(settings
 def test_an_answer_depends_on_inputs_up_to_its_own_and_on_labels_before(settings, monkeypatch):
     learner = make(**settings)
     params, episode = make_params(learner), make_episode(4)
-    one_hot = np.eye(CLASSES, dtype=np.float32)[episode.labels]
+    one_hot = np.eye(CLASSES, dtype=np.float32)[episode.y]
     # With labels that are one-hot already, one can differentiate with respect to them.
     monkeypatch.setattr(jax.nn, "one_hot", lambda labels, *_, **__: labels)
 
     @jax.jit
     @functools.partial(jax.jacrev, argnums=(0, 1))
     def slopes(x, labels):
-        return run_episode(learner, params, KEY, episode.replace(x=x, labels=labels))
+        return run_episode(learner, params, KEY, episode.replace(x=x, y=labels))
 
     by_input, by_label = (
         np.abs(slope).max(axis=(1, 2, 4, 5)) for slope in slopes(episode.x, one_hot)
@@ -181,9 +181,9 @@ def test_an_answer_depends_on_inputs_up_to_its_own_and_on_labels_before(settings
 def test_a_changed_label_changes_later_answers_only():
     learner = make()
     params, episode = make_params(learner), make_episode()
-    labels = episode.labels.copy()
+    labels = episode.y.copy()
     labels[2] = (labels[2] + 1) % CLASSES
-    changed = episode.replace(labels=labels)
+    changed = episode.replace(y=labels)
     before, after = run(learner, params, KEY, episode), run(learner, params, KEY, changed)
     identical(after[:3], before[:3])
     assert (after[3:] != before[3:]).any(axis=(1, 2)).all()
@@ -280,7 +280,7 @@ def test_an_episode_in_segments_has_the_same_answers_and_gradient(segments):
     @functools.partial(jax.grad, has_aux=True)
     def evaluate(params, segments):
         logits = run_episode(learner, params, KEY, episode, segments)
-        return cross_entropy(logits, episode.labels).mean(), logits
+        return cross_entropy(logits, episode.y).mean(), logits
 
     gradient, logits = evaluate(params, segments)
     want_gradient, want = evaluate(params, 1)
@@ -433,14 +433,14 @@ def test_an_input_may_be_kept_beside_its_features():
         plain, [from_tiles(layer.c) for layer in jax.tree.map(lambda a: a[0], state.network).layers]
     )
     got = run(learner, params, KEY, episode)
-    close(got, go_on(plain, params, state, Episode(both, episode.labels, episode.weight))[1])
+    close(got, go_on(plain, params, state, Episode(both, episode.y, episode.weight))[1])
 
 
 def test_linear_random_features_are_a_projection_drawn_with_the_state_and_kept():
     learner, plain = make(random_features=6), make(input_shape=(6,))
     params, episode = make_params(learner), make_episode()
     state = learner.init_state(params, KEY)
-    projected = Episode(episode.x @ state.features[:-1], episode.labels, episode.weight)
+    projected = Episode(episode.x @ state.features[:-1], episode.y, episode.weight)
     after, got = go_on(learner, params, state, episode)
     identical(after.features, state.features)
     close(got, run(plain, params, KEY, projected))

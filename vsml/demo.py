@@ -173,7 +173,7 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
     def answer(unit: "tuple[Episode, Array]", params: "Params") -> "tuple[Array, Array]":
         episode, key = unit
         logits = run_episode(learner, params, key, episode)
-        return right_answers(logits, episode.labels).mean(-1), cross_entropy(logits, episode.labels).mean(-1)
+        return right_answers(logits, episode.y).mean(-1), cross_entropy(logits, episode.y).mean(-1)
 
     def answers(params: "Params", episodes: "Episode", keys: "Array") -> "tuple[Array, Array]":
         return map_units(answer, (episodes, keys), params)

@@ -1,9 +1,11 @@
 """The types that rooms exchange: pytrees, episodes and what an episode is judged by.
 
 Dimension letters in names and docstrings: P population, T time, B inner batch, I fan-in, O fan-out,
-M message channels, N synapse state size, C classes.
+M message channels, N synapse state size, C classes, D values.
 """
 
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -19,19 +21,58 @@ State = Any
 """Inner state of a learner within one episode: a pytree of arrays."""
 
 
+@dataclass(frozen=True)
+class Classes:
+    """Outputs that are classes: an answer is C logits, a target is the number of a class, int.
+
+    Attributes:
+        size: number of classes C.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Values:
+    """Outputs that are values: an answer is D numbers, unbounded, and so is a target, float32.
+
+    Attributes:
+        size: number of values D.
+    """
+
+    size: int
+
+
+Outputs = Classes | Values
+"""What a learner answers with."""
+
+
 @struct.dataclass
 class Episode:
     """A stream of examples of one task.
 
     Attributes:
         x: inputs, float32 [T, B, *input_shape].
-        labels: classes, int32 [T, B].
+        y: targets: of classes int32 [T, B], of values float32 [T, B, D].
         weight: how much each answer counts in the loss, float32 [T, B].
+        taught: 1 where the learner is told the target, 0 where it answers and is told nothing, float32
+            [T, B]; None: it is always told.
     """
 
     x: Array
-    labels: Array
+    y: Array
     weight: Array
+    taught: Array | None = None
+
+    @property
+    def labels(self) -> Array:
+        """The old name of `y`."""
+        warnings.warn(
+            "Episode.labels is Episode.y now; the old name goes with version 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.y
 
 
 @struct.dataclass

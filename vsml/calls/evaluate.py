@@ -192,8 +192,8 @@ def _answers(
         params, task, key = shared
         episode, state_key = sample_unit((task,), 0, key, number)
         logits = run_episode(learner, params, state_key, episode)
-        correct = right_answers(logits, episode.labels).mean(-1)
-        return correct, cross_entropy(logits, episode.labels).mean(-1), episode.weight.mean(-1)
+        correct = right_answers(logits, episode.y).mean(-1)
+        return correct, cross_entropy(logits, episode.y).mean(-1), episode.weight.mean(-1)
 
     return map_units(answer, numbers, (params, task, key))
 

@@ -42,7 +42,7 @@ class Probe:
     @property
     def labels(self) -> np.ndarray:
         """Labels [episodes, T]."""
-        return np.asarray(self.episodes.labels[..., 0])
+        return np.asarray(self.episodes.y[..., 0])
 
     def answers(self) -> np.ndarray:
         """Return the probabilities [episodes, T, C] that it answers with."""
@@ -54,7 +54,7 @@ class Probe:
 
     def with_labels(self, labels: np.ndarray) -> "Probe":
         """Return the same with other labels [episodes, T]."""
-        episodes = replace(self.episodes, labels=jnp.asarray(labels)[..., None])
+        episodes = replace(self.episodes, y=jnp.asarray(labels)[..., None])
         return replace(self, episodes=episodes)
 
 
@@ -183,7 +183,7 @@ def _masked_answers(learner: Vsml, params: Params, episodes: Episode, keys: Arra
             return keep(state), logits
 
         start = keep(learner.init_state(params, key))
-        return jax.lax.scan(step, start, (episode.x, episode.labels))[1][:, 0]
+        return jax.lax.scan(step, start, (episode.x, episode.y))[1][:, 0]
 
     def of_mask(mask: Array) -> Array:
         return map_units(answer, (episodes, keys), (params, mask))
@@ -252,9 +252,7 @@ def _followed(
         after, logits = learner.step(params, state, *example)
         return after, (*chosen(state), learner.features(state, example[0])[0], logits[0])
 
-    last, (h, c, inputs, logits) = jax.lax.scan(
-        step, learner.init_state(params, key), (episode.x, episode.labels)
-    )
+    last, (h, c, inputs, logits) = jax.lax.scan(step, learner.init_state(params, key), (episode.x, episode.y))
     h_last, c_last = chosen(last)
     return jnp.concatenate([h, h_last[None]]), jnp.concatenate([c, c_last[None]]), inputs, logits
 

@@ -134,7 +134,7 @@ def _learn(
         losses = jax.vmap(cross_entropy, (0, None))(logits, y[0])
         return (state, moved), jnp.stack([losses, logits.argmax(-1) == y])
 
-    (state, weights), seen = jax.lax.scan(step, (state, weights), (episode.x, episode.labels))
+    (state, weights), seen = jax.lax.scan(step, (state, weights), (episode.x, episode.y))
     loss, right = seen.mean(0)
     return state, weights, loss, right
 
@@ -168,7 +168,7 @@ def _compare(
         ratios = [jnp.linalg.norm(got) / (jnp.linalg.norm(want) + 1e-30) for got, want in pairs]
         return jnp.stack([_cosine(*pair) for pair in pairs]), jnp.stack(ratios)
 
-    update_cosine, update_ratio = jax.lax.map(ask, (episode.x, episode.labels))
+    update_cosine, update_ratio = jax.lax.map(ask, (episode.x, episode.y))
     added = [
         (mine - start, other - start)
         for mine, other, start in zip(_flat(held), _flat(weights), _flat(first), strict=True)
@@ -211,7 +211,7 @@ def follow(
     """
     state = learner.init_state(params, key)
     first = weights = _held(learner, state)
-    length = len(stream.labels) // POINTS
+    length = len(stream.y) // POINTS
     seen: list[dict[str, Array]] = []
     asked = jax.tree.map(lambda leaf: leaf[:_ASKED], tested)
     for point in range(POINTS):
@@ -225,15 +225,15 @@ def follow(
     return Followed(
         dataset=dataset,
         examples=length * np.arange(1, POINTS + 1),
-        test_accuracy=np.asarray(hits) / len(tested.labels),
+        test_accuracy=np.asarray(hits) / len(tested.y),
         **over,
     )
 
 
 def _batches(episode: Episode) -> Iterator[tuple[Array, Array]]:
     """Yield inputs and labels that are answered at once."""
-    for at in range(0, len(episode.labels), _AT_ONCE):
-        yield episode.x[at : at + _AT_ONCE, 0], episode.labels[at : at + _AT_ONCE, 0]
+    for at in range(0, len(episode.y), _AT_ONCE):
+        yield episode.x[at : at + _AT_ONCE, 0], episode.y[at : at + _AT_ONCE, 0]
 
 
 @jax.jit

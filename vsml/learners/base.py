@@ -96,7 +96,7 @@ def run_episode(learner: Learner, params: Params, key: Array, episode: Episode, 
     Returns:
         Logits [T, B, C].
     """
-    state = learner.init_state(params, key, episode.labels.shape[1])
+    state = learner.init_state(params, key, episode.y.shape[1])
     return continue_episode(learner, params, state, episode, segments)[1]
 
 
@@ -115,10 +115,10 @@ def continue_episode(
     def run(state: State, examples: tuple[Array, Array]) -> tuple[State, Array]:
         return jax.lax.scan(step, state, examples)
 
-    examples = (episode.x, episode.labels)
+    examples = (episode.x, episode.y)
     if segments == 1:
         return run(state, examples)
-    T = len(episode.labels)
+    T = len(episode.y)
     length = math.ceil(T / segments)
     whole = T // length * length
     split = jax.tree.map(lambda a: a[:whole].reshape(-1, length, *a.shape[1:]), examples)

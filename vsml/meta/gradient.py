@@ -118,7 +118,7 @@ def _evaluate(
         number, option = unit
         params, tasks, key = shared
         episode, state_key = sample_unit(tasks, option, key, number)
-        steps, batch_size = episode.labels.shape
+        steps, batch_size = episode.y.shape
         segments = segments_of(learner, min(steps, truncation_length or steps), batch_size)
 
         def loss(params: Params) -> tuple[Array, EpisodeResult]:

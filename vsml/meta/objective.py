@@ -238,9 +238,9 @@ def episode_result(logits: Array, episode: Episode, loss_type: LossType) -> Epis
     if loss_type == "last":
         weight = weight.at[:-1].set(0.0)
     weight = weight / weight.sum()
-    correct = right_answers(logits, episode.labels)
+    correct = right_answers(logits, episode.y)
     return EpisodeResult(
-        loss=(cross_entropy(logits, episode.labels) * weight).sum(), accuracy=(correct * weight).sum()
+        loss=(cross_entropy(logits, episode.y) * weight).sum(), accuracy=(correct * weight).sum()
     )
 
 
@@ -282,12 +282,12 @@ def unit_result(
         truncation_length: judge only this many steps, the last of the episode, and let no gradient flow
             into those before. None judges all.
     """
-    before = len(episode.labels) - (truncation_length or len(episode.labels))
+    before = len(episode.y) - (truncation_length or len(episode.y))
     if before <= 0:
         return episode_result(run_episode(learner, params, key, episode, segments), episode, loss_type)
     first, last = jax.tree.map(lambda a: a[:before], episode), jax.tree.map(lambda a: a[before:], episode)
     fixed = jax.lax.stop_gradient(params)
-    state = learner.init_state(fixed, key, episode.labels.shape[1])
+    state = learner.init_state(fixed, key, episode.y.shape[1])
     state = jax.lax.stop_gradient(continue_episode(learner, fixed, state, first)[0])
     return episode_result(continue_episode(learner, params, state, last, segments)[1], last, loss_type)
 

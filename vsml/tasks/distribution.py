@@ -72,7 +72,7 @@ class TaskDistribution:
         images, labels, weight = self._examples(key)
         x, labels = self._transform(self._task_key(key), images, labels)
         return Episode(
-            x=x.reshape(*shape, *self.input_shape), labels=labels.reshape(shape), weight=weight.reshape(shape)
+            x=x.reshape(*shape, *self.input_shape), y=labels.reshape(shape), weight=weight.reshape(shape)
         )
 
     def _examples(self, key: Array) -> tuple[Array, Array, Array]:
