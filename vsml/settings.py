@@ -16,6 +16,7 @@ from pydantic import (
     Tag,
     WithJsonSchema,
     model_serializer,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import PydanticCustomError
@@ -116,6 +117,29 @@ class Section(BaseModel):
     """Base of all sections: frozen, and no key but the declared ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
+
+
+class NoSettings(Section):
+    """The section of what has nothing to be set."""
+
+
+class Plugin(Section):
+    """A member of a registry, with its settings; a name alone stands for one without settings."""
+
+    type: Text = Field(
+        description="name of a built-in one or of an installed package's, or package.module:Name"
+    )
+    options: Options = Field(default=(), description="its own settings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @property
+    def name(self) -> str:
+        """The name that results go by: of `package.module:Name` the last part."""
+        return self.type.rpartition(":")[-1]
 
 
 class Overrides(Section):
