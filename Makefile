@@ -66,7 +66,7 @@ bench: .venv/.installed  ## speed and memory of every kernel and of the plain fo
 	$(in_venv) python benchmarks/synapses.py $(ARGS)
 
 docs: .venv/.installed  ## write docs/configuration.md from the schema
-	$(in_venv) python -m vsml.config.reference > docs/configuration.md.new
+	$(in_venv) python -m vsml.launching.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
 notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)

@@ -15,6 +15,7 @@ prepare()  # before anything imports jax
 from vsml.config.files import ConfigError, dump  # noqa: E402
 from vsml.config.schema import Config  # noqa: E402
 from vsml.launching.command_line import continued_config, parse, read_config  # noqa: E402
+from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
 from vsml.runs.directory import RunDirectory, describe_environment, new_run, open_run  # noqa: E402
 from vsml.runs.progress import say  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
@@ -55,7 +56,7 @@ def enter_run(
         if not run.environment.exists():  # killed just as it had started
             run.write_environment(describe_environment(comm.size))
     todo, settings = comm.bcast([todo, config.model_dump(mode="json")])
-    return run, Config.model_validate(settings), todo
+    return run, WholeConfig.model_validate(settings), todo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,18 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
-        from vsml.calls.clone import write_proof
-        from vsml.calls.evaluate import run_evaluation
-        from vsml.calls.introspect import run_introspection
-        from vsml.calls.plan import describe
-        from vsml.calls.train import run_training
         from vsml.runs.checkpoint import CheckpointError
+        from vsml.setup import Setup
         from vsml.tasks import DataError
 
         if options.dry_run:
             try:
                 if comm.rank == 0:
-                    print(dump(config) + "\n" + describe(config, comm.size))
+                    plan = call_of(config).plan(Setup(config), comm.size)
+                    print(dump(config), *plan, sep="\n")
             except (ValueError, OSError, MemoryError) as error:
                 sys.exit(f"error: {error}")
             return 0
@@ -95,20 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if todo == "nothing":
             return 0
         try:
-            if config.call == "evaluate":
-                return int(run_evaluation(config, run, comm) is None)
-            if config.call == "introspect":
-                run_introspection(config, run, comm)
-                return 0
-            done = run_training(config, run, comm, resume=todo == "resume")
-            if run is not None and not done:
-                say(f"to go on: python launch.py --resume {run.path}")
-            elif run is not None and config.call == "clone":
-                for row in write_proof(config, run):
-                    say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
+            return call_of(config).run(Setup(config), run, comm, todo == "resume")
         except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
-    return 0
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
+from vsml.config.files import ConfigError
+from vsml.launching.schema import load_config
 from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
@@ -41,13 +43,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vsml import setup as build
-from vsml.calls.train import meta_step
-from vsml.config.files import ConfigError, load_config
-from vsml.config.schema import Config
+from vsml.meta.step import meta_step
 from vsml.cost.ranks import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
 from vsml.meta.evolution import Evolution
-from vsml.meta.objective import Results, chunks_of, map_units, tree_sum
+from vsml.meta.objective import Results, map_units, tree_sum
+from vsml.setup import Setup
 from vsml.system.comm import Communicator, abort_on_error, connect
 from vsml.system.files import library_versions
 
@@ -124,16 +124,15 @@ def best_time(
     return min(taken[1:])
 
 
-def measure(config: Config, steps: int, comm: Communicator) -> dict[str, Any]:
+def measure(setup: Setup, steps: int, comm: Communicator) -> dict[str, Any]:
     """Take meta steps on the ranks there are, and time messages between them.
 
     Returns:
         The parts of the fastest meta step, and what the model needs, the same on every rank.
     """
-    groups = build.training_groups(config, build.load_training_data(config, comm))
-    chunks = chunks_of(groups, build.chunk_size(config, groups, comm.size))
-    params = groups[0].learner.init_params(jax.random.key(0))
-    optimizer: Any = TimedOptimizer(build.meta_optimizer(config, params))
+    chunks = setup.chunks(setup.load_groups(comm), comm)
+    params = setup.learner.init_params(jax.random.key(0))
+    optimizer: Any = TimedOptimizer(setup.optimizer(params))
     timed: Any = TimedCommunicator(comm)
     state = optimizer.optimizer.init(jax.random.key(1), params)
     rows = []
@@ -157,7 +156,7 @@ def measure(config: Config, steps: int, comm: Communicator) -> dict[str, Any]:
         "sent_bytes": timed.sent_bytes,
         "received_bytes": timed.sent_bytes * (comm.size - 1),
         "messages": messages(comm),
-        **(alone(config, params) if comm.size == 1 else {}),
+        **(alone(setup, params) if comm.size == 1 else {}),
     }
 
 
@@ -178,11 +177,11 @@ def messages(comm: Communicator) -> dict[str, float]:
     return times
 
 
-def alone(config: Config, params: Any) -> dict[str, float]:
+def alone(setup: Setup, params: Any) -> dict[str, float]:
     """Return what one rank tells about an empty call, and about ask and tell of the paper's population."""
-    training = config.training.model_copy(update={"population_size": PAIRS, "chunk_size": None})
-    resized = config.model_copy(update={"training": training})
-    optimizer = build.meta_optimizer(resized, params)
+    training = setup.config.training.model_copy(update={"population_size": PAIRS, "chunk_size": None})
+    resized = Setup(setup.config.model_copy(update={"training": training}))
+    optimizer = resized.optimizer(params)
     shape = (PAIRS, optimizer.unit_members)
     results = Results(
         loss=np.random.default_rng(0).normal(size=shape).astype(np.float32),
@@ -305,17 +304,17 @@ def parts_of(machine: Machine, work: Work, ranks: int) -> dict[str, float]:
     return dataclasses.asdict(predicted) | {"total_s": predicted.total_s}
 
 
-def predict(config: Config, machine: Machine, ranks: Sequence[int]) -> tuple[Table, dict[str, Any]]:
+def predict(setup: Setup, machine: Machine, ranks: Sequence[int]) -> tuple[Table, dict[str, Any]]:
     """Predict meta steps of a run for numbers of ranks."""
-    works = {number: work_of(config, number) for number in {1, *ranks}}
+    works = {number: work_of(setup, number) for number in {1, *ranks}}
     alone_s = meta_step_time(machine, works[1], 1).total_s
     headings = ("ranks", "units a chunk", "total", "evaluation", "calls", "ask + tell", "exchange")
-    title = f"a meta step in milliseconds, predicted for {config.name or 'the configuration'}"
+    title = f"a meta step in milliseconds, predicted for {setup.config.name or 'the configuration'}"
     table = table_of(title, *headings, "share of 1 s", "speed-up", "efficiency")
     rows = {}
     for number in ranks:
         parts = parts_of(machine, works[number], number)
-        units = config.training.population_size / len(works[number].chunk_flops)
+        units = setup.config.training.population_size / len(works[number].chunk_flops)
         speedup = alone_s / parts["total_s"]
         shown = ("total_s", "evaluation_s", "calls_s", "replicated_s", "exchange_s")
         cells = [f"{units:g}", *milliseconds(*(parts[name] for name in shown)), f"{parts['exchange_s']:.3%}"]
@@ -349,7 +348,7 @@ def machine_of(settings: Sequence[str]) -> Machine:
     return Machine(**values)
 
 
-def scaling(config: Config, options: argparse.Namespace, passed: Sequence[str], console: Console) -> None:
+def scaling(setup: Setup, options: argparse.Namespace, passed: Sequence[str], console: Console) -> None:
     """Measure on every number of ranks, fit, predict, and print."""
     cores = len(os.sched_getaffinity(0))
     measured = []
@@ -358,8 +357,8 @@ def scaling(config: Config, options: argparse.Namespace, passed: Sequence[str], 
             with console.status(f"{ranks} rank(s)"):
                 measured.append(start_ranks(ranks, cores, Path(folder), passed))
     two = next((each for each in measured if each["ranks"] == 2), None)
-    machine = fit(work_of(config, 1), measured[0], two, devices=cores)
-    predicted = [parts_of(machine, work_of(config, m["ranks"]), m["ranks"]) for m in measured]
+    machine = fit(work_of(setup, 1), measured[0], two, devices=cores)
+    predicted = [parts_of(machine, work_of(setup, m["ranks"]), m["ranks"]) for m in measured]
     console.print(report(measured, predicted, cores))
     console.print(message_table(measured))
     console.print(f"fitted: {machine}")
@@ -399,9 +398,9 @@ def main() -> None:
         parser.error(f"--ranks: got {options.ranks}, expected 1 first: the model is fitted to it")
     settings = [*([] if options.config_files else PROBLEM), *options.config]
     try:
-        config = load_config(options.config_files, settings)
+        setup = Setup(load_config(options.config_files, settings))
         if options.predict:
-            table, record = predict(config, machine_of(options.predict), options.ranks)
+            table, record = predict(setup, machine_of(options.predict), options.ranks)
             console.print(table)
             if options.json:
                 options.json.write_text(json.dumps(record, indent=2) + "\n")
@@ -411,7 +410,7 @@ def main() -> None:
     if options.worker:
         comm = connect()
         with abort_on_error(comm):
-            result = measure(config, options.steps, comm)
+            result = measure(setup, options.steps, comm)
             if comm.rank == 0:
                 options.worker.write_text(json.dumps(result))
         return
@@ -419,7 +418,7 @@ def main() -> None:
     for name in ("config_files", "config"):
         given = getattr(options, name)
         passed += [f"--{name}", *given] if given else []
-    scaling(config, options, passed, console)
+    scaling(setup, options, passed, console)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ import numpy as np
 import optax
 
 import vsml
-from vsml.calls.train import meta_train
 from vsml.learners import make_learner
 from vsml.learners.vsml import SynapseConfig, VsmlConfig
 from vsml.losses import right_answers
 from vsml.meta import BackPropagation, group_units, meta_adam
+from vsml.meta.step import meta_train
 from vsml.reporting.plots import Curve
 from vsml.reporting.text_plots import learning_curves
 from vsml.runs.checkpoint import export_params

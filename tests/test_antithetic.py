@@ -13,7 +13,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from stand_ins import Brightness
 
-from vsml.calls.train import meta_step
+from vsml.meta.step import meta_step
 from vsml.learners import Vsml
 from vsml.meta import antithetic
 from vsml.meta.antithetic import AntitheticEvolution

@@ -17,7 +17,7 @@ SHOW = "import os; print(*(os.environ.get(n) for n in ('CUDA_VISIBLE_DEVICES', '
 
 TINY = """
 training: {dataset: digits, iterations: 2, population_size: 4, episode_length: 3, chunk_size: 1}
-evaluation: {datasets: [], untrained: false}
+evaluation: {datasets: [], start: false}
 tracking: {wandb: {mode: disabled}}
 """
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
 from vsml.introspection.trajectories import Descent
+from vsml.launching.schema import load_config
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.losses import bound_logits
 from vsml.networks.wirings.conv import Conv

@@ -9,8 +9,9 @@ import pytest
 
 import launch
 from vsml.calls.clone import judge
-from vsml.calls.train import meta_train
-from vsml.config.files import ConfigError, load_config
+from vsml.meta.step import meta_train
+from vsml.config.files import ConfigError
+from vsml.launching.schema import load_config
 from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
 from vsml.networks.written import TERMS
 from vsml.runs.checkpoint import load_params
@@ -25,7 +26,7 @@ CLONE = [
     "model.vsml={backward_pass: true, micro_ticks: 1}",
     "model.vsml.synapse={init: backprop, init_rate: 1, random_fraction: 0.25}",
     "training={iterations: 0, population_size: 4}",
-    "evaluation={datasets: [], untrained: false}",
+    "evaluation={datasets: [], start: false}",
     "tracking.wandb.mode=disabled",
 ]
 

@@ -6,9 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from vsml.config.array import array_index, load_array, load_array_configs
-from vsml.config.files import ConfigError, dump, load_config
-from vsml.config.reference import reference
+from vsml.config.array import array_index, load_array
+from vsml.config.files import ConfigError, dump
 from vsml.config.schema import (
     Config,
     EvaluationConfig,
@@ -19,10 +18,9 @@ from vsml.config.schema import (
     Schedule,
     Split,
     TrainingConfig,
-    evaluation_specs,
-    examples_per_step,
-    training_specs,
 )
+from vsml.launching.reference import reference
+from vsml.launching.schema import WholeConfig, load_array_configs, load_config
 from vsml.learners.vsml import VsmlConfig
 from vsml.settings import deep_merge
 
@@ -55,7 +53,7 @@ def write(tmp_path):
 
 def test_the_reference_page_is_up_to_date_and_has_every_setting():
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == reference(), "run `python -m vsml.config.reference > docs/configuration.md`"
+    assert page == reference(), "run `make docs`"
 
     def leaves(values):
         for key, value in values.items():
@@ -105,7 +103,7 @@ def test_overrides_go_into_lists_of_defaults_and_append_after_the_last():
     config = load("model.vsml.layers.0.out_size=32", "model.vsml.layers.1={type: dense}")
     assert [layer.out_size for layer in config.model.vsml.layers] == [32, None]
     config = load("evaluation.datasets.2={dataset: digits, preprocess: {rand_proj: true}}")
-    assert [spec.name for spec in evaluation_specs(config)] == ["mnist", "fashion_mnist", "digits+rand_proj"]
+    assert [spec.name for spec in config.evaluation_specs] == ["mnist", "fashion_mnist", "digits+rand_proj"]
     assert load("data.filter_classes.0=7").data.filter_classes == (7,)
 
 
@@ -162,7 +160,7 @@ def test_missing_files_are_all_named_and_empty_ones_change_nothing(write, tmp_pa
     found = mistakes(files=[tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path])
     assert len(found) == 3
     assert f"{tmp_path / 'a.yaml'}: cannot be read: No such file" in found[0]
-    assert load(files=[write("# nothing\n")]) == Config()
+    assert load(files=[write("# nothing\n")]) == WholeConfig()
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(default=tmp_path / "default.yaml")
 
@@ -331,7 +329,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "message_size of 2 or more",
         ),
         ("model.vsml.synapse.random_fraction=1.1", "expected less than or equal to 1"),
-        ("model.type=vsmll", "got 'vsmll', expected 'vsml'"),
+        ("model.type=vsmll", "got 'vsmll', expected one of vsml, "),
     ],
 )
 def test_each_mistake_has_one_clear_message(override, message):
@@ -367,7 +365,7 @@ def test_unit_i_takes_option_i_over_repeat_modulo_their_number():
         "data.preprocess.rand_proj={split: [false, true], repeat: 2}",
         "data.preprocess.pad={split: [{}, {}, {output: {split: [20, 30], repeat: 6}}]}",
     )
-    specs = training_specs(config)
+    specs = config.training_specs
     assert len(specs) == 12
     for unit, spec in enumerate(specs):
         assert spec.dataset == ["digits", "mnist"][unit % 2]
@@ -379,11 +377,11 @@ def test_the_mixture_is_cut_to_the_population():
     config = load(
         "data.preprocess.shuffle={split: [false, true], repeat: 1000000007}", "training.population_size=4"
     )
-    assert len(training_specs(config)) == 4
+    assert len(config.training_specs) == 4
 
 
 def test_specs_of_equal_tasks_are_equal_and_hash_alike():
-    plain, same, other = training_specs(load("data.preprocess.resize={split: [[8, 8], [8, 8], null]}"))
+    plain, same, other = load("data.preprocess.resize={split: [[8, 8], [8, 8], null]}").training_specs
     assert plain == same and hash(plain) == hash(same) and plain != other
 
 
@@ -398,7 +396,7 @@ def test_shuffle_and_projection_may_take_turns():
     config = load(
         "data.preprocess.rand_proj={split: [false, true]}", "data.preprocess.shuffle={split: [true, false]}"
     )
-    assert [spec.preprocess.shuffle for spec in training_specs(config)] == [True, False]
+    assert [spec.preprocess.shuffle for spec in config.training_specs] == [True, False]
 
 
 def test_evaluation_inherits_the_first_option_and_overrides_only_what_it_names():
@@ -408,7 +406,7 @@ def test_evaluation_inherits_the_first_option_and_overrides_only_what_it_names()
         "evaluation.datasets=[digits, {dataset: mnist, optional: true, filter_classes: null,"
         " preprocess: {resize: null, pad: {input: [32, 32, 1]}}}]",
     )
-    first, second = evaluation_specs(config)
+    first, second = config.evaluation_specs
     assert (first.name, first.optional, first.task.filter_classes) == ("digits", False, (0, 1))
     assert first.task.preprocess == Preprocess.model_validate({"resize": [14, 14], "pad": {"output": 20}})
     assert (second.optional, second.task.filter_classes) == (True, None)
@@ -438,7 +436,7 @@ def test_evaluation_inherits_the_first_option_and_overrides_only_what_it_names()
     ],
 )
 def test_evaluation_names_say_what_differs(entry, name):
-    (spec,) = evaluation_specs(load(f"evaluation.datasets=[{entry}]"))
+    (spec,) = load(f"evaluation.datasets=[{entry}]").evaluation_specs
     assert spec.name == name
 
 
@@ -451,23 +449,23 @@ def test_few_shot_and_the_length_of_episodes_are_inherited_or_given_whole():
         " {dataset: c, few_shot: null, episode_length: null}]",
     )
     trained = FewShot(ways=5, shots=2, rotations=True)
-    assert [spec.few_shot for spec in training_specs(config)] == [trained, trained]
-    assert [(spec.task.few_shot, spec.task.episode_length) for spec in evaluation_specs(config)] == [
+    assert [spec.few_shot for spec in config.training_specs] == [trained, trained]
+    assert [(spec.task.few_shot, spec.task.episode_length) for spec in config.evaluation_specs] == [
         (trained, 12),
         (FewShot(ways=20, shots=1, rotations=False), 21),
         (None, 12),
     ]
     assert load("data.few_shot.ways=3").data.few_shot == FewShot(ways=3)
-    assert evaluation_specs(load())[0].task.episode_length == 2000
-    assert training_specs(load())[0].few_shot is None
+    assert load().evaluation_specs[0].task.episode_length == 2000
+    assert load().training_specs[0].few_shot is None
 
 
 def test_the_length_of_episodes_may_be_split_and_examples_are_counted_by_unit():
     config = load(
         "training={episode_length: {split: [10, 30], repeat: 2}, population_size: 5, batch_size: 3}"
     )
-    assert [spec.episode_length for spec in training_specs(config)] == [10, 10, 30, 30]
-    assert examples_per_step(config) == 3 * (10 + 10 + 30 + 30 + 10)
+    assert [spec.episode_length for spec in config.training_specs] == [10, 10, 30, 30]
+    assert config.examples_per_step == 3 * (10 + 10 + 30 + 30 + 10)
 
 
 def test_few_shot_has_no_inner_batch():
@@ -496,7 +494,7 @@ def test_a_rich_configuration_survives_a_round_trip_through_yaml(write):
     text = dump(config)
     again = load(files=[write(text)])
     assert again == config and dump(again) == text
-    assert evaluation_specs(again) == evaluation_specs(config)
+    assert again.evaluation_specs == config.evaluation_specs
     assert yaml.safe_load(text)["evaluation"]["datasets"][1]["preprocess"] == {"pad": {"output": 3}}
 
 
@@ -597,4 +595,14 @@ def test_evaluation_entries_in_python_are_those_in_yaml():
     task = EvaluationTask(dataset="digits", preprocess=Preprocess(rand_proj=True))
     config = Config(evaluation=EvaluationConfig(datasets=("mnist", task)))
     text = "evaluation.datasets=[mnist, {dataset: digits, preprocess: {rand_proj: true}}]"
-    assert evaluation_specs(config) == evaluation_specs(load(text))
+    assert config.evaluation_specs == load(text).evaluation_specs
+
+
+@pytest.mark.parametrize("override", ["evaluation.untrained=false", "evaluation={untrained: false}"])
+def test_an_old_key_works_with_a_warning_that_names_the_present_one(override, write):
+    with pytest.warns(DeprecationWarning, match=r"evaluation\.untrained is evaluation\.start now"):
+        config = load(override)
+    assert config.evaluation.start is False
+    with pytest.warns(DeprecationWarning, match=r"evaluation\.start now; .* \(from .*\.yaml\)"):
+        config = load(files=[write("evaluation: {untrained: false}\n")])
+    assert config.evaluation.start is False

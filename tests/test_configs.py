@@ -21,17 +21,17 @@ from safetensors.numpy import load_file
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
 import launch
-from vsml.calls.plan import describe, task_shapes
-from vsml.config.array import load_array, load_array_configs
-from vsml.config.files import dump, load_config
-from vsml.config.schema import Config, evaluation_specs, model_choices, training_specs
+from vsml.config.array import load_array
+from vsml.config.files import dump
+from vsml.config.schema import model_choices
 from vsml.launching.command_line import parse, read_config
-from vsml.learners import Vsml
+from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
+from vsml.learners import Vsml, make_learner
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
 from vsml.runs.directory import read_metrics
-from vsml.setup import learner_maker
+from vsml.setup import Setup, TaskShape
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
@@ -111,7 +111,7 @@ def test_the_named_configs_exist():
 
 
 def test_default_yaml_repeats_the_schema_and_adds_nothing():
-    assert load_config() == Config()
+    assert load_config() == WholeConfig()
 
 
 def test_overlays_combine_and_the_last_one_wins():
@@ -122,7 +122,7 @@ def test_overlays_combine_and_the_last_one_wins():
     assert config.training.population_size == 64
     assert config.model.vsml.synapse.layer_norm and config.model.vsml.backward_pass
     assert [layer.out_size for layer in config.model.vsml.layers] == [32, None]
-    assert len(training_specs(config)) == 2
+    assert len(config.training_specs) == 2
 
 
 # Loading and building.
@@ -131,7 +131,7 @@ def test_overlays_combine_and_the_last_one_wins():
 @functools.cache
 def build(model, shapes):
     """Trace a learner through its first step, and return the shapes of its meta-parameters."""
-    learner = learner_maker(model)(*shapes)
+    learner = make_learner(model.type, model.settings, shapes.input_shape, shapes.outputs.size)
     params = params_shapes(learner)
     state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), 1), params)
     x = jax.ShapeDtypeStruct((1, *learner.input_shape), jnp.float32)
@@ -145,18 +145,18 @@ def check(config, tmp_path):
     text = dump(config)
     write(tmp_path / "config.yaml", text.encode())
     assert load_config([tmp_path / "config.yaml"], default=None) == config
-    assert Config.model_validate(config.model_dump(mode="json")) == config, "other ranks get another one"
-    evaluated = [spec.task for spec in evaluation_specs(config)]
-    own = [build(config.model, task_shapes(task, config.evaluation.subset)) for task in evaluated]
+    assert WholeConfig.model_validate(config.model_dump(mode="json")) == config, "other ranks get another one"
+    evaluated = [spec.task for spec in config.evaluation_specs]
+    own = [build(config.model, TaskShape.of(task, config.evaluation.subset)) for task in evaluated]
     if config.call == "train":
-        own += [build(config.model, task_shapes(task, "train")) for task in training_specs(config)]
+        own += [build(config.model, TaskShape.of(task, "train")) for task in config.training_specs]
         assert jax.tree.leaves(own[0]), "nothing to find"
     assert all(each == own[0] for each in own), "the learner cannot be taken from one task to another"
     for entry in config.evaluation.learners:
         if entry.restore is None:
             for _, model in model_choices(config.model, entry):
                 for task in evaluated:
-                    build(model, task_shapes(task.padded(entry.pad), config.evaluation.subset))
+                    build(model, TaskShape.of(task.padded(entry.pad), config.evaluation.subset))
     assert dump(config) == text
 
 
@@ -177,7 +177,8 @@ def test_the_commands_of_every_heading_load_build_and_have_a_plan(words, tmp_pat
     configs = configs_of(words)
     for config in configs:
         check(config, tmp_path)
-    assert ("a meta step: " in describe(configs[-1], ranks=1)) == (configs[-1].call == "train")
+    plan = "\n".join(call_of(configs[-1]).plan(Setup(configs[-1]), ranks=1))
+    assert ("a meta step: " in plan) == (configs[-1].call == "train")
 
 
 @pytest.mark.parametrize("learner", ["metarnn", "hebbian", "fwmemory", "fwp"])
@@ -197,7 +198,7 @@ def data(tmp_path_factory):
     (folder / "run" / "checkpoints").mkdir(parents=True)
     params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     for name in ("learner.safetensors", "checkpoints/best.safetensors"):
-        export_params(folder / "run" / name, params, {"config": Config().model_dump(mode="json")})
+        export_params(folder / "run" / name, params, {"config": WholeConfig().model_dump(mode="json")})
     return folder
 
 
@@ -228,7 +229,7 @@ def shrunk(config):
     ]
     return [
         "training.iterations=1",
-        f"training.population_size={len(training_specs(config))}",
+        f"training.population_size={len(config.training_specs)}",
         f"training.episode_length={length}",
         f"evaluation.episode_length={length}",
         "evaluation.count=1",
@@ -327,10 +328,10 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
         assert math.isfinite(line["meta_loss"]) and line["nonfinite"] == 0
     elif config.checkpoint.restore:
         learners.add("restored")
-    if config.evaluation.untrained:
+    if config.evaluation.start:
         learners.add("untrained")
     rows = json.loads((run / "evaluation.json").read_text())
-    datasets = [spec.name for spec in evaluation_specs(config)]
+    datasets = [spec.name for spec in config.evaluation_specs]
     assert {(row["learner"], row["dataset"]) for row in rows} == set(itertools.product(learners, datasets))
     assert all(math.isfinite(row["loss"]) and 0 <= row["accuracy"] <= 1 for row in rows)
 
@@ -441,5 +442,5 @@ def test_a_sweep_starts_runs_that_log_what_it_optimises(path, monkeypatch, capsy
             assert functools.reduce(lambda tree, part: tree[part], key.split("."), settings) == value["value"]
         assert launch.main([*command[3:], "--dry_run"]) == 0
         dataset = re.fullmatch(r"eval/(.*)/accuracy_last", sweep["metric"]["name"])[1]
-        assert dataset in [spec.name for spec in evaluation_specs(config)]
+        assert dataset in [spec.name for spec in config.evaluation_specs]
         assert config.evaluation.frequency <= config.training.iterations

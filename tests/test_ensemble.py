@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
 from vsml.cost.counts import cost_of
+from vsml.launching.schema import load_config
 from vsml.learners import Ensemble, Sgd, Vsml, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.types import Episode

@@ -5,14 +5,17 @@ import jax
 import numpy as np
 import pytest
 
-import vsml.calls.evaluate as evaluation_room
-from vsml.calls.evaluate import Evaluation, evaluate, evaluate_all, run_evaluation, write_results
-from vsml.config.files import load_config
-from vsml.evaluation.candidates import Contender, compared_contenders
+from vsml.calls.evaluate import run_evaluation
+from vsml.evaluation.candidates import Candidate, compared_candidates
+from vsml.evaluation.comparison import Comparison
+from vsml.evaluation.episodes import evaluate
+from vsml.evaluation.results import write_results
+from vsml.evaluation.scores import Evaluation
+from vsml.launching.schema import load_config
 from vsml.learners import Vsml
 from vsml.losses import right_answers
 from vsml.runs.directory import RunDirectory
-from vsml.setup import EvaluationTask
+from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 
@@ -126,15 +129,15 @@ evaluation.learners=[{name: tuned, model: {type: sgd, sgd: {num_layers: 2, hidde
 
 def comparison(*more):
     settings = ["call=evaluate", "evaluation.datasets=[digits]", "evaluation.count=3"]
-    settings += ["evaluation.episode_length=150", "evaluation.tune_count=3", "evaluation.untrained=false"]
+    settings += ["evaluation.episode_length=150", "evaluation.tune_count=3", "evaluation.start=false"]
     return load_config(overrides=[*settings, *more])
 
 
 def test_the_best_of_the_settings_to_tune_is_taken_after_trials_on_other_episodes():
     config = comparison(TUNED)
     sources = {"digits": load("digits", "test")}
-    contenders = compared_contenders(config, sources, SerialCommunicator())
-    (best,), trials = evaluate_all(config, contenders, SerialCommunicator())
+    candidates = compared_candidates(Setup(config), sources, SerialCommunicator())
+    (best,), trials = Comparison(config.evaluation, SerialCommunicator()).evaluate(candidates)
     assert [trial.tried["sgd.learning_rate"] for trial in trials] == [1e-6, 0.05] * 2
     assert [trial.tried["sgd.optimizer"] for trial in trials] == ["adam"] * 2 + ["sgd"] * 2
     first = trials[int(np.argmax([trial.correct.mean() for trial in trials]))]
@@ -142,39 +145,42 @@ def test_the_best_of_the_settings_to_tune_is_taken_after_trials_on_other_episode
     assert not np.array_equal(best.correct, first.correct)  # other episodes
 
 
-def right(config, contender, task, choice, *rest):
-    """Stand in for `_dispatch_choice`: the first choice is right in 3 of 4 answers, others in the last."""
+DIGITS = build_task(load("digits", "test"), 3)
+
+
+def right(comparison, candidate, task, choice, *rest):
+    """Stand in for `_dispatch`: the first choice is right in 3 of 4 answers, others in the last."""
     correct = np.array([[1, 1, 1, 0] if choice == 0 else [0, 0, 0, 1]], np.float32)
-    tried = contender.choices[choice][0]
+    tried = candidate.choices[choice][0]
     return Done(
-        Evaluation(contender.name, task.name, 0.1, correct, np.zeros_like(correct), 0, None, 0.0, tried)
+        Evaluation(candidate.name, task.name, 0.1, correct, np.zeros_like(correct), 0, None, 0.0, tried)
     )
 
 
 def test_settings_can_be_tuned_for_the_end_of_the_episode(monkeypatch):
-    monkeypatch.setattr(evaluation_room, "_dispatch_choice", right)
+    monkeypatch.setattr(Comparison, "_dispatch", right)
     chosen = {}
     for by in ("accuracy", "accuracy_last"):
         config = comparison(f"evaluation.tune_by={by}")
         choices = [({"n": 0}, config.model), ({"n": 1}, config.model)]
-        contender = Contender("tuned", [EvaluationTask("digits", None)], choices, None)
-        (best,), _ = evaluate_all(config, [contender], SerialCommunicator())
+        candidate = Candidate("tuned", [EvaluationTask("digits", DIGITS)], choices, None)
+        (best,), _ = Comparison(config.evaluation, SerialCommunicator()).evaluate([candidate])
         chosen[by] = best.tried["n"]
     assert chosen == {"accuracy": 0, "accuracy_last": 1}
 
 
 def test_a_learner_that_is_left_out_on_some_data_sets_leaves_the_others_in_their_order(monkeypatch):
-    monkeypatch.setattr(evaluation_room, "_dispatch_choice", right)
+    monkeypatch.setattr(Comparison, "_dispatch", right)
     config = comparison("evaluation.datasets=[digits, sum]")
-    digits, sums = EvaluationTask("digits", None), EvaluationTask("sum", None)
-    some = [Contender("a", [sums], [({}, None)], None), Contender("b", [digits, sums], [({}, None)], None)]
-    results, _ = evaluate_all(config, some, SerialCommunicator())
+    digits, sums = EvaluationTask("digits", DIGITS, 0), EvaluationTask("sum", DIGITS, 1)
+    some = [Candidate("a", [sums], [({}, None)], None), Candidate("b", [digits, sums], [({}, None)], None)]
+    results, _ = Comparison(config.evaluation, SerialCommunicator()).evaluate(some)
     assert [(each.dataset, each.learner) for each in results] == [("digits", "b"), ("sum", "a"), ("sum", "b")]
 
 
 def test_a_comparison_writes_one_table_as_markdown_and_json_one_figure_and_the_trials(tmp_path, capsys):
     run = RunDirectory(tmp_path)
-    run_evaluation(comparison(TUNED), run, SerialCommunicator())
+    run_evaluation(Setup(comparison(TUNED)), run, SerialCommunicator())
     (row,) = json.loads((run.path / "evaluation.json").read_text())
     tried = f"optimizer {row['tried']['sgd.optimizer']}, learning_rate {row['tried']['sgd.learning_rate']}"
     half = row["interval_95"]["accuracy_last"]
@@ -193,12 +199,12 @@ def test_what_is_not_finite_is_no_right_answer():
 
 
 def test_a_learner_without_meta_parameters_goes_by_its_type():
-    config = comparison("model.type=sgd", "evaluation.untrained=true")
-    assert [each.learner for each in run_evaluation(config, None, SerialCommunicator())] == ["sgd"]
+    config = comparison("model.type=sgd", "evaluation.start=true")
+    assert [each.learner for each in run_evaluation(Setup(config), None, SerialCommunicator())] == ["sgd"]
 
 
 def test_nothing_to_evaluate_on_is_an_error(tmp_path):
     missing = "evaluation.datasets=[{dataset: mnist, optional: true}]"
     config = load_config(overrides=["call=evaluate", missing, f"data.root={tmp_path}"])
     with pytest.raises(ValueError, match="nothing to evaluate on"):
-        run_evaluation(config, None, SerialCommunicator())
+        run_evaluation(Setup(config), None, SerialCommunicator())

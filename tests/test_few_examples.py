@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from vsml.calls.evaluate import evaluate_all
-from vsml.config.files import load_config
-from vsml.config.schema import evaluation_specs
-from vsml.evaluation.candidates import compared_contenders
+from vsml.evaluation.candidates import compared_candidates
+from vsml.evaluation.comparison import Comparison
+from vsml.launching.schema import load_config
 from vsml.reporting.plots import NORMAL_95
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, pretrained_names
-from vsml.setup import load_evaluation_data
+from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +28,7 @@ PARTS = [(name, data) for name in ("VSML (mnist14)", "VSML (general)") for data 
 
 def test_the_table_is_that_of_its_configuration():
     config = load_config([CONFIG])
-    datasets = {spec.name for spec in evaluation_specs(config)}
+    datasets = {spec.name for spec in config.evaluation_specs}
     evaluated = {
         (each.name, name) for each in config.evaluation.learners for name in each.datasets or datasets
     }
@@ -53,10 +52,12 @@ def test_numbers_of_the_table_come_out_again(learner, dataset):
             "evaluation.learners=" + json.dumps([{"name": learner, "restore": entry.restore}]),
         ],
     )
-    sources, missing = load_evaluation_data(config, COMM)
+    setup = Setup(config)
+    sources, missing = setup.load_evaluation_data(COMM)
     if missing:
         pytest.skip(missing[0])
-    (again,), _ = evaluate_all(config, compared_contenders(config, sources, COMM), COMM)
+    candidates = compared_candidates(setup, sources, COMM)
+    (again,), _ = Comparison(config.evaluation, COMM).evaluate(candidates)
     got, (row,) = again.summary(), rows
     for name in ("accuracy", "accuracy_last"):
         deviation = row["interval_95"][name] / NORMAL_95 * math.sqrt(row["episodes"])  # between episodes

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from vsml import figures
-from vsml.config.files import dump, load_config
+from vsml.config.files import dump
 from vsml.launching.command_line import parse, read_config
+from vsml.launching.schema import load_config
 from vsml.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]

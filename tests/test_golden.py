@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vsml.config.files import load_config
+from vsml.launching.schema import load_config
 from vsml.learners import FastWeights, Learner, Sgd, Vsml, continue_episode, make_learner
 from vsml.losses import cross_entropy
 from vsml.types import Episode

@@ -8,9 +8,10 @@ import pytest
 
 import launch
 from vsml.calls.introspect import probes
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
 from vsml.evaluation.candidates import compared_contenders
 from vsml.introspection.experiments import effective_update, first_sights, record, wrong_label
+from vsml.launching.schema import load_config
 from vsml.setup import load_evaluation_data
 from vsml.system.comm import SerialCommunicator
 

@@ -20,7 +20,7 @@ MPIRUN = Path(sys.executable).parent / "mpirun"
 TINY = """
 training: {dataset: digits, iterations: 20, population_size: 8, episode_length: 5, chunk_size: 2}
 data: {preprocess: {resize: {split: [null, [4, 4]]}, rand_proj: {split: [false, true], repeat: 2}}}
-evaluation: {datasets: [digits], episode_length: 12, count: 3, frequency: 10, untrained: false}
+evaluation: {datasets: [digits], episode_length: 12, count: 3, frequency: 10, start: false}
 checkpoint: {frequency: 5, keep: 2}
 summary: {frequency: 1}
 tracking: {wandb: {mode: disabled}}

@@ -159,7 +159,7 @@ def test_the_package_has_nothing_that_it_does_not_offer():
 
 
 def test_reading_a_configuration_starts_no_device():
-    code = "from vsml.config.files import load_config; load_config()"
+    code = "from vsml.launching.schema import load_config; load_config()"
     environment = os.environ | {"JAX_PLATFORMS": "none such"}  # which JAX refuses when it starts
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
 

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
+from vsml.launching.schema import load_config
 from vsml.learners import LEARNERS, continue_episode, make_learner, run_episode
 from vsml.losses import cross_entropy, error_signal
 from vsml.types import Episode

@@ -6,9 +6,15 @@ import re
 import pytest
 from rates import RATES
 
-from vsml.calls.plan import describe
-from vsml.config.files import load_config
 from vsml.cost import roofline
+from vsml.launching.schema import call_of, load_config
+from vsml.setup import Setup
+
+
+def plan_of(*overrides, ranks=1):
+    config = load_config(overrides=list(overrides))
+    return call_of(config).plan(Setup(config), ranks)
+
 
 FEW_SHOT = [
     "data.few_shot={ways: 4, shots: 2, rotations: true}",
@@ -19,7 +25,7 @@ FEW_SHOT = [
 
 
 def test_few_shot_episodes_are_told_with_their_classes_and_steps():
-    told = describe(load_config(overrides=FEW_SHOT), ranks=1).splitlines()
+    told = plan_of(*FEW_SHOT)
     assert any(line.startswith("group 1: inputs 8x8x1, 4 classes") for line in told)
     assert "  task: digits, 4-way 2-shot episodes of rotated classes (1024 units)" in told
     assert told[-3:] == [
@@ -31,8 +37,8 @@ def test_few_shot_episodes_are_told_with_their_classes_and_steps():
 
 def test_of_truncated_episodes_the_part_that_is_judged_is_told():
     settings = ["optimizer={type: gradient}", "training={dataset: digits, episode_length: 9, iterations: 1}"]
-    whole = describe(load_config(overrides=settings), ranks=1).splitlines()
-    cut = describe(load_config(overrides=[*settings, "optimizer.truncation_length=3"]), ranks=1).splitlines()
+    whole = plan_of(*settings)
+    cut = plan_of(*settings, "optimizer.truncation_length=3")
     assert any("9 steps, 1024 units" in line for line in whole)
     assert any("9 steps of which the last 3 are judged, 1024 units" in line for line in cut)
 
@@ -40,7 +46,7 @@ def test_of_truncated_episodes_the_part_that_is_judged_is_told():
 def test_learners_to_compare_are_told_with_how_many_settings_are_tried():
     tuned = "{name: SGD, model: {type: sgd}, tune: {sgd.num_layers: [1, 2], sgd.learning_rate: [0.1, 1]}}"
     learners = f"evaluation.learners=[{{name: VSML, restore: some/run}}, {tuned}]"
-    told = describe(load_config(overrides=["call=evaluate", learners]), ranks=1).splitlines()
+    told = plan_of("call=evaluate", learners)
     assert told[-2:] == [
         "  learner VSML from some/run",
         "  learner SGD, the best of 4 settings on 8 episodes",
@@ -49,7 +55,7 @@ def test_learners_to_compare_are_told_with_how_many_settings_are_tried():
 
 def test_what_an_example_costs_is_told_for_each_group():
     overrides = ["training.dataset=mnist", "data.preprocess.resize={split: [null, [8, 8]]}"]
-    told = describe(load_config(overrides=overrides), ranks=1).splitlines()
+    told = plan_of(*overrides)
     costs = [line for line in told if line.startswith("  an example: ")]
     assert len(costs) == 2
     assert costs[0] == (
@@ -61,10 +67,8 @@ def test_what_an_example_costs_is_told_for_each_group():
 
 def test_a_gradient_costs_more_and_other_learners_have_no_synapses():
     def cost_told(*overrides):
-        told = describe(
-            load_config(overrides=["training.dataset=digits", "evaluation.datasets=[]", *overrides]), ranks=1
-        )
-        return next(line for line in told.splitlines() if line.startswith("  an example"))
+        lines = plan_of("training.dataset=digits", "evaluation.datasets=[]", *overrides)
+        return next(line for line in lines if line.startswith("  an example"))
 
     assert cost_told("optimizer.type=gradient").startswith("  an example and its gradient: 640 synapses, ")
     assert "synapses" not in cost_told("model.type=meta_rnn") and "MFLOP" in cost_told("model.type=meta_rnn")
@@ -72,14 +76,11 @@ def test_a_gradient_costs_more_and_other_learners_have_no_synapses():
 
 def test_the_least_time_of_a_meta_step_needs_rates_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
-    config = load_config(
-        overrides=["training={dataset: digits, population_size: 8}", "evaluation.datasets=[]"]
-    )
+    settings = ["training={dataset: digits, population_size: 8}", "evaluation.datasets=[]"]
 
     def least(ranks):
-        return next(
-            line for line in describe(config, ranks).splitlines() if "least time" in line or "no less" in line
-        )
+        lines = plan_of(*settings, ranks=ranks)
+        return next(line for line in lines if "least time" in line or "no less" in line)
 
     assert least(1).endswith("have not been measured; make roofline does")
     rates = dataclasses.replace(RATES, machine=roofline.machine_name())

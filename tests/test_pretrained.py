@@ -12,12 +12,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 import vsml
-from vsml.config.files import ConfigError, dump, load_config
+from vsml.config.files import ConfigError, dump
 from vsml.evaluation.candidates import restored_params
+from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, read_metrics
+from vsml.setup import Setup
 from vsml.sklearn import VSMLClassifier, learn_online
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
@@ -169,9 +171,9 @@ def test_a_run_may_start_from_a_file_in_another_network_where_it_says_so():
     with pytest.raises(
         ConfigError, match=r"random_features\.count: got 7, expected None as in pretrained:clone"
     ):
-        restored_params(load_config(overrides=settings), SerialCommunicator())
+        restored_params(Setup(load_config(overrides=settings)), SerialCommunicator())
     config = load_config(overrides=[*settings, "checkpoint.other_network=true"])
-    assert restored_params(config, SerialCommunicator()).path == "pretrained:clone"
+    assert restored_params(Setup(config), SerialCommunicator()).path == "pretrained:clone"
 
 
 def test_a_file_that_does_not_say_its_model_is_refused(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from debian import need
 
 from vsml.calls.evaluate import Evaluation, write_results
-from vsml.config.files import dump, load_config
+from vsml.config.files import dump
+from vsml.launching.schema import load_config
 from vsml.report import main, read_runs, report
 from vsml.runs.directory import RunDirectory
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from benchmarks.scaling import fit, machine_of, predict
-from vsml import setup as build
-from vsml.calls.plan import GRADIENT_COST, step_flops
-from vsml.config.files import ConfigError, load_config
-from vsml.config.schema import Config
+from vsml.config.files import ConfigError
+from vsml.cost.counts import cost_of
 from vsml.cost.ranks import (
+    GRADIENT_PASSES,
     Machine,
     Work,
     efficiency,
@@ -18,15 +17,17 @@ from vsml.cost.ranks import (
     meta_step_time,
     work_of,
 )
+from vsml.launching.schema import load_config
 from vsml.meta.objective import chunks_of
-from vsml.tasks import load
+from vsml.setup import Setup
+from vsml.system.comm import SerialCommunicator
 
 EIGHT = Work(chunk_flops=(1e9,) * 8, steps=100, replicated_numbers=1000, row_bytes=64)
 
 
-def tiny(*overrides: str) -> Config:
+def tiny(*overrides: str) -> Setup:
     training = "training={dataset: digits, population_size: 10, episode_length: 4}"
-    return load_config([], [training, "evaluation.datasets=[]", *overrides])
+    return Setup(load_config([], [training, "evaluation.datasets=[]", *overrides]))
 
 
 def test_all_parts_of_one_rank_add_up():
@@ -109,22 +110,23 @@ def test_what_is_replicated_bounds_the_efficient_ranks():
     ],
 )
 def test_the_work_of_a_run_is_cut_as_the_run_cuts_it(overrides, members):
-    config = tiny(*overrides)
-    groups = build.training_groups(config, {"digits": load("digits", "train")})
+    setup = tiny(*overrides)
+    groups = setup.load_groups(SerialCommunicator())
     for ranks in (1, 3):
-        size = build.chunk_size(config, groups, ranks)
+        size = setup.chunk_size(ranks)
         chunks = chunks_of(groups, size)
-        work = work_of(config, ranks)
-        steps = 4 * (1 if members == 2 else GRADIENT_COST)
-        assert work.chunk_flops == pytest.approx(
-            [size * members * steps * step_flops(groups[0].learner, 1)] * len(chunks)
-        )
+        work = work_of(setup, ranks)
+        steps = 4 * (1 if members == 2 else GRADIENT_PASSES)
+        what = "forward" if members == 2 else "gradient"
+        step = cost_of(groups[0].learner, 1, what)
+        trial_flops = members * 4 * (step.flops + step.transcendentals)
+        assert work.chunk_flops == pytest.approx([size * trial_flops] * len(chunks))
         assert work.steps == steps
         params = groups[0].learner.init_params(jax.random.key(0))
         numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
-        drawn = config.optimizer.algorithm == "Open_ES"
+        drawn = setup.config.optimizer.algorithm == "Open_ES"
         assert work.replicated_numbers == numbers * (20 if drawn else len(chunks))
-        optimizer = build.meta_optimizer(config, params)
+        optimizer = setup.optimizer(params)
         _, asked = optimizer.ask(optimizer.init(jax.random.key(0), params))
         parts = jax.eval_shape(
             lambda asked, optimizer=optimizer, chunk=chunks[0]: optimizer.evaluate(

@@ -3,13 +3,15 @@ import numpy as np
 import pytest
 
 from vsml import setup as build
-from vsml.calls.plan import describe
-from vsml.config.files import ConfigError, load_config
+from vsml.calls.train import Train
+from vsml.config.files import ConfigError
 from vsml.config.schema import Schedule
+from vsml.launching.schema import load_config
 from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import Group
+from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
 DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
@@ -20,16 +22,20 @@ def config_of(*overrides):
     return load_config(overrides=[*DIGITS, *overrides])
 
 
-def groups_of(config):
-    return build.training_groups(config, build.load_training_data(config, SerialCommunicator()))
+def setup_of(*overrides):
+    return Setup(config_of(*overrides))
+
+
+def groups_of(setup):
+    return setup.load_groups(SerialCommunicator())
 
 
 def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
-    config = config_of(
+    setup = setup_of(
         "data.preprocess.resize={split: [null, [4, 4]]}",
         "data.preprocess.rand_proj={split: [false, true], repeat: 2}",
     )
-    large, small = groups_of(config)
+    large, small = groups_of(setup)
     assert large.learner.input_shape == (8, 8, 1) and small.learner.input_shape == (4, 4, 1)
     assert large.units.tolist() == [0, 2, 4] and small.units.tolist() == [1, 3, 5]
     assert [large.tasks[option].rand_proj for option in large.options] == [False, True, False]
@@ -37,36 +43,36 @@ def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
 
 
 def test_units_with_episodes_of_other_lengths_are_in_other_groups():
-    short, long = groups_of(config_of("training.episode_length={split: [3, 5], repeat: 2}"))
+    short, long = groups_of(setup_of("training.episode_length={split: [3, 5], repeat: 2}"))
     assert short.units.tolist() == [0, 1, 4, 5] and long.units.tolist() == [2, 3]
     assert [group.tasks[0].episode_length for group in (short, long)] == [3, 5]
 
 
 def test_few_shot_episodes_are_built_for_training_and_evaluation_each_as_configured():
-    config = config_of(
+    setup = setup_of(
         "data.few_shot={ways: 4, rotations: true}",
         "training.episode_length=5",
         "evaluation={episode_length: 6, datasets: [digits, {dataset: digits, few_shot: {ways: 3, shots: 2},"
         " episode_length: 9, preprocess: {pad: {output: 10}}}]}",
     )
-    (group,) = groups_of(config)
+    (group,) = groups_of(setup)
     (task,) = group.tasks
     assert (task.few_shot.ways, task.few_shot.shots, task.few_shot.rotations) == (4, 1, True)
     assert (task.episode_length, group.learner.num_classes) == (5, 4)
-    sources, _ = build.load_evaluation_data(config, SerialCommunicator())
-    inherited, own = (each.task for each in build.evaluation_tasks(config, sources))
+    sources, _ = setup.load_evaluation_data(SerialCommunicator())
+    inherited, own = (each.task for each in setup.evaluation_tasks(sources))
     assert (inherited.few_shot.ways, inherited.few_shot.rotations, inherited.episode_length) == (4, True, 6)
     assert (own.few_shot.shots, own.few_shot.rotations, own.episode_length) == (2, False, 9)
     assert (own.real_classes, own.num_classes) == (3, 10)
     with pytest.raises(ConfigError, match=r"few_shot\.ways: got 11, expected 2 to 10, the classes of digits"):
         groups_of(
-            config_of("data.few_shot={ways: 11}", "training.episode_length=12", "evaluation.datasets=[]")
+            setup_of("data.few_shot={ways: 11}", "training.episode_length=12", "evaluation.datasets=[]")
         )
 
 
 def test_one_data_set_in_several_tasks_is_one_array():
-    config = config_of("data.preprocess.rand_proj={split: [false, true]}")
-    (group,) = groups_of(config)
+    setup = setup_of("data.preprocess.rand_proj={split: [false, true]}")
+    (group,) = groups_of(setup)
     plain, projected = group.tasks
     assert plain.source.images is projected.source.images
 
@@ -142,26 +148,26 @@ def test_an_accelerator_takes_the_fewest_calls_that_its_memory_allows(monkeypatc
 
 
 def test_more_ranks_than_chunks_are_refused():
-    config = config_of("training.chunk_size=4")
+    setup = setup_of("training.chunk_size=4")
     with pytest.raises(ConfigError, match=r"training.chunk_size: got 4.* 2 chunks, fewer than the 3 ranks"):
-        build.chunk_size(config, groups_of(config), 3)
+        setup.chunk_size(3)
 
 
 def test_a_setting_that_does_not_fit_the_data_is_a_mistake_of_the_configuration():
     with pytest.raises(ConfigError, match="filter_classes"):
-        groups_of(config_of("data.filter_classes=[3, 12]"))
+        groups_of(setup_of("data.filter_classes=[3, 12]"))
     with pytest.raises(ConfigError, match=r"pad"):
-        groups_of(config_of("data.preprocess.pad.input=[6, 8, 1]"))
+        groups_of(setup_of("data.preprocess.pad.input=[6, 8, 1]"))
 
 
 def test_an_optional_data_set_that_is_missing_is_left_out(tmp_path):
-    config = config_of(
+    setup = setup_of(
         f"data.root={tmp_path}", "evaluation.datasets=[digits, {dataset: mnist, optional: true}]"
     )
-    sources, missing = build.load_evaluation_data(config, SerialCommunicator())
+    sources, missing = setup.load_evaluation_data(SerialCommunicator())
     assert list(sources) == ["digits"]
     assert len(missing) == 1 and "t10k-images" in missing[0]
-    assert [each.name for each in build.evaluation_tasks(config, sources)] == ["digits"]
+    assert [each.name for each in setup.evaluation_tasks(sources)] == ["digits"]
 
 
 def test_what_has_no_meta_parameters_cannot_be_trained():
@@ -172,13 +178,12 @@ def test_what_has_no_meta_parameters_cannot_be_trained():
 
 def test_evaluation_on_shapes_that_ask_for_other_meta_parameters_is_refused_before_training():
     small = "evaluation.datasets=[digits, {dataset: digits, name: small, preprocess: {resize: [6, 6]}}]"
-    shapes = [("digits", (8, 8, 1), 10), ("small", (6, 6, 1), 10)]
-    vsml, rnn = config_of(small), config_of(small, "model.type=meta_rnn")
-    build.check_evaluation(vsml, build.learner_maker(vsml.model)((8, 8, 1), 10), shapes)
+    vsml, rnn = setup_of(small), setup_of(small, "model.type=meta_rnn")
+    vsml.check_evaluation(vsml.evaluation_shapes())
     with pytest.raises(ConfigError, match=r"1 mistake.*\n.* small: meta_rnn has other meta-parameters"):
-        build.check_evaluation(rnn, build.learner_maker(rnn.model)((8, 8, 1), 10), shapes)
+        rnn.check_evaluation(rnn.evaluation_shapes())
     with pytest.raises(ConfigError, match="pad both to one shape"):
-        describe(rnn, ranks=1)
+        Train().plan(rnn, ranks=1)
 
 
 class OtherRanks(SerialCommunicator):
@@ -192,10 +197,10 @@ class OtherRanks(SerialCommunicator):
 
 
 def test_all_ranks_have_to_tick_by_the_same_kernel():
-    tiled = config_of("model.vsml.kernel=tiled")
-    build.check_same_kernel(tiled, OtherRanks(1, 1))
+    tiled = setup_of("model.vsml.kernel=tiled")
+    tiled.check_same_kernel(OtherRanks(1, 1))
     with pytest.raises(
         ConfigError, match=r"'tiled', which is tiled on 2 of the ranks; native on 1 of the ranks"
     ):
-        build.check_same_kernel(tiled, OtherRanks(1, 2))
-    build.check_same_kernel(config_of("model.type=meta_rnn"), OtherRanks(1, 2))
+        tiled.check_same_kernel(OtherRanks(1, 2))
+    setup_of("model.type=meta_rnn").check_same_kernel(OtherRanks(1, 2))

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import vsml.sklearn
-from vsml.config.files import load_config
+from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, learn_online

@@ -28,7 +28,7 @@ DATASETS = ["python", "launch.py", "--array", "configs/array/datasets.yaml"]
 # Long enough to be stopped on its way, short enough for a test.
 TINY = """
 training: {dataset: digits, iterations: 150, population_size: 4, episode_length: 3, chunk_size: 2}
-evaluation: {datasets: [digits], episode_length: 3, count: 1, frequency: 0, untrained: false}
+evaluation: {datasets: [digits], episode_length: 3, count: 1, frequency: 0, start: false}
 checkpoint: {frequency: 2, keep: 2}
 summary: {frequency: 10}
 tracking: {wandb: {mode: disabled}}

@@ -22,7 +22,7 @@ PACKAGES = {"sshd": "openssh-server", "rsync": "rsync", "tmux": "tmux"}
 TINY = """
 model: {type: hebbian}
 training: {dataset: digits, iterations: 4, population_size: 4, episode_length: 5, chunk_size: 2}
-evaluation: {datasets: [digits], episode_length: 12, count: 2, frequency: 0, untrained: false}
+evaluation: {datasets: [digits], episode_length: 12, count: 2, frequency: 0, start: false}
 checkpoint: {frequency: 2}
 summary: {frequency: 1}
 tracking: {wandb: {mode: disabled}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsml.config.files import load_config
+from vsml.launching.schema import load_config
 from vsml.runs import wandb as tracking
 from vsml.runs.directory import RunDirectory
 from vsml.runs.wandb import WandbTracker, fetch_from_wandb, is_wandb_path, start_tracking

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from comparing import assert_same_learner, assert_same_run
 
-from vsml.calls import evaluate, train
+from vsml.calls import train
+from vsml.calls.evaluate import run_evaluation
 from vsml.calls.train import run_training
-from vsml.config.files import dump, load_config
+from vsml.config.files import dump
+from vsml.evaluation.comparison import Comparison
+from vsml.launching.schema import load_config
 from vsml.runs.checkpoint import CheckpointStore, load_params
 from vsml.runs.directory import MetricsLog, RunDirectory, read_metrics
+from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
 SETTINGS = [
@@ -43,7 +47,7 @@ def start(folder, **events):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "collect_step", collect_step)
-        return run_training(config, run, SerialCommunicator())
+        return run_training(Setup(config), run, SerialCommunicator())
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_where_the_folder_stays_away_the_state_is_saved_elsewhere(tmp_path, undi
     assert not folder.exists()
     assert (away / "checkpoints" / "step_00000004.safetensors").exists(), "what was saved before is lost"
     assert load_config([rescue.config], default=None).training.iterations == 12
-    assert run_training(load_config(overrides=SETTINGS), rescue, SerialCommunicator(), resume=True)
+    assert run_training(Setup(load_config(overrides=SETTINGS)), rescue, SerialCommunicator(), resume=True)
     assert_same_learner(rescue.path, undisturbed)
     lines = read_metrics(away / "metrics.jsonl") + read_metrics(rescue.metrics)
     assert [line["step"] for line in lines] == list(range(1, 13))
@@ -100,11 +104,12 @@ def recorded(folder, *settings, resume=False, **events):
         return noted
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("dispatch_step", "collect_step", "dispatch_evaluations"):
+        for name in ("dispatch_step", "collect_step"):
             patch.setattr(train, name, noting(name, getattr(train, name)))
+        patch.setattr(Comparison, "dispatch", noting("dispatch_evaluations", Comparison.dispatch))
         patch.setattr(MetricsLog, "append", noting("write", MetricsLog.append))
         patch.setattr(CheckpointStore, "save", noting("save", CheckpointStore.save))
-        complete = run_training(config, run, SerialCommunicator(), resume)
+        complete = run_training(Setup(config), run, SerialCommunicator(), resume)
     return done, complete
 
 
@@ -182,24 +187,22 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, undisturbed):
 
 
 def test_a_signal_in_the_evaluation_at_the_end_ends_it_and_it_is_done_when_resumed(tmp_path, capsys):
-    evaluation = [
-        "evaluation={datasets: [digits], episode_length: 4, count: 2, frequency: 0, untrained: true}"
-    ]
+    evaluation = ["evaluation={datasets: [digits], episode_length: 4, count: 2, frequency: 0, start: true}"]
     config = load_config(overrides=[*SETTINGS, *evaluation])
     run = RunDirectory(tmp_path)
     run.start(dump(config), {})
-    real = train.evaluate_all
+    real = Comparison.evaluate
 
     def signalled(*arguments):
         os.kill(os.getpid(), signal.SIGUSR1)
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "evaluate_all", signalled)
-        assert not run_training(config, run, SerialCommunicator())
+        patch.setattr(Comparison, "evaluate", signalled)
+        assert not run_training(Setup(config), run, SerialCommunicator())
     assert "stopped after step 12 (SIGUSR1)" in capsys.readouterr().out
     assert not run.complete.exists() and not (tmp_path / "evaluation.json").exists()
-    assert run_training(config, run, SerialCommunicator(), resume=True)
+    assert run_training(Setup(config), run, SerialCommunicator(), resume=True)
     assert run.complete.exists() and (tmp_path / "evaluation.json").exists()
     assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, 13))
 
@@ -207,14 +210,15 @@ def test_a_signal_in_the_evaluation_at_the_end_ends_it_and_it_is_done_when_resum
 def test_a_signal_ends_an_evaluation_of_which_nothing_is_kept(tmp_path, capsys):
     settings = ["call=evaluate", "evaluation={datasets: [digits], episode_length: 4, count: 2}"]
     run = RunDirectory(tmp_path)
-    real = evaluate.load_evaluation_data
+    real = Setup.load_evaluation_data
 
     def signalled(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "load_evaluation_data", signalled)
-        assert evaluate.run_evaluation(load_config(overrides=settings), run, SerialCommunicator()) is None
+        patch.setattr(Setup, "load_evaluation_data", signalled)
+        setup = Setup(load_config(overrides=settings))
+        assert run_evaluation(setup, run, SerialCommunicator()) is None
     assert "(SIGTERM); nothing of it is kept" in capsys.readouterr().out
     assert not run.complete.exists() and not (tmp_path / "evaluation.json").exists()

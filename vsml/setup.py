@@ -1,8 +1,10 @@
-"""From a configuration to its parts: data, tasks, learners, meta optimizer, and how the work is cut."""
+"""The setup of a run: the parts that a configuration describes, each derived once."""
 
 import contextlib
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -12,16 +14,7 @@ import optax
 import psutil
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import (
-    Config,
-    EvaluationSpec,
-    ModelSettings,
-    Pad,
-    Schedule,
-    TaskSpec,
-    evaluation_specs,
-    training_specs,
-)
+from vsml.config.schema import Config, ModelSettings, Pad, Schedule, TaskSpec
 from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
 from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
@@ -29,8 +22,10 @@ from vsml.meta.cloning import Cloning, Draws
 from vsml.meta.evolution import Evolution
 from vsml.meta.gradient import BackPropagation
 from vsml.meta.objective import (
+    Chunk,
     Group,
     MetaOptimizer,
+    chunks_of,
     group_units,
     kept_states,
     meta_adam,
@@ -41,29 +36,18 @@ from vsml.meta.objective import (
     state_bytes,
 )
 from vsml.networks.kernels import Kernel, chosen
+from vsml.registry import build_plugin
+from vsml.runs.callbacks import CALLBACKS, Callback
+from vsml.runs.directory import RunDirectory
 from vsml.system.comm import Communicator
 from vsml.system.devices import local_rank
-from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
-from vsml.types import Array, Params
+from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load, transforms
+from vsml.tasks.data.sources import shapes_of
+from vsml.types import Array, Classes, Outputs, Params
 
 Source = Dataset | Generator
 
-NO_PAD = Pad()
-
-MEMORY_SHARE = 0.5
-"""Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
-
-CPU_CHUNK_SIZE = 1024
-"""Most units of a chunk on a CPU, where memory is no bound: a second Ctrl-C is heard between chunks only."""
-
-TOLERATED_FILL = 0.125
-"""Share of the time that fewer, larger chunks on a CPU may cost by fillers and imbalance."""
-
-WORKING_COPIES = 8
-"""Estimated memory of one tick, in states: the four gates, the new state and the messages."""
-
-PERTURBED_COPIES = 4
-"""Copies of the meta-parameters that go with a unit: two members, their noise and their gradient."""
+_NO_PAD = Pad()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +57,311 @@ class EvaluationTask:
     Attributes:
         name: unique.
         task: draws its episodes.
+        number: its place among the tasks of an evaluation.
     """
 
     name: str
     task: TaskDistribution
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """A kind of task, by what is known of it before its data are loaded.
+
+    Attributes:
+        spec: the kind of task.
+        input_shape: shape of one input.
+        outputs: what is to be answered.
+    """
+
+    spec: TaskSpec
+    input_shape: tuple[int, ...]
+    outputs: Outputs
+
+    @classmethod
+    def of(cls, spec: TaskSpec, subset: str) -> "TaskShape":
+        """Look up the shapes of a kind of task; of data sets only a user's npz is read.
+
+        Args:
+            spec: the kind of task.
+            subset: "train" or "test", whose examples are drawn.
+
+        Raises:
+            ValueError: the data set is unknown, or inputs are larger than what they are to be padded to.
+        """
+        image_shape, num_classes = shapes_of(spec.dataset, subset)
+        shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
+        classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
+        if spec.few_shot is not None:
+            classes = spec.few_shot.ways
+        return cls(spec, shape, Classes(spec.preprocess.pad.output or classes))
+
+    @property
+    def num_classes(self) -> int:
+        """Size of the outputs."""
+        return self.outputs.size
+
+    @property
+    def episode_length(self) -> int:
+        """Steps of an episode."""
+        return self.spec.episode_length
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a run is made of. No data are loaded and no device is touched before a part is asked for.
+
+    Attributes:
+        config: what the user asks for.
+    """
+
+    config: Config
+
+    @property
+    def model(self) -> ModelSettings:
+        """Settings of the learner."""
+        return self.config.model
+
+    @property
+    def key(self) -> Array:
+        """The key that all randomness of training follows from."""
+        return jax.random.key(self.config.seed)
+
+    @property
+    def restores(self) -> bool:
+        """Whether the run goes on from meta-parameters of a file."""
+        return self.config.checkpoint.restore is not None
+
+    # The learner.
+
+    def make_learner(self, input_shape: Sequence[int], outputs: Outputs | int) -> Learner:
+        """Build the configured learner."""
+        return make_learner(self.model.type, self.model.settings, tuple(input_shape), outputs)
+
+    def learner_for(self, task: TaskDistribution | TaskShape) -> Learner:
+        """Build the configured learner for the shapes of a task."""
+        return self.make_learner(task.input_shape, task.num_classes)
+
+    def fresh_params(self, learner: Learner) -> Params:
+        """Draw the meta-parameters that training starts from."""
+        return learner.init_params(jax.random.fold_in(self.key, 0))
+
+    # Meta-training.
+
+    @functools.cached_property
+    def groups(self) -> list[Group]:
+        """Trials by the shapes of their episodes; their tasks are `TaskShape`s, without data.
+
+        Raises:
+            ConfigError: the learners of two shapes do not share meta-parameters.
+        """
+        if self.config.call == "clone":
+            return [self._clone_group()]
+        training_specs = self.config.training_specs
+        with config_mistakes():
+            shapes = {spec: TaskShape.of(spec, "train") for spec in dict.fromkeys(training_specs)}
+            mixture = [shapes[spec] for spec in training_specs]
+            return group_units(mixture, self.config.training.population_size, self.make_learner)
+
+    def _clone_group(self) -> Group:
+        """Return trials that meet no task: synapses of one kind."""
+        learner = self.make_learner((1,), 2)
+        units = np.arange(self.config.training.population_size, dtype=np.int32)
+        return Group(learner, (), units, np.zeros_like(units))
+
+    def load_groups(self, comm: Communicator) -> list[Group]:
+        """Return the groups with their data, each data set of which is loaded once."""
+        groups = self.groups
+        sources = self._load_training_data(comm)
+        specs = {shape.spec for group in groups for shape in group.tasks}
+        tasks = {spec: self._training_task(spec, sources[spec.dataset]) for spec in specs}
+        return [
+            dataclasses.replace(group, tasks=tuple(tasks[shape.spec] for shape in group.tasks))
+            for group in groups
+        ]
+
+    @property
+    def learner(self) -> Learner:
+        """The learner of the first group; all groups share its meta-parameters."""
+        return self.groups[0].learner
+
+    def optimizer(self, params: Params) -> MetaOptimizer:
+        """Build the meta-optimizer for meta-parameters like the given ones.
+
+        Raises:
+            ConfigError: there are none, or the optimizer refuses its settings.
+        """
+        return meta_optimizer(self.config, params)
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the loss of a trial is differentiated by back-propagation."""
+        return self.config.optimizer.type == "gradient"
+
+    @property
+    def members(self) -> int:
+        """Members of a trial."""
+        return 1 if self.differentiates else 2
+
+    @property
+    def draws_population(self) -> bool:
+        """Whether every rank draws all members of a generation, and gradients are not exchanged."""
+        optimizer = self.config.optimizer
+        return optimizer.type == "es" and optimizer.algorithm != ANTITHETIC
+
+    def chunk_size(self, ranks: int) -> int:
+        """Return the trials of a chunk: as configured, else what suits the machine and the ranks."""
+        return chunk_size(self.config, self.groups, ranks)
+
+    def chunks(self, groups: Sequence[Group], comm: Communicator) -> list[Chunk]:
+        """Cut groups into chunks of a size that all ranks agree on."""
+        mine = np.array(self.chunk_size(comm.size))
+        return chunks_of(groups, int(comm.allgather(mine).min()))
+
+    def with_chunk_size(self, size: int) -> "Setup":
+        """Return the setup whose configuration says how many trials a chunk has."""
+        training = self.config.training.model_copy(update={"chunk_size": size})
+        return Setup(self.config.model_copy(update={"training": training}))
+
+    def callbacks(self, run: RunDirectory) -> list[Callback]:
+        """Build what is told of the events of training."""
+        return [build_plugin(CALLBACKS, plugin, run) for plugin in self.config.training.callbacks]
+
+    # Evaluation.
+
+    def evaluation_tasks(self, sources: dict[str, Source], pad: Pad = _NO_PAD) -> list[EvaluationTask]:
+        """Build the tasks to evaluate on, as far as their data are there.
+
+        Args:
+            sources: data sets by name.
+            pad: what of their padding differs.
+        """
+        tasks = []
+        for number, spec in enumerate(self.config.evaluation_specs):
+            if spec.task.dataset in sources:
+                source = sources[spec.task.dataset]
+                batch_size = self.config.evaluation.batch_size
+                task = _task(spec.task.padded(pad), source, batch_size=batch_size, replacement=False)
+                tasks.append(EvaluationTask(spec.name, task, number))
+        return tasks
+
+    def evaluation_shapes(self) -> list[tuple[str, TaskShape]]:
+        """Return the names and the shapes of all tasks to evaluate on."""
+        subset = self.config.evaluation.subset
+        return [(spec.name, TaskShape.of(spec.task, subset)) for spec in self.config.evaluation_specs]
+
+    def check_evaluation(self, shapes: Iterable[tuple[str, TaskDistribution | TaskShape]]) -> None:
+        """Check that what is meta-trained can be evaluated.
+
+        Args:
+            shapes: names and shapes of what it is evaluated on.
+
+        Raises:
+            ConfigError: its meta-parameters depend on the shapes, and these differ; or it fits one of them
+                not at all.
+        """
+        trained = params_shapes(self.learner)
+        mistakes = []
+        with config_mistakes():
+            for name, shape in shapes:
+                if params_shapes(self.learner_for(shape)) != trained:
+                    mistakes.append(
+                        f"evaluation.datasets: {name}: {self.model.type} has other meta-parameters for "
+                        f"inputs {shape.input_shape} with {shape.num_classes} classes than for "
+                        f"{self.learner.input_shape} with {self.learner.num_classes}, as in meta-training; "
+                        "pad both to one shape (data.preprocess.pad, configs/pad.yaml)"
+                    )
+        if mistakes:
+            raise ConfigError(mistakes)
+
+    def load_evaluation_data(
+        self, comm: Communicator, subset: str | None = None
+    ) -> tuple[dict[str, Source], list[str]]:
+        """Load the data sets to evaluate on.
+
+        Args:
+            comm: the ranks.
+            subset: "train" or "test"; None: `evaluation.subset`.
+
+        Returns:
+            The data sets by name, and why optional ones are left out.
+        """
+        data = self.config.data
+        half = subset or self.config.evaluation.subset
+        required: dict[str, bool] = {}
+        for spec in self.config.evaluation_specs:
+            name = spec.task.dataset
+            required[name] = required.get(name, False) or not spec.optional
+
+        def load_all() -> tuple[dict[str, Source], list[str]]:
+            sources, missing = {}, []
+            for name, needed in required.items():
+                try:
+                    sources[name] = replicate(load(name, half, data.root, data.verify, download=needed))
+                except MissingDataError as error:
+                    if needed:
+                        raise
+                    missing.append(str(error))
+            return sources, missing
+
+        sources, missing = _load_locally_first(load_all, comm)
+        # What one machine lacks, no rank evaluates on: else they would wait for each other.
+        for name in required:
+            if comm.any(name not in sources) and sources.pop(name, None) is not None:
+                missing.append(f"{name}: its files are missing on another machine")
+        return sources, missing
+
+    # The machine.
+
+    def check_same_kernel(self, comm: Communicator) -> None:
+        """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.
+
+        Raises:
+            ConfigError: they would not; on all ranks.
+        """
+        vsml = self.model.settings
+        if comm.size == 1 or not isinstance(vsml, VsmlConfig):
+            return
+        synapse = vsml.synapse
+        normed_channels = synapse.message_size if synapse.layer_norm else 0
+        kernel = chosen(vsml.kernel, synapse.state_size, normed_channels)
+        names = get_args(Kernel)
+        used = comm.allgather(np.array(names.index(kernel))).tolist()
+        if len(set(used)) > 1:
+            counts = "; ".join(
+                f"{names[each]} on {used.count(each)} of the ranks" for each in sorted(set(used))
+            )
+            mistake = (
+                f"model.vsml.kernel: got {vsml.kernel!r}, which is {counts} (a warning there says why); "
+                "expected the same on all: mend it there, or set model.vsml.kernel=tiled"
+            )
+            raise ConfigError([mistake])
+
+    # Parts of the above.
+
+    def _load_training_data(self, comm: Communicator) -> dict[str, Source]:
+        """Load the data sets that meta-training draws from, by name."""
+        data = self.config.data
+        names = sorted({shape.spec.dataset for group in self.groups for shape in group.tasks})
+
+        def load_all() -> dict[str, Source]:
+            return {name: replicate(load(name, "train", data.root, data.verify)) for name in names}
+
+        return _load_locally_first(load_all, comm)
+
+    def _training_task(self, spec: TaskSpec, source: Source) -> TaskDistribution:
+        return _task(
+            spec,
+            source,
+            batch_size=self.config.training.batch_size,
+            num_tasks=self.config.data.num_tasks,
+            task_seed=self.config.seed,
+        )
 
 
 @contextlib.contextmanager
-def _settings() -> Iterator[None]:
+def config_mistakes() -> Iterator[None]:
     """Report as a mistake of the configuration what a part that is built from it refuses."""
     try:
         yield
@@ -98,72 +379,11 @@ def _load_locally_first(load_all: Callable[[], Any], comm: Communicator) -> Any:
     return loaded if first else load_all()
 
 
-def check_same_kernel(config: Config, comm: Communicator) -> None:
-    """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.
-
-    Raises:
-        ConfigError: they would not; on all ranks.
-    """
-    vsml = config.model.settings
-    if comm.size == 1 or not isinstance(vsml, VsmlConfig):
-        return
-    synapse = vsml.synapse
-    kernel = chosen(vsml.kernel, synapse.state_size, synapse.message_size if synapse.layer_norm else 0)
-    names = get_args(Kernel)
-    used = comm.allgather(np.array(names.index(kernel))).tolist()
-    if len(set(used)) > 1:
-        told = "; ".join(f"{names[each]} on {used.count(each)} of the ranks" for each in sorted(set(used)))
-        mistake = (
-            f"model.vsml.kernel: got {vsml.kernel!r}, which is {told} (a warning there says why); expected "
-            "the same on all: mend it there, or set model.vsml.kernel=tiled"
-        )
-        raise ConfigError([mistake])
-
-
-def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:
-    """Load the data sets that meta-training draws from, by name; each is loaded once."""
-    names = {spec.dataset for spec in training_specs(config)} if config.call != "clone" else set()
-    data = config.data
-
-    def load_all() -> dict[str, Source]:
-        return {name: replicate(load(name, "train", data.root, data.verify)) for name in sorted(names)}
-
-    return _load_locally_first(load_all, comm)
-
-
-def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, Source], list[str]]:
-    """Load the data sets to evaluate on.
-
-    Returns:
-        The data sets by name, and why optional ones are left out.
-    """
-    data, subset = config.data, config.evaluation.subset
-    needed: dict[str, bool] = {}
-    for spec in evaluation_specs(config):
-        needed[spec.task.dataset] = needed.get(spec.task.dataset, False) or not spec.optional
-
-    def load_all() -> tuple[dict[str, Source], list[str]]:
-        sources, missing = {}, []
-        for name, required in needed.items():
-            try:
-                sources[name] = replicate(load(name, subset, data.root, data.verify, download=required))
-            except MissingDataError as error:
-                if required:
-                    raise
-                missing.append(str(error))
-        return sources, missing
-
-    sources, missing = _load_locally_first(load_all, comm)
-    for name in needed:  # what one machine lacks, no rank evaluates on: else they would wait for each other
-        if comm.any(name not in sources) and sources.pop(name, None) is not None:
-            missing.append(f"{name}: its files are missing on another machine")
-    return sources, missing
-
-
 def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
+    """Build the distribution of episodes of a kind of task."""
     preprocess = spec.preprocess
     few_shot = {} if spec.few_shot is None else spec.few_shot.model_dump()
-    with _settings():
+    with config_mistakes():
         return build_task(
             source,
             spec.episode_length,
@@ -181,83 +401,22 @@ def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
         )
 
 
-def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
-    """Build the mixture of training tasks, grouped by shape."""
-    training = config.training
-    specs = training_specs(config)
-    built = {
-        spec: _task(
-            spec,
-            sources[spec.dataset],
-            batch_size=training.batch_size,
-            num_tasks=config.data.num_tasks,
-            task_seed=config.seed,
-        )
-        for spec in dict.fromkeys(specs)
-    }
-    mixture = [built[spec] for spec in specs]
-    with _settings():
-        return group_units(mixture, training.population_size, learner_maker(config.model))
+# What is left for vsml.meta.
 
+MEMORY_SHARE = 0.5
+"""Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
 
-def clone_groups(config: Config) -> list[Group]:
-    """Return the units of a meta step with `call: clone`: synapses of one kind, which meet no task."""
-    learner = make_learner(config.model.type, config.model.settings, (1,), 2)
-    units = np.arange(config.training.population_size, dtype=np.int32)
-    return [Group(learner, (), units, np.zeros_like(units))]
+CPU_CHUNK_SIZE = 1024
+"""Most units of a chunk on a CPU, where memory is no bound: a second Ctrl-C is heard between chunks only."""
 
+TOLERATED_FILL = 0.125
+"""Share of the time that fewer, larger chunks on a CPU may cost by fillers and imbalance."""
 
-def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_PAD) -> list[EvaluationTask]:
-    """Build the tasks to evaluate on, as far as their data are there.
+WORKING_COPIES = 8
+"""Estimated memory of one tick, in states: the four gates, the new state and the messages."""
 
-    Args:
-        config: the run.
-        sources: data sets by name.
-        pad: what of their padding differs.
-    """
-
-    def build(spec: EvaluationSpec) -> EvaluationTask:
-        task = _task(
-            spec.task.padded(pad),
-            sources[spec.task.dataset],
-            batch_size=config.evaluation.batch_size,
-            replacement=False,
-        )
-        return EvaluationTask(spec.name, task)
-
-    return [build(spec) for spec in evaluation_specs(config) if spec.task.dataset in sources]
-
-
-def learner_maker(model: ModelSettings) -> Callable[[tuple[int, ...], int], Learner]:
-    """Return what makes the configured learner for an input shape and a number of classes."""
-    return lambda shape, num_classes: make_learner(model.type, model.settings, shape, num_classes)
-
-
-def check_evaluation(
-    config: Config, learner: Learner, shapes: Iterable[tuple[str, tuple[int, ...], int]]
-) -> None:
-    """Check that what is meta-trained can be evaluated.
-
-    Args:
-        config: the run.
-        learner: as it is meta-trained.
-        shapes: of what it is evaluated on: name, input_shape and number of classes.
-
-    Raises:
-        ConfigError: its meta-parameters depend on the shapes, and these differ; or it fits one of them not
-            at all.
-    """
-    make, trained = learner_maker(config.model), params_shapes(learner)
-    with _settings():
-        mistakes = [
-            f"evaluation.datasets: {name}: {config.model.type} has other meta-parameters for inputs {shape} "
-            f"with {classes} classes than for {learner.input_shape} with {learner.num_classes}, as in "
-            "meta-training; pad both to one shape (data.preprocess.pad, configs/pad.yaml)"
-            for name, shape, classes in shapes
-            if params_shapes(make(shape, classes)) != trained
-        ]
-    if mistakes:
-        raise ConfigError(mistakes)
+PERTURBED_COPIES = 4
+"""Copies of the meta-parameters that go with a unit: two members, their noise and their gradient."""
 
 
 def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:
@@ -305,7 +464,7 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
             )
             raise ConfigError([mistake])
         return AntitheticEvolution(adam, noise_std, training.loss_type)
-    with _settings():
+    with config_mistakes():
         return Evolution(
             training.population_size,
             params,
@@ -369,9 +528,9 @@ def _units_in_memory(config: Config, group: Group) -> int:
     if config.call == "clone":  # a network of one synapse and its mirror image, each sample and step kept
         return _fitting(state * WORKING_COPIES * config.clone.samples * config.clone.steps)
     inputs = math.prod(group.learner.input_shape)
-    length = max(spec.episode_length for spec in training_specs(config))
+    length = max(spec.episode_length for spec in config.training_specs)
     episode = 4 * length * training.batch_size * inputs
-    projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
+    projection = 4 * inputs**2 if any(shape.spec.preprocess.rand_proj for shape in group.tasks) else 0
     if config.optimizer.type == "gradient":
         judged = min(length, config.optimizer.truncation_length or length)
         segments = segments_of(group.learner, judged, training.batch_size)

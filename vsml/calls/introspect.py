@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic import Field
 
+from vsml.calls.plan import evaluation_plan
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config
-from vsml.evaluation.candidates import Contender, compared_contenders
+from vsml.config.schema import Config, EvaluationConfig
+from vsml.evaluation.candidates import Candidate, compared_candidates
 from vsml.introspection import plots as introspection_plots
 from vsml.introspection.experiments import (
     ERRORS,
@@ -31,11 +33,68 @@ from vsml.meta.objective import sample_unit
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
-from vsml.setup import EvaluationTask, load_evaluation_data
+from vsml.settings import Int, Positive, Problem, Section
+from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import Communicator
 from vsml.system.files import atomic_write, write_arrays
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode
+
+
+class IntrospectConfig(Section):
+    """What `call: introspect` looks at, in the learners of `evaluation.learners`."""
+
+    before: Positive = Field(default=100, description="examples that come before an experiment")
+    repeats: Annotated[Int, Field(ge=2)] = Field(
+        default=10, description="times that one example is repeated, and sights of a class that are followed"
+    )
+    synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
+
+
+@dataclass(frozen=True)
+class Introspect:
+    """`call: introspect`: experiments on learning algorithms, and what their synapses hold and do.
+
+    Attributes:
+        config: its settings.
+    """
+
+    config: IntrospectConfig
+
+    def problems(self, config: Config) -> Iterator[Problem]:
+        """Yield what the experiments cannot be made with."""
+        evaluation = config.evaluation
+        involved = ("call", "introspect")
+        if not evaluation.learners:
+            yield Problem(
+                "evaluation.learners", (), "one or more to look at, with call: introspect", involved
+            )
+        if evaluation.batch_size > 1:
+            expected = "1 with call: introspect"
+            yield Problem("evaluation.batch_size", evaluation.batch_size, expected, involved)
+        needed = self.config.before + self.config.repeats
+        for index, spec in enumerate(config.evaluation_specs):
+            if spec.task.few_shot is not None:
+                path = f"evaluation.datasets.{index}.few_shot"
+                yield Problem(path, spec.name, "null with call: introspect", involved)
+            if spec.task.episode_length < needed:
+                expected = f"introspect.before + repeats, {needed}, or more"
+                yield Problem("evaluation.episode_length", spec.task.episode_length, expected, involved)
+        for index, learner in enumerate(evaluation.learners):
+            if learner.tune:
+                expected = "nothing, with call: introspect: name the settings in `model`"
+                yield Problem(f"evaluation.learners.{index}.tune", dict(learner.tune), expected, involved)
+
+    def plan(self, setup: Setup, ranks: int) -> list[str]:
+        """Return the plan of the evaluations, whose episodes and learners are looked at."""
+        del ranks
+        return evaluation_plan(setup, periodic=False)
+
+    def run(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> int:
+        """Make the experiments, anew where they were not complete."""
+        del resume
+        run_introspection(setup, self.config, run, comm)
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +150,8 @@ class Look:
         return jsonable(found)
 
 
-def look(name: str, task: EvaluationTask, probe: Probe, config: Config) -> Look:
+def look(name: str, task: EvaluationTask, probe: Probe, settings: IntrospectConfig) -> Look:
     """Do all experiments with one learner."""
-    settings = config.introspect
     right, of_two = swap(probe)
     seen = Look(
         learner=name,
@@ -124,11 +182,13 @@ def _sample(task: TaskDistribution, numbers: Array, key: Array) -> tuple[Episode
     return jax.vmap(lambda number: sample_unit((task,), 0, key, number))(numbers)
 
 
-def probes(config: Config, contenders: Sequence[Contender]) -> Iterator[tuple[str, EvaluationTask, Probe]]:
+def probes(
+    evaluation: EvaluationConfig, candidates: Sequence[Candidate]
+) -> Iterator[tuple[str, EvaluationTask, Probe]]:
     """Yield the name, the task and the probe of each learner; all learners meet the same episodes."""
-    key = jax.random.key(config.evaluation.seed)
-    numbers = jnp.arange(config.evaluation.count)
-    for contender in contenders:
+    key = jax.random.key(evaluation.seed)
+    numbers = jnp.arange(evaluation.count)
+    for contender in candidates:
         _, model = contender.choices[0]
         for each in contender.tasks:
             task = each.task
@@ -137,29 +197,28 @@ def probes(config: Config, contenders: Sequence[Contender]) -> Iterator[tuple[st
             yield contender.name, each, Probe(learner, contender.params_for(learner), episodes, keys)
 
 
-def looks(config: Config, contenders: Sequence[Contender]) -> list[Look]:
-    """Look at each learner on each of its data sets."""
-    return [look(name, task, probe, config) for name, task, probe in probes(config, contenders)]
-
-
-def run_introspection(config: Config, run: RunDirectory | None, comm: Communicator) -> None:
+def run_introspection(
+    setup: Setup, settings: IntrospectConfig, run: RunDirectory | None, comm: Communicator
+) -> None:
     """Look into what `evaluation.learners` names, on rank 0, and write numbers and figures.
 
     Args:
-        config: with `call: introspect`.
+        setup: of a run with `call: introspect`.
+        settings: its section.
         run: where to write, on rank 0; None on the other ranks.
         comm: the ranks, which all wait for the first.
     """
-    sources, missing = load_evaluation_data(config, comm)
-    contenders = compared_contenders(config, sources, comm)
-    if not any(contender.tasks for contender in contenders):
+    sources, missing = setup.load_evaluation_data(comm)
+    candidates = compared_candidates(setup, sources, comm)
+    if not any(candidate.tasks for candidate in candidates):
         raise ConfigError(["evaluation: nothing to look at", *missing])
     if run is not None:
         for reason in missing:
             say(f"left out: {reason}")
-        found = looks(config, contenders)
+        asked = probes(setup.config.evaluation, candidates)
+        found = [look(name, task, probe, settings) for name, task, probe in asked]
         figures = write_looks(run, found)
-        tracker = start_tracking(config, run)
+        tracker = start_tracking(setup.config, run)
         tracker.log_table("introspection", [each.summary() for each in found])
         for figure in figures:
             tracker.log_image(figure, run.path / f"{figure}.png")

@@ -1,94 +1,42 @@
-"""What a configuration is going to do and cost, told without loading data or training."""
+"""The plan of a run: what it is going to do and cost, without loading data or training."""
 
 import math
 
-import jax
-
-from vsml.config.schema import (
-    Config,
-    TaskSpec,
-    evaluation_specs,
-    examples_per_step,
-    model_choices,
-    training_specs,
-)
+from vsml.config.schema import TaskSpec, model_choices
 from vsml.cost import roofline
-from vsml.cost.counts import Cost, What, cost_of, counted_cost
-from vsml.learners import Learner
-from vsml.meta.objective import kept_states, params_shapes, segments_of, state_bytes
-from vsml.setup import check_evaluation, clone_groups, learner_maker, meta_optimizer
-from vsml.tasks import transforms
-from vsml.tasks.data.sources import shapes_of
-
-GRADIENT_COST = 4
-"""Back-propagation in forward passes: forward, again per tile, and twice for the derivatives."""
+from vsml.cost.counts import Cost
+from vsml.cost.steps import TrialCost, meta_step_cost, parameter_count, trial_costs
+from vsml.setup import Setup
 
 
-def describe(config: Config, ranks: int) -> str:
-    """Return the plan of a run as text: tasks, groups, members per rank, bytes of state, FLOPs.
+def training_plan(setup: Setup, ranks: int) -> list[str]:
+    """Return the plan of meta-training as lines: tasks, groups, members per rank, bytes of state, FLOPs.
 
     Args:
-        config: the run.
+        setup: of the run.
         ranks: number of MPI ranks.
+
+    Raises:
+        ConfigError: the run would be refused.
     """
-    return "\n".join([*_training_plan(config, ranks), *_evaluation_plan(config)])
-
-
-def _training_plan(config: Config, ranks: int) -> list[str]:
+    config = setup.config
     training = config.training
-    if config.call == "clone":
-        clone, (group,) = config.clone, clone_groups(config)
-        meta_optimizer(config, group.learner.init_params(jax.random.key(0)))  # refuses what the run would
-        return [
-            f"clone: {training.iterations} meta steps of {training.population_size} x {clone.samples} "
-            f"synapses, {clone.steps} examples each, on {ranks} rank(s): "
-            f"{examples_per_step(config) * training.iterations:,} random examples"
-        ]
-    if config.call != "train":
-        return []
-    evolves = config.optimizer.type == "es"
-    specs = training_specs(config)
-    groups: dict[tuple[tuple[int, ...], int, int], list[TaskSpec]] = {}
-    for unit in range(training.population_size):
-        spec = specs[unit % len(specs)]
-        groups.setdefault((*task_shapes(spec, "train"), spec.episode_length), []).append(spec)
+    setup.optimizer(setup.fresh_params(setup.learner))
+    setup.check_evaluation(setup.evaluation_shapes())
+    what = "antithetic pairs" if setup.members == 2 else "episodes"
     lines = [
-        f"train: {training.iterations} meta steps of {training.population_size} "
-        + ("antithetic pairs" if evolves else "episodes")
-        + f" with {training.batch_size} example(s) a step, on {ranks} rank(s)"
+        f"train: {training.iterations} meta steps of {training.population_size} {what}"
+        f" with {training.batch_size} example(s) a step, on {ranks} rank(s)"
     ]
-    total, resident = Cost(), 0
-    examples = examples_per_step(config) * (1 + evolves)
-    for number, ((input_shape, num_classes, length), units) in enumerate(groups.items()):
-        learner = learner_maker(config.model)(input_shape, num_classes)
-        judged = min(length, config.optimizer.truncation_length or length)
-        segments = segments_of(learner, judged, training.batch_size)
-        what: What = "forward" if evolves else "gradient"
-        cost = cost_of(learner, training.batch_size, what, segments)
-        episode_cost = cost.times(judged)
-        if judged < length:
-            episode_cost += cost_of(learner, training.batch_size).times(length - judged)
-        total += episode_cost.times(training.batch_size * (1 + evolves) * len(units))
-        kept = 2 if evolves else kept_states(judged, segments)
-        state = state_bytes(learner, training.batch_size)
-        units_of_rank = math.ceil(len(units) / ranks)
-        resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
-        lines.append(
-            f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps"
-            + (f" of which the last {judged} are judged, " if judged < length else ", ")
-            + f"{len(units)} units, "
-            f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
-            f"state {state:,} bytes a member"
-        )
-        lines.append(f"  an example{'' if evolves else ' and its gradient'}: {_cost_told(cost)}")
-        lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
-    # These refuse what the run would refuse.
-    meta_optimizer(config, learner.init_params(jax.random.key(0)))
-    evaluated = [
-        (spec.name, *task_shapes(spec.task, config.evaluation.subset)) for spec in evaluation_specs(config)
-    ]
-    check_evaluation(config, learner, evaluated)
+    costs = trial_costs(setup)
+    resident = 0
+    for number, cost in enumerate(costs):
+        trials_of_rank = math.ceil(len(cost.group.units) / ranks)
+        needed = roofline.resident_bytes(cost.state_bytes, trials_of_rank, cost.kept_states)
+        resident = max(resident, needed)
+        lines += _group_lines(setup, number, cost, trials_of_rank)
+    examples = config.examples_per_step * setup.members
+    total = meta_step_cost(costs)
     lines.append(
         f"a meta step: {examples:,} examples, {total.flops:.3g} FLOP and {total.transcendentals:.3g} tanh; "
         f"the run: {examples * training.iterations:,} examples, {total.flops * training.iterations:.3g} FLOP"
@@ -97,7 +45,25 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     return lines
 
 
-def _cost_told(cost: Cost) -> str:
+def _group_lines(setup: Setup, number: int, cost: TrialCost, trials_of_rank: int) -> list[str]:
+    """Return the lines of a group of trials: its shapes, the cost of an example, its tasks."""
+    group = cost.group
+    judged = f" of which the last {cost.judged} are judged" if cost.judged < cost.steps else ""
+    with_gradient = " and its gradient" if setup.differentiates else ""
+    lines = [
+        f"group {number + 1}: inputs {_by(group.learner.input_shape)}, {group.learner.num_classes} classes, "
+        f"{cost.steps} steps{judged}, {len(group.units)} units, "
+        f"about {trials_of_rank * cost.members} members a rank, {parameter_count(setup)} meta-parameters, "
+        f"state {cost.state_bytes:,} bytes a member",
+        f"  an example{with_gradient}: {_describe_cost(cost.example)}",
+    ]
+    options = group.options.tolist()
+    for option, shape in enumerate(group.tasks):
+        lines.append(f"  task: {describe_task(shape.spec)} ({options.count(option)} units)")
+    return lines
+
+
+def _describe_cost(cost: Cost) -> str:
     synapses = f"{cost.synapses:,} synapses, " if cost.synapses else ""
     return (
         f"{synapses}{cost.flops / 1e6:.3g} MFLOP ({cost.matrix_flops / 1e6:.3g} in matrix products), "
@@ -125,56 +91,39 @@ def _least_time(total: Cost, resident_bytes: int, ranks: int) -> str:
     )
 
 
-def _evaluation_plan(config: Config) -> list[str]:
-    settings = config.evaluation
-    when = f"every {settings.frequency} meta steps and " if settings.frequency else ""
-    when = f"{when}at the end" if config.call in ("train", "clone") else "once"
+def evaluation_plan(setup: Setup, periodic: bool) -> list[str]:
+    """Return the plan of the evaluations as lines.
+
+    Args:
+        setup: of the run.
+        periodic: whether they are made while training, and at its end; else once.
+    """
+    settings = setup.config.evaluation
+    when = "once"
+    if periodic:
+        every = f"every {settings.frequency} meta steps and " if settings.frequency else ""
+        when = f"{every}at the end"
     lines = [f"evaluate: {settings.count} episodes of {settings.episode_length} steps, {when}"]
-    for spec in evaluation_specs(config):
+    for spec in setup.config.evaluation_specs:
         optional = ", if it is there" if spec.optional else ""
         length = spec.task.episode_length
         steps = f", {length} steps" if length != settings.episode_length else ""
-        lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{steps}{optional}")
+        task = describe_task(spec.task)
+        lines.append(f"  {spec.name}: {task}, subset {settings.subset}{steps}{optional}")
     for learner in settings.learners:
-        choices = len(model_choices(config.model, learner))
+        choices = len(model_choices(setup.model, learner))
         tried = f", the best of {choices} settings on {settings.tune_count} episodes" if choices > 1 else ""
         origin = f" from {learner.restore}" if learner.restore else ""
         lines.append(f"  learner {learner.name}{origin}{tried}")
     return lines
 
 
-def step_flops(learner: Learner, batch_size: int) -> float:
-    """Return about how many floating-point operations one step of a learner takes, counted in its program.
-
-    Matrix products count two per multiply-add, all other arithmetic one per element, transcendental or not.
-    """
-    counted = counted_cost(learner, batch_size)
-    return batch_size * (counted.flops + counted.transcendentals)
-
-
-def task_shapes(spec: TaskSpec, subset: str) -> tuple[tuple[int, ...], int]:
-    """Return the input shape and the number of classes that a task's learner is built for.
-
-    Args:
-        spec: the kind of task; of data sets only a user's npz is read.
-        subset: "train" or "test", whose examples are drawn.
-
-    Raises:
-        ValueError: the data set is unknown, or inputs are larger than what they are to be padded to.
-    """
-    image_shape, num_classes = shapes_of(spec.dataset, subset)
-    shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
-    classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
-    if spec.few_shot is not None:
-        classes = spec.few_shot.ways
-    return shape, spec.preprocess.pad.output or classes
-
-
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _told(spec: TaskSpec) -> str:
+def describe_task(spec: TaskSpec) -> str:
+    """Return a kind of task in words."""
     preprocess = spec.preprocess
     parts = [spec.dataset]
     if spec.filter_classes is not None:
@@ -184,15 +133,13 @@ def _told(spec: TaskSpec) -> str:
         parts.append(f"{spec.few_shot.ways}-way {spec.few_shot.shots}-shot episodes{rotated}")
     if preprocess.resize:
         parts.append(f"resized to {_by(preprocess.resize)}")
-    parts += [
-        words
-        for on, words in (
-            (preprocess.rand_proj, "randomly projected"),
-            (preprocess.shuffle, "shuffled"),
-            (preprocess.permute_labels, "labels permuted"),
-            (preprocess.relabel, "relabelled half way"),
-            (preprocess.pad.input is not None or preprocess.pad.output is not None, "padded"),
-        )
-        if on
-    ]
+    padded = preprocess.pad.input is not None or preprocess.pad.output is not None
+    words = {
+        "randomly projected": preprocess.rand_proj,
+        "shuffled": preprocess.shuffle,
+        "labels permuted": preprocess.permute_labels,
+        "relabelled half way": preprocess.relabel,
+        "padded": padded,
+    }
+    parts += [word for word, applies in words.items() if applies]
     return ", ".join(parts)

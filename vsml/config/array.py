@@ -9,8 +9,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from vsml.config.files import DEFAULT_FILE, ArrayEntry, ConfigError, load_config, read_section, show
-from vsml.config.schema import Config
+from vsml.config.files import (
+    DEFAULT_FILE,
+    AnyConfig,
+    ArrayEntry,
+    ConfigError,
+    load_config,
+    read_section,
+    show,
+)
 from vsml.settings import Section
 
 
@@ -102,16 +109,18 @@ def _chosen(subset: str | None, count: int) -> list[int]:
 
 
 def load_array_configs(
+    schema: type[AnyConfig],
     entries: Sequence[ArrayEntry],
     files: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
     *,
     tags: Sequence[str] = (),
     default: str | Path | None = DEFAULT_FILE,
-) -> tuple[Config, ...]:
+) -> tuple[AnyConfig, ...]:
     """Return the configuration of every entry, so that none starts while another is wrong.
 
     Args:
+        schema: the sections that there are.
         entries: what `load_array` returned; the rest as for `load_config`.
         files: YAML files below every entry.
         overrides: `a.b=YAML` on top of every entry.
@@ -121,11 +130,12 @@ def load_array_configs(
     Raises:
         ConfigError: lists every mistake of every entry.
     """
-    configs: list[Config] = []
+    configs: list[AnyConfig] = []
     mistakes: list[str] = []
     for entry in entries:
         try:
-            configs.append(load_config(files, overrides, entry=entry, tags=tags, default=default))
+            config = load_config(schema, files, overrides, entry=entry, tags=tags, default=default)
+            configs.append(config)
         except ConfigError as error:
             mistakes.extend(error.mistakes)
     if mistakes:

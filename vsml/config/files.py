@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vsml.config.renamed import present_key, with_present_keys
 from vsml.config.schema import Config
 from vsml.settings import SectionError, merge
 
@@ -23,6 +24,7 @@ DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 KeyPath = tuple[Any, ...]
 AnySection = TypeVar("AnySection", bound=BaseModel)
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class ConfigError(ValueError):
@@ -192,7 +194,7 @@ class _Layers:
         except ConfigError as error:
             self.mistakes.extend(error.mistakes)
             return
-        self.tree = merge(self.tree, value)
+        self.tree = merge(self.tree, with_present_keys(value, str(path)))
         self.sources |= {key_path: f"{path} line {line}" for key_path, line in lines.items()}
 
     def add_override(self, override: str | Mapping[str, Any], label: str = "") -> None:
@@ -208,7 +210,10 @@ class _Layers:
                 mistake + (f" (from {label})" if label else "") for mistake in error.mistakes
             )
             return
-        for path, value in assignments:
+        for given_path, given_value in assignments:
+            dotted = _dotted(given_path)
+            path = (*given_path[:-1], present_key(dotted, given_path[-1], source))
+            value = with_present_keys(given_value, source, dotted)
             try:
                 self.tree = _assign(self.tree, path, value)
             except LookupError as error:
@@ -415,16 +420,18 @@ class ArrayEntry:
 
 
 def load_config(
+    schema: type[AnyConfig],
     files: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
     *,
     entry: ArrayEntry | None = None,
     tags: Sequence[str] = (),
     default: str | Path | None = DEFAULT_FILE,
-) -> Config:
+) -> AnyConfig:
     """Merge all layers and check the result.
 
     Args:
+        schema: the sections that there are.
         files: YAML files, merged in order.
         overrides: `a.b=YAML` each, on top of everything. A number as a key goes into a list, from 0; the one
             after the last appends.
@@ -436,7 +443,7 @@ def load_config(
     Raises:
         ConfigError: lists every mistake in files, overrides and values.
     """
-    layers = _Layers(_plain(Config()))
+    layers = _Layers(_plain(schema()))
     if default is not None and (default != DEFAULT_FILE or DEFAULT_FILE.exists()):
         layers.add_file(Path(default))
     for file in files:
@@ -450,13 +457,13 @@ def load_config(
     for text in overrides:
         layers.add_override(text)
     layers.add_tags(tags, "--tags")
-    return _validate(layers, Config)
+    return _validate(layers, schema)
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def _plain(config: BaseModel) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True)
 
 
-def dump(config: Config) -> str:
+def dump(config: BaseModel) -> str:
     """Return YAML with every setting; `load_config` reads the same configuration from it."""
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None)

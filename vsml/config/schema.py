@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
 from vsml.learners import LEARNERS, config_type
-from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
+from vsml.registry import plugin_problems, settings_of
 from vsml.settings import (
     Bool,
     Choice,
@@ -24,7 +24,9 @@ from vsml.settings import (
     Float,
     Int,
     Name,
+    Options,
     Overrides,
+    Plugin,
     Positive,
     Problem,
     Section,
@@ -37,7 +39,14 @@ from vsml.settings import (
     refuse,
 )
 
-RESERVED_NAMES = ("evolved", "restored", "untrained")
+RESERVED_NAMES = (
+    "meta-trained",
+    "restored",
+    "start: gradient descent",
+    "start: random",
+    "gradient descent",
+    "random",
+)
 """What evaluations call the learners of the run itself."""
 
 
@@ -149,6 +158,11 @@ class TrainingConfig(Section):
         default=None,
         description="stop in good order after this time (seconds), to be resumed; null never stops",
     )
+    callbacks: tuple[Plugin, ...] = Field(
+        default=(),
+        description="what is called with meta steps and evaluations, each a name (snapshots) or the "
+        "mapping below",
+    )
 
 
 class EvaluationTask(Overrides):
@@ -225,8 +239,13 @@ class EvaluationConfig(Section):
         default=0, description="seed of the evaluation episodes, the same at every evaluation"
     )
     subset: Literal["train", "test"] = Field(default="test", description="examples to draw from")
-    untrained: Bool = Field(
-        default=True, description="at the end evaluate the untrained meta-parameters too, to compare with"
+    start: Bool = Field(
+        default=True, description="at the end evaluate the meta-parameters of the start too, to compare with"
+    )
+    metrics: tuple[Plugin, ...] = Field(
+        default=(),
+        description="what answers are measured by beside loss and accuracy, each a name (brier, confidence) "
+        "or the mapping below",
     )
     learners: tuple[ComparedLearner, ...] = Field(
         default=(), description="at the end evaluate these too, to compare with"
@@ -406,12 +425,34 @@ class TrackingConfig(Section):
 class ModelSettings(Section):
     """The learning algorithm: its type, and a section of settings for each type."""
 
-    type: str = Field(default="vsml", description="kind of learning algorithm")
+    type: Text = Field(
+        default="vsml",
+        description="kind of learning algorithm: one that has a section here, that of an installed package "
+        "by its name, or package.module:Name",
+    )
+    options: Options = Field(
+        default=(), description="settings of a kind that has no section here, from outside of the library"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(_model_problems(self))
+        return self
 
     @property
     def settings(self) -> Section:
         """Return the section of the chosen type."""
-        return getattr(self, self.type)
+        if self.type in LEARNERS:
+            return getattr(self, self.type)
+        return settings_of(LEARNERS.resolve(self.type), dict(self.options))
+
+
+def _model_problems(model: ModelSettings) -> Iterator[Problem]:
+    if model.type not in LEARNERS:
+        yield from plugin_problems(LEARNERS, "", Plugin(type=model.type, options=model.options))
+    elif model.options:
+        expected = f"none with type {model.type}, whose settings are in the section {model.type}"
+        yield Problem("options", dict(model.options), expected, ("type",))
 
 
 if TYPE_CHECKING:
@@ -421,22 +462,11 @@ else:
         "ModelConfig",
         __base__=ModelSettings,
         __doc__=ModelSettings.__doc__,
-        type=(Literal[tuple(LEARNERS)], _plain(ModelSettings, "type")),
         **{
             name: (kind, Field(default=kind(), description=f"settings of {name}"))
             for name, kind in ((name, config_type(name)) for name in LEARNERS)
         },
     )
-
-
-class IntrospectConfig(Section):
-    """What `call: introspect` looks at, in the learners of `evaluation.learners`."""
-
-    before: Positive = Field(default=100, description="examples that come before an experiment")
-    repeats: Annotated[Int, Field(ge=2)] = Field(
-        default=10, description="times that one example is repeated, and sights of a class that are followed"
-    )
-    synapses: Positive = Field(default=200, description="synapses that are followed, drawn at random")
 
 
 POINTS = 60
@@ -466,15 +496,17 @@ class Config(Section):
         default=0, description="seed of all that is random in training"
     )
     name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
-    call: Literal["train", "evaluate", "clone", "introspect"] = Field(
-        default="train", description="what to do"
+    call: Text = Field(
+        default="train",
+        description="what to do: train, evaluate, clone, introspect, the call of an installed package by its "
+        "name, or package.module:Name",
+    )
+    call_options: Options = Field(
+        default=(), description="settings of a call that has no section here, from outside of the library"
     )
     training: TrainingConfig = Field(default=TrainingConfig(), description="meta-training")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="meta-testing")
     clone: CloneConfig = Field(default=CloneConfig(), description="cloning back-propagation")
-    introspect: IntrospectConfig = Field(
-        default=IntrospectConfig(), description="what is looked at inside of learners"
-    )
     data: DataConfig = Field(default=DataConfig(), description="data sets and tasks")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="the outer loop")
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="what is kept")
@@ -486,6 +518,25 @@ class Config(Section):
     def _check(self) -> Self:
         refuse(_config_problems(self))
         return self
+
+    @property
+    def training_specs(self) -> "tuple[TaskSpec, ...]":
+        """The training mixture; see `training_specs`."""
+        return training_specs(self.training, self.data)
+
+    @property
+    def evaluation_specs(self) -> "tuple[EvaluationSpec, ...]":
+        """What `evaluation.datasets` says, with names and inherited settings filled in."""
+        return evaluation_specs(self.evaluation, self.data)
+
+    @property
+    def examples_per_step(self) -> int:
+        """How many examples one member of each trial sees in a meta step."""
+        training, specs = self.training, self.training_specs
+        if self.call == "clone":
+            return training.population_size * self.clone.samples * self.clone.steps
+        steps = sum(specs[trial % len(specs)].episode_length for trial in range(training.population_size))
+        return steps * training.batch_size
 
 
 def _config_problems(config: Config) -> Iterator[Problem]:
@@ -501,10 +552,10 @@ def _config_problems(config: Config) -> Iterator[Problem]:
                 yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
     mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
     either = "not true together with rand_proj: a task has one or the other"
-    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in training_specs(config)):
+    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in config.training_specs):
         yield Problem("data.preprocess.shuffle", config.data.preprocess.shuffle, either, mixed)
     first_with: dict[str, int] = {}
-    for index, evaluation in enumerate(evaluation_specs(config)):
+    for index, evaluation in enumerate(config.evaluation_specs):
         path, preprocess = f"evaluation.datasets.{index}", evaluation.task.preprocess
         if preprocess.rand_proj and preprocess.shuffle:
             yield Problem(f"{path}.preprocess.shuffle", True, either, ("evaluation.datasets", *mixed))
@@ -514,74 +565,12 @@ def _config_problems(config: Config) -> Iterator[Problem]:
             yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
     yield from _few_shot_problems(config)
     yield from _compared_problems(config)
-    if config.call == "introspect":
-        yield from _introspect_problems(config)
-    if config.call == "clone":
-        yield from _clone_problems(config)
-
-
-def _clone_problems(config: Config) -> Iterator[Problem]:
-    involved: tuple[str, ...] = ("call",)
-    if config.optimizer.type != "gradient":
-        yield Problem("optimizer.type", config.optimizer.type, "gradient with call: clone", involved)
-    if not isinstance(vsml := config.model.settings, VsmlConfig):
-        yield Problem("model.type", config.model.type, "vsml with call: clone", involved)
-        return
-    for problem in written_problems(vsml, "call: clone"):
-        involves = tuple(f"model.vsml.{path}" for path in problem.involves)
-        yield Problem(f"model.vsml.{problem.path}", problem.got, problem.expected, (*involved, *involves))
-    if vsml.layerwise:
-        yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
-    if 0 < (follow := config.clone.follow) < POINTS:
-        yield Problem("clone.follow", follow, f"0, or {POINTS} and more", involved)
-    if not follow:
-        return
-    involved += ("clone.follow",)
-    if vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers):
-        yield Problem("clone.follow", follow, "0 with views or convolutions", ("model.vsml", *involved))
-    if len(vsml.layers) > 1 and not vsml.synapse.init_weights:
-        expected = "above 0 with clone.follow and hidden layers, whose units would stay alike"
-        yield Problem("model.vsml.synapse.init_weights", 0.0, expected, ("model.vsml", *involved))
-    if config.evaluation.batch_size > 1:
-        yield Problem("evaluation.batch_size", config.evaluation.batch_size, "1 with clone.follow", involved)
-    for index, spec in enumerate(evaluation_specs(config)):
-        path = f"evaluation.datasets.{index}"
-        if spec.task.few_shot is not None:
-            yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
-        if spec.task.preprocess.relabel or spec.task.preprocess.permute_labels:
-            expected = "without permuted labels, with clone.follow: the test shall have the same"
-            yield Problem(path, spec.name, expected, involved)
-        if spec.task.preprocess.rand_proj or spec.task.preprocess.shuffle:
-            expected = "without rand_proj and shuffle, with clone.follow: the test shall have the same"
-            yield Problem(path, spec.name, expected, involved)
-
-
-def _introspect_problems(config: Config) -> Iterator[Problem]:
-    evaluation, settings = config.evaluation, config.introspect
-    involved = ("call", "introspect")
-    if not evaluation.learners:
-        yield Problem("evaluation.learners", (), "one or more to look at, with call: introspect", involved)
-    if evaluation.batch_size > 1:
-        yield Problem("evaluation.batch_size", evaluation.batch_size, "1 with call: introspect", involved)
-    needed = settings.before + settings.repeats
-    for index, spec in enumerate(evaluation_specs(config)):
-        if spec.task.few_shot is not None:
-            yield Problem(
-                f"evaluation.datasets.{index}.few_shot", spec.name, "null with call: introspect", involved
-            )
-        if spec.task.episode_length < needed:
-            expected = f"introspect.before + repeats, {needed}, or more"
-            yield Problem("evaluation.episode_length", spec.task.episode_length, expected, involved)
-    for index, learner in enumerate(evaluation.learners):
-        if learner.tune:
-            expected = "nothing, with call: introspect: name the settings in `model`"
-            yield Problem(f"evaluation.learners.{index}.tune", dict(learner.tune), expected, involved)
 
 
 def _compared_problems(config: Config) -> Iterator[Problem]:
     learners = config.evaluation.learners
     reserved = (*RESERVED_NAMES, config.model.type)
-    datasets = [spec.name for spec in evaluation_specs(config)]
+    datasets = [spec.name for spec in config.evaluation_specs]
     involved = ("evaluation.learners", "model")
     for index, learner in enumerate(learners):
         path = f"evaluation.learners.{index}"
@@ -616,14 +605,14 @@ def _few_shot_problems(config: Config) -> Iterator[Problem]:
     training, evaluation, few_shot = config.training, config.evaluation, config.data.few_shot
     alone = "1 with few_shot: several images at once would be answered before any of them is learned from"
     if few_shot is not None:
-        for length in sorted({spec.episode_length for spec in training_specs(config)}):
+        for length in sorted({spec.episode_length for spec in config.training_specs}):
             yield from _support_problems("training", length, few_shot, "data.few_shot")
         if training.batch_size > 1:
             yield Problem("training.batch_size", training.batch_size, alone, ("data.few_shot",))
     involved = ("data.few_shot", "evaluation.datasets")
     few_shot_specs = [
         (index, spec, spec.task.few_shot)
-        for index, spec in enumerate(evaluation_specs(config))
+        for index, spec in enumerate(config.evaluation_specs)
         if spec.task.few_shot is not None
     ]
     for index, spec, each in few_shot_specs:
@@ -709,37 +698,26 @@ class EvaluationSpec:
     task: TaskSpec
 
 
-def training_specs(config: Config) -> tuple[TaskSpec, ...]:
-    """Return the training mixture of which unit i (pair or episode) takes `specs[i % len(specs)]`.
+def training_specs(training: TrainingConfig, data: DataConfig) -> tuple[TaskSpec, ...]:
+    """Return the training mixture, of which trial i (pair or episode) takes `specs[i % len(specs)]`.
 
     Its length is the least common period of all splits, cut to `training.population_size`.
     """
-    data = config.data
-    training = config.training
     parts = (training.dataset, data.filter_classes, data.preprocess, data.few_shot, training.episode_length)
     period = math.lcm(*_periods(parts))
-    return tuple(_resolved_spec(*parts, unit=unit) for unit in range(min(period, training.population_size)))
+    count = min(period, training.population_size)
+    return tuple(_resolved_spec(*parts, unit=number) for number in range(count))
 
 
-def examples_per_step(config: Config) -> int:
-    """Return how many examples one member of each unit sees in a meta step."""
-    training, specs = config.training, training_specs(config)
-    if config.call == "clone":
-        return training.population_size * config.clone.samples * config.clone.steps
-    steps = sum(specs[unit % len(specs)].episode_length for unit in range(training.population_size))
-    return steps * training.batch_size
-
-
-def evaluation_specs(config: Config) -> tuple[EvaluationSpec, ...]:
+def evaluation_specs(evaluation: EvaluationConfig, data: DataConfig) -> tuple[EvaluationSpec, ...]:
     """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
-    data = config.data
-    length = config.evaluation.episode_length
+    length = evaluation.episode_length
     inherited = _resolved_spec("", data.filter_classes, data.preprocess, data.few_shot, length, unit=0)
-    entries = (
-        EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
-        for entry in config.evaluation.datasets
-    )
-    return tuple(_evaluation_spec(entry, inherited) for entry in entries)
+    specs = []
+    for entry in evaluation.datasets:
+        task = EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
+        specs.append(_evaluation_spec(task, inherited))
+    return tuple(specs)
 
 
 def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSpec:

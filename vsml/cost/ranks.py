@@ -16,16 +16,14 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import jax
-import numpy as np
-
-from vsml.calls.plan import GRADIENT_COST, step_flops, task_shapes
-from vsml.config.schema import Config, training_specs
-from vsml.meta.antithetic import ANTITHETIC
-from vsml.meta.objective import Group, chunks_of, params_shapes
-from vsml.setup import chunk_size, learner_maker
+from vsml.cost.steps import parameter_count, trial_costs
+from vsml.meta.objective import chunks_of
+from vsml.setup import Setup
 
 FLOAT_BYTES = 4
+
+GRADIENT_PASSES = 4
+"""Steps of an episode in a row for its gradient: forward, again per segment, and twice that back."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Machine:
     """What a rank computes on, and what connects the ranks.
 
     Attributes:
-        flops_per_s: floating-point operations a second of a device, as `vsml.calls.plan.step_flops` has them.
+        flops_per_s: floating-point operations a second of a device, as `vsml.cost.steps` counts them.
         step_s: least time of one step of an episode, in seconds, however small the chunk.
         call_s: time of one call for a chunk beside its evaluation.
         replicated_s: time of ask and tell however small the population.
@@ -152,45 +150,37 @@ def efficient_ranks(
     return max((ranks for ranks in candidates if efficiency(machine, work, ranks) >= least), default=1)
 
 
-def work_of(config: Config, ranks: int) -> Work:
+def work_of(setup: Setup, ranks: int) -> Work:
     """Return the meta step of a run, cut as the run itself would cut it.
 
     Memory does not bound the chunks on a CPU, so planning for an accelerator there, give
     `training.chunk_size` where its memory is too small for what one rank has to do.
 
     Args:
-        config: with `call: train`; no data are loaded.
+        setup: of a run with `call: train`; no data are loaded.
         ranks: number of MPI ranks.
 
     Raises:
         ConfigError: there would be more ranks than chunks.
     """
-    training = config.training
-    evolves = config.optimizer.type == "es"
-    draws = evolves and config.optimizer.algorithm != ANTITHETIC
-    specs, make = training_specs(config), learner_maker(config.model)
-    units: dict[tuple[tuple[int, ...], int, int], list[int]] = {}
-    shapes = [(*task_shapes(spec, "train"), spec.episode_length) for spec in specs]
-    for unit in range(training.population_size):
-        units.setdefault(shapes[unit % len(specs)], []).append(unit)
-    groups = [
-        Group(make(shape, classes), (), np.array(numbers, np.int32), np.zeros(len(numbers), np.int32))
-        for (shape, classes, _), numbers in units.items()
-    ]
-    size = chunk_size(config, groups, ranks)
-    chunks = chunks_of(groups, size)
-    members = 2 if evolves else 1
-    passes = 1 if evolves else GRADIENT_COST
-    flops = {
-        id(group): length * passes * members * step_flops(group.learner, training.batch_size)
-        for group, (_, _, length) in zip(groups, units, strict=True)
-    }
-    leaves = jax.tree.leaves(params_shapes(groups[0].learner))
-    parameters = sum(math.prod(leaf.shape) for leaf in leaves)
+    size = setup.chunk_size(ranks)
+    chunks = chunks_of(setup.groups, size)
+    costs = trial_costs(setup)
+    # Tanh and the like count as one operation each.
+    trial_flops = {id(each.group): each.total.flops + each.total.transcendentals for each in costs}
+    passes = GRADIENT_PASSES if setup.differentiates else 1
+    parameters = parameter_count(setup)
+    trials = setup.config.training.population_size
+    if setup.draws_population:
+        replicated = parameters * setup.members * trials
+        gradient = 0
+    else:
+        replicated = parameters * len(chunks)
+        gradient = parameters
     return Work(
-        chunk_flops=tuple(size * flops[id(chunk.group)] for chunk in chunks),
-        steps=passes * max(length for _, _, length in units),
-        replicated_numbers=parameters * (members * training.population_size if draws else len(chunks)),
+        chunk_flops=tuple(size * trial_flops[id(chunk.group)] for chunk in chunks),
+        steps=passes * max(each.steps for each in costs),
+        replicated_numbers=replicated,
         # Loss and accuracy of each member, and the sum of the gradients.
-        row_bytes=FLOAT_BYTES * (2 * members * size + (0 if draws else parameters)),
+        row_bytes=FLOAT_BYTES * (2 * setup.members * size + gradient),
     )

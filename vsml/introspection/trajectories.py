@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vsml.config.schema import POINTS, Config
-from vsml.learners import Vsml, VsmlState, make_learner
+from vsml.config.schema import POINTS
+from vsml.learners import Vsml, VsmlState
 from vsml.losses import bound_logits, cross_entropy
 from vsml.meta.cloning import activation
 from vsml.meta.objective import sample_unit
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import say
-from vsml.setup import evaluation_tasks, load_evaluation_data
+from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write, write_arrays
 from vsml.tasks import TaskDistribution
@@ -246,7 +246,7 @@ def _one_pass(task: TaskDistribution, most: int) -> TaskDistribution:
     return replace(task, episode_length=min(most, task.repeats_after or most))
 
 
-def follow_all(config: Config, run: RunDirectory, params: Params) -> list[Followed]:
+def follow_all(setup: Setup, run: RunDirectory, params: Params) -> list[Followed]:
     """Follow the configured network on each of `evaluation.datasets`; write numbers, arrays and figures.
 
     The stream is one pass over the training half, or a part of it; the test is on the other half. Writes
@@ -254,17 +254,15 @@ def follow_all(config: Config, run: RunDirectory, params: Params) -> list[Follow
     """
     halves = []
     for subset in ("train", "test"):
-        evaluation = config.evaluation.model_copy(update={"subset": subset})
-        half = config.model_copy(update={"evaluation": evaluation})
-        sources, missing = load_evaluation_data(half, SerialCommunicator())
-        halves.append(evaluation_tasks(half, sources))
+        sources, missing = setup.load_evaluation_data(SerialCommunicator(), subset)
+        halves.append(setup.evaluation_tasks(sources))
     for reason in missing:
         say(f"left out: {reason}")
-    key = jax.random.key(config.evaluation.seed)
+    key = jax.random.key(setup.config.evaluation.seed)
     found = []
     for stream, tested in zip(*halves, strict=True):
-        task = _one_pass(stream.task, config.clone.follow)
-        learner = make_learner(config.model.type, config.model.settings, task.input_shape, task.num_classes)
+        task = _one_pass(stream.task, setup.config.clone.follow)
+        learner = setup.learner_for(task)
         assert isinstance(learner, Vsml)  # as the configuration was checked
         learned, start = _sample(task, key)
         asked, _ = _sample(_one_pass(tested.task, _TESTED), key)

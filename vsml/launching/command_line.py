@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsml.config.array import array_index, load_array, load_array_configs
-from vsml.config.files import ConfigError, load_config
+from vsml.config.array import array_index, load_array
+from vsml.config.files import ConfigError
 from vsml.config.schema import Config
+from vsml.launching.schema import load_array_configs, load_config
 from vsml.runs.directory import open_run
 from vsml.settings import differences
 

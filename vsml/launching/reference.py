@@ -1,10 +1,10 @@
-"""The reference page of all settings: `python -m vsml.config.reference > docs/configuration.md`."""
+"""The reference page of all settings: `make docs`."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vsml.config.schema import Config
+from vsml.launching.schema import WholeConfig
 
 _INTRODUCTION = """\
 # Configuration reference
@@ -65,8 +65,8 @@ _NAMES = {
 
 
 def reference() -> str:
-    """Return the page as Markdown: one table per section, from the JSON schema of `Config`."""
-    schema = Config.model_json_schema()
+    """Return the page as Markdown: one table per section, from the JSON schema of `WholeConfig`."""
+    schema = WholeConfig.model_json_schema()
     definitions = schema["$defs"]
     tables = [*_tables("", schema, definitions)]
     for path, name in (("data.few_shot", "FewShot"), ("Schedule", "Schedule")):
@@ -91,12 +91,18 @@ def _tables(path: str, section: Mapping[str, Any], definitions: Mapping[str, Any
         names = [name for name in _references(field.get("items", field)) if name not in _SHARED]
         below += [(f"{dotted}.N" if "items" in field else dotted, definitions[name]) for name in names]
         if not names or "items" in field:
-            default = f"`{json.dumps(field['default'])}`" if "default" in field else "(needed)"
+            default = f"`{json.dumps(_default(field))}`" if "default" in field else "(needed)"
             lines.append(f"| `{key}` | {_values(field)} | {default} | {field['description']} |")
     if len(lines) > 6:
         yield "\n".join(lines)
     for dotted, definition in below:
         yield from _tables(dotted, definition, definitions)
+
+
+def _default(field: Mapping[str, Any]) -> Any:
+    """Return the default of a field; that of a mapping is kept as pairs."""
+    default = field["default"]
+    return dict(default) if field.get("type") == "object" else default
 
 
 def _forms(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:

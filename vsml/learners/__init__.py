@@ -11,16 +11,21 @@ from vsml.learners.hebbian import Hebbian
 from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
+from vsml.registry import Registry
 from vsml.settings import Section
 
-LEARNERS: dict[str, Callable[..., Learner]] = {
-    "vsml": Vsml.from_config,
-    "meta_rnn": MetaRnn,
-    "hebbian": Hebbian,
-    "fwp": FastWeights,
-    "fw_memory": FwMemory,
-    "sgd": Sgd,
-}
+LEARNERS: Registry[Callable[..., Learner]] = Registry(
+    "learner",
+    "vsml.learners",
+    {
+        "vsml": Vsml.from_config,
+        "meta_rnn": MetaRnn,
+        "hebbian": Hebbian,
+        "fwp": FastWeights,
+        "fw_memory": FwMemory,
+        "sgd": Sgd,
+    },
+)
 """What `model.type` may name, and what builds it from input_shape, num_classes and config, a section."""
 
 __all__ = [
@@ -54,4 +59,4 @@ def make_learner(name: str, settings: Section, input_shape: Sequence[int], num_c
         input_shape: shape of one input.
         num_classes: number of classes.
     """
-    return LEARNERS[name](tuple(input_shape), num_classes, settings)
+    return LEARNERS.resolve(name)(tuple(input_shape), num_classes, settings)

@@ -1,0 +1,196 @@
+"""A learner on the episodes of a task: the one way in which answers are given and scored."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from vsml.evaluation.metrics import Metric, main_metric
+from vsml.evaluation.scores import RECENT_SHARE, Evaluation, Measured
+from vsml.learners import Learner, run_episode
+from vsml.losses import cross_entropy
+from vsml.meta.objective import map_units, sample_unit
+from vsml.setup import EvaluationTask
+from vsml.system.comm import Communicator
+from vsml.tasks import TaskDistribution
+from vsml.types import Array, Classes, Episode, Outputs, Params
+
+Metrics = tuple[tuple[str, Metric], ...]
+"""Metrics by name, hashable."""
+
+
+def score_episode(
+    learner: Learner, params: Params, key: Array, episode: Episode, metrics: Metrics = ()
+) -> dict[str, Array]:
+    """Run a learner over an episode from a fresh state, and score its answers; pure.
+
+    Args:
+        learner: built for the episode.
+        params: its meta-parameters.
+        key: of its first state.
+        episode: the stream of examples.
+        metrics: what is measured beside the loss and the main metric; those that do not apply are left out.
+
+    Returns:
+        Means over the inner batch, [T] each: "loss", "weight" (how much answers count), "score" and, of a
+        metric with weights, "baseline"; of other metrics `NAME` and `NAME/weight`.
+    """
+    answers = run_episode(learner, params, key, episode)
+    _, main = main_metric(_outputs(learner))
+    found = {
+        "loss": cross_entropy(answers, episode.y).mean(-1),
+        "weight": episode.weight.mean(-1),
+    }
+    value, weight = main.measure(_outputs(learner), answers, episode.y)
+    found["score"] = value.mean(-1)
+    if weight is not None:
+        found["baseline"] = weight.mean(-1)
+    for name, metric in metrics:
+        if metric.applies_to(_outputs(learner)):
+            value, weight = metric.measure(_outputs(learner), answers, episode.y)
+            found[name] = value.mean(-1)
+            if weight is not None:
+                found[f"{name}/weight"] = weight.mean(-1)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class PendingEvaluation:
+    """An evaluation that a device may still be at.
+
+    Attributes:
+        learner: its name.
+        evaluation_task: what it is evaluated on.
+        count: how many episodes.
+        scores: of this rank's share of them, from `score_episode`, not waited for.
+        metric: name of the main metric.
+        recent_share, tried: as in `Evaluation`.
+    """
+
+    learner: str
+    evaluation_task: EvaluationTask
+    count: int
+    scores: Mapping[str, Array]
+    metric: str = "accuracy"
+    recent_share: float = RECENT_SHARE
+    tried: dict[str, Any] = field(default_factory=dict)
+
+    def collect(self, comm: Communicator) -> Evaluation:
+        """Wait for the answers and exchange them; all ranks get the result."""
+        names = sorted(self.scores)
+        mine = jax.device_get([self.scores[name] for name in names])
+        gathered = comm.allgather(np.stack(mine).astype(np.float32))  # [ranks, names, share, T]
+        ranks, count, share, _ = gathered.shape
+        # Rank r has episodes r, r + ranks, ...: put them into their order, and leave out fillers.
+        in_order = gathered.transpose(1, 2, 0, 3).reshape(count, share * ranks, -1)[:, : self.count]
+        task = self.evaluation_task.task
+        each_example = np.repeat(in_order, task.batch_size, axis=-1)
+        found = dict(zip(names, each_example, strict=True))
+        counts = found.pop("weight")[0] > 0  # of all episodes of a task the same answers count
+        found = {name: values[:, counts] for name, values in found.items()}
+        return Evaluation(
+            learner=self.learner,
+            dataset=self.evaluation_task.name,
+            chance=1 / task.real_classes if self.metric == "accuracy" else 1.0,
+            score=found.pop("score"),
+            loss=found.pop("loss"),
+            support=int(counts.argmax()),
+            repeats_after=task.repeats_after,
+            recent_share=self.recent_share,
+            tried=self.tried,
+            metric=self.metric,
+            baseline=found.pop("baseline", None),
+            others=_measured(found),
+        )
+
+
+def _measured(found: Mapping[str, np.ndarray]) -> dict[str, Measured]:
+    """Return what metrics came to from their values `NAME` and their weights `NAME/weight`."""
+    names = [name for name in found if not name.endswith("/weight")]
+    return {name: Measured(found[name], found.get(f"{name}/weight")) for name in names}
+
+
+def dispatch(
+    name: str,
+    learner: Learner,
+    params: Params,
+    evaluation_task: EvaluationTask,
+    count: int,
+    key: Array,
+    comm: Communicator,
+    metrics: Metrics = (),
+) -> PendingEvaluation:
+    """Start to run a learner over `count` episodes of a task, each rank its share; wait for nothing.
+
+    Args:
+        name: of the learner.
+        learner: built for the shapes of the task.
+        params: its meta-parameters.
+        evaluation_task: the task.
+        count: how many episodes.
+        key: of the episodes and the initial states; learners that get the same key meet the same episodes.
+        comm: the ranks.
+        metrics: see `score_episode`.
+    """
+    share = math.ceil(count / comm.size)
+    numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
+    scores = _scores(learner, params, evaluation_task.task, numbers, key, metrics)
+    metric, _ = main_metric(_outputs(learner))
+    return PendingEvaluation(name, evaluation_task, count, scores, metric)
+
+
+def evaluate(
+    name: str,
+    learner: Learner,
+    params: Params,
+    evaluation_task: EvaluationTask,
+    count: int,
+    key: Array,
+    comm: Communicator,
+    metrics: Metrics = (),
+) -> Evaluation:
+    """Run a learner over episodes of a task; arguments as of `dispatch`, all ranks get the result."""
+    return dispatch(name, learner, params, evaluation_task, count, key, comm, metrics).collect(comm)
+
+
+@partial(jax.jit, static_argnames=("learner", "metrics"))
+def _scores(
+    learner: Learner, params: Params, task: TaskDistribution, numbers: Array, key: Array, metrics: Metrics
+) -> dict[str, Array]:
+    def score(number: Array, shared: Any) -> dict[str, Array]:
+        params, task, key = shared
+        episode, state_key = sample_unit((task,), 0, key, number)
+        return score_episode(learner, params, state_key, episode, metrics)
+
+    return map_units(score, numbers, (params, task, key))
+
+
+def score_episodes(
+    learner: Learner, params: Params, episodes: Episode, keys: Array, metrics: Metrics = ()
+) -> dict[str, Array]:
+    """Score a learner on episodes that are there, each from a fresh state; pure.
+
+    Args:
+        learner: built for the episodes.
+        params: its meta-parameters.
+        episodes: with a leading axis of episodes.
+        keys: of the first states, [episodes].
+        metrics: see `score_episode`.
+
+    Returns:
+        As of `score_episode`, with a leading axis of episodes.
+    """
+
+    def score(unit: tuple[Episode, Array], params: Params) -> dict[str, Array]:
+        episode, key = unit
+        return score_episode(learner, params, key, episode, metrics)
+
+    return map_units(score, (episodes, keys), params)
+
+
+def _outputs(learner: Learner) -> Outputs:
+    return getattr(learner, "outputs", None) or Classes(learner.num_classes)

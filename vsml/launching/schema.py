@@ -1,0 +1,118 @@
+"""The whole configuration: what all calls share, and a section for each call that has settings of its own."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, create_model, model_validator
+
+from vsml.calls import CALLS, Call
+from vsml.config.array import load_array_configs as _load_array_configs
+from vsml.config.files import DEFAULT_FILE, ArrayEntry
+from vsml.config.files import load_config as _load_config
+from vsml.config.schema import Config
+from vsml.evaluation.metrics import METRICS
+from vsml.registry import (
+    Registry,
+    UnknownNameError,
+    options_problems,
+    plugin_problems,
+    section_of,
+    settings_of,
+)
+from vsml.runs.callbacks import CALLBACKS
+from vsml.settings import NoSettings, Plugin, Problem, Section, refuse
+
+
+class _WholeConfig(Config):
+    """What all calls share, checked with what only those above the configuration know."""
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        refuse(_member_problems(self))
+        return self
+
+
+def _call_sections() -> dict[str, type[Section]]:
+    """Return the sections of calls that have settings of their own, by name."""
+    sections = {name: section_of(factory) for name, factory in CALLS.items()}
+    return {name: section for name, section in sections.items() if section is not NoSettings}
+
+
+if TYPE_CHECKING:
+    WholeConfig = Config
+else:
+    WholeConfig = create_model(
+        "WholeConfig",
+        __base__=_WholeConfig,
+        __doc__=Config.__doc__,
+        **{
+            name: (section, Field(default=section(), description=f"settings of call: {name}"))
+            for name, section in _call_sections().items()
+            if name not in Config.model_fields
+        },
+    )
+
+
+def _member_problems(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with the call, with metrics and with callbacks."""
+    yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics)
+    yield from _list_problems(CALLBACKS, "training.callbacks", config.training.callbacks)
+    try:
+        factory = CALLS.resolve(config.call)
+    except UnknownNameError as error:
+        yield Problem("call", error.got, error.expected)
+        return
+    if config.call not in CALLS:
+        problems = list(options_problems(factory, "call_options", dict(config.call_options)))
+        if problems:
+            yield from problems
+            return
+    elif config.call_options:
+        expected = f"none with call: {config.call}"
+        yield Problem("call_options", dict(config.call_options), expected, ("call",))
+    yield from call_of(config).problems(config)
+
+
+def _list_problems(registry: Registry, path: str, plugins: Sequence[Plugin]) -> Iterator[Problem]:
+    """Yield what is wrong with members that a list of the configuration names."""
+    names: list[str] = []
+    for number, plugin in enumerate(plugins):
+        yield from plugin_problems(registry, f"{path}.{number}", plugin)
+        if plugin.name in names:
+            yield Problem(f"{path}.{number}", plugin.type, "each but once", (path,))
+        names.append(plugin.name)
+
+
+def call_of(config: Config) -> Call:
+    """Return the call that a configuration names, with its settings."""
+    factory = CALLS.resolve(config.call)
+    if config.call not in CALLS:
+        return factory(config=settings_of(factory, dict(config.call_options)))
+    if config.call in _call_sections():
+        return factory(config=getattr(config, config.call))
+    return factory(config=NoSettings())
+
+
+def load_config(
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    entry: ArrayEntry | None = None,
+    tags: Sequence[str] = (),
+    default: str | Path | None = DEFAULT_FILE,
+) -> Config:
+    """Return a whole configuration; see `vsml.config.files.load_config`."""
+    return _load_config(WholeConfig, files, overrides, entry=entry, tags=tags, default=default)
+
+
+def load_array_configs(
+    entries: Sequence[ArrayEntry],
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    tags: Sequence[str] = (),
+    default: str | Path | None = DEFAULT_FILE,
+) -> tuple[Config, ...]:
+    """Return the whole configuration of every entry; see `vsml.config.array.load_array_configs`."""
+    return _load_array_configs(WholeConfig, entries, files, overrides, tags=tags, default=default)
