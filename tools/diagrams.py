@@ -114,6 +114,10 @@ class Drawing:
         name = kind.split()[0]
         self.parts.append(f'<polygon class="{name}" points="{drawn}"/>')
 
+    def across(self, start: float, end: float, y: float, kind: str = "plain") -> None:
+        """Draw a level arrow from one x to another."""
+        self.arrow([(start, y), (end, y)], kind)
+
     def svg(self) -> str:
         """Return the picture as the text of an SVG file."""
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
@@ -123,6 +127,14 @@ class Drawing:
         title = f"<title>{escape(self.title)}</title>"
         body = [opening, title, f"<style>{STYLE}</style>", page, *self.parts, "</svg>"]
         return "\n".join(body) + "\n"
+
+
+def draw_message(drawing: Drawing, start: float, end: float, y: float, words: str) -> None:
+    """Draw a message between a unit and a synapse: forward if it goes to the right, else backward."""
+    drawing.across(start, end, y, "forward" if end > start else "backward")
+    middle = (start + end) / 2
+    drawing.text(middle, y - 10, words, "code")
+    drawing.text(middle, y + 18, "M numbers", "quiet")
 
 
 def draw_synapse() -> Drawing:
@@ -155,25 +167,17 @@ def draw_synapse() -> Drawing:
     drawing.labelled(34, 125, 62, 170, "unit", "a")
     drawing.labelled(604, 125, 62, 170, "unit", "b")
 
-    # Forward: from left to right.
-    drawing.arrow([(4, forward_y), (34, forward_y)], "forward")
-    drawing.arrow([(96, forward_y), (205, forward_y)], "forward")
-    drawing.text(150, forward_y - 10, "m_fwd[a]", "code")
-    drawing.text(150, forward_y + 18, "M numbers", "quiet")
-    drawing.arrow([(495, forward_y), (604, forward_y)], "forward")
-    drawing.text(550, forward_y - 10, "W_f h' + b_f", "code")
-    drawing.text(550, forward_y + 18, "M numbers", "quiet")
-    drawing.arrow([(666, forward_y), (696, forward_y)], "forward")
+    # Forward messages come from the left and go on to the right.
+    drawing.across(4, 34, forward_y, "forward")
+    draw_message(drawing, 96, 205, forward_y, "m_fwd[a]")
+    draw_message(drawing, 495, 604, forward_y, "W_f h' + b_f")
+    drawing.across(666, 696, forward_y, "forward")
 
-    # Backward: from right to left.
-    drawing.arrow([(696, backward_y), (666, backward_y)], "backward")
-    drawing.arrow([(604, backward_y), (495, backward_y)], "backward")
-    drawing.text(550, backward_y - 10, "m_bwd[b]", "code")
-    drawing.text(550, backward_y + 18, "M numbers", "quiet")
-    drawing.arrow([(205, backward_y), (96, backward_y)], "backward")
-    drawing.text(150, backward_y - 10, "W_b h' + b_b", "code")
-    drawing.text(150, backward_y + 18, "M numbers", "quiet")
-    drawing.arrow([(34, backward_y), (4, backward_y)], "backward")
+    # Backward messages come from the right and go on to the left.
+    drawing.across(696, 666, backward_y, "backward")
+    draw_message(drawing, 604, 495, backward_y, "m_bwd[b]")
+    draw_message(drawing, 205, 96, backward_y, "W_b h' + b_b")
+    drawing.across(34, 4, backward_y, "backward")
 
     # What comes from the other synapses of either unit.
     for x in (628, 642):
@@ -195,7 +199,7 @@ def draw_two_loops() -> Drawing:
 
     middle = 162
     drawing.labelled(30, middle - 44, 128, 88, "ask", "θ + σε and θ - σε,", "or θ itself")
-    drawing.arrow([(158, middle), (196, middle)])
+    drawing.across(158, 196, middle)
 
     # Trials are dealt to the ranks.
     for rank in range(3):
@@ -206,9 +210,9 @@ def draw_two_loops() -> Drawing:
             x = 252 + 42 * trial
             drawing.box(x, y + 9, 36, 28, "inner", 5)
             drawing.text(x + 18, y + 27, "trial", "quiet")
-    drawing.arrow([(384, middle), (412, middle)])
+    drawing.across(384, 412, middle)
     drawing.labelled(412, middle - 44, 130, 88, "exchange", "2 floats a member,", "a gradient a chunk")
-    drawing.arrow([(542, middle), (570, middle)])
+    drawing.across(542, 570, middle)
     drawing.labelled(570, middle - 44, 104, 88, "tell", "Adam changes", "θ", kind="accent")
     drawing.arrow([(622, middle - 44), (622, 66), (94, 66), (94, middle - 44)])
     drawing.text(500, 59, "the next meta step", "quiet")
@@ -227,7 +231,7 @@ def draw_two_loops() -> Drawing:
     for x, name, lines, kind in boxes:
         drawing.labelled(x, 334, 140, 78, name, *lines, kind=kind)
     for x, _, _, _ in boxes[:-1]:
-        drawing.arrow([(x + 140, 373), (x + 167, 373)], "forward")
+        drawing.across(x + 140, x + 167, 373, "forward")
     drawing.arrow([(601, 412), (601, 454), (100, 454), (100, 412)], "forward")
     drawing.text(350, 447, "the next example, t + 1", "quiet")
     return drawing
