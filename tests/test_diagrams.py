@@ -72,6 +72,12 @@ def test_a_layout_test_without_rooms_is_an_error(tmp_path):
         diagrams.read_rooms(source)
 
 
+def test_a_row_of_rooms_that_nothing_is_said_about_is_an_error():
+    with pytest.raises(ValueError, match=r"ABOUT: got nothing about vsml\.attic, expected a few words"):
+        diagrams.about_row(["vsml.attic"])
+    assert diagrams.about_row(["vsml.attic", "vsml.meta"]) == diagrams.ABOUT["vsml.meta"]
+
+
 def test_an_arrow_ends_at_its_last_point_and_points_along_its_last_part():
     drawing = diagrams.Drawing(100, 100, "an arrow")
     drawing.arrow([(10, 10), (10, 50), (60, 50)])

@@ -281,6 +281,18 @@ def read_rooms(path: Path = ROOT / "tests" / "test_layout.py") -> list[list[str]
     raise ValueError(f"{path}: got no list ROOMS, expected the rows of the layout")
 
 
+def about_row(row: Sequence[str]) -> str:
+    """Return a few words about a row of the house.
+
+    Raises:
+        ValueError: ABOUT has none of its rooms.
+    """
+    for name in row:
+        if name in ABOUT:
+            return ABOUT[name]
+    raise ValueError(f"ABOUT: got nothing about {', '.join(row)}, expected a few words about one of them")
+
+
 def draw_house() -> Drawing:
     """Draw who may import whom, as floors of a house, and the way of the data through them."""
     rooms = read_rooms()
@@ -294,7 +306,7 @@ def draw_house() -> Drawing:
         y: float = top + floor_height * number
         drawing.box(14, y, 772, floor_height - 6, "panel", 5)
         names = "  ".join(name.removeprefix("vsml.") for name in row)
-        about = next(ABOUT[name] for name in row if name in ABOUT)
+        about = about_row(row)
         drawing.text(26, y + 17, names, "code", "start")
         drawing.text(26, y + 33, about, "quiet", "start")
         middles.update(dict.fromkeys(row, y + floor_height / 2 - 3))
