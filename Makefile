@@ -13,7 +13,7 @@ clusters := mpi or slurm or ssh or browser
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types format roofline bench docs notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types format roofline bench docs diagrams notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -68,6 +68,9 @@ bench: .venv/.installed  ## speed and memory of every kernel and of the plain fo
 docs: .venv/.installed  ## write docs/configuration.md from the schema
 	$(in_venv) python -m vsml.launching.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+diagrams: .venv/.installed  ## draw the diagrams of docs/ (tools/diagrams.py)
+	$(in_venv) python tools/diagrams.py $(ARGS)
 
 notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
 	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \

@@ -1,6 +1,6 @@
 """Draw how cost grows along each axis, from the numbers that a benchmark wrote.
 
-    python benchmarks/figure.py benchmarks/results/RESULT.json [--output docs/performance.png]
+    python benchmarks/figure.py benchmarks/results/RESULT.json [--output docs/results/performance.png]
 
 What was left out, for its time or memory, is missing.
 """
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 COLUMNS = {
     "inputs": ("inputs", "inputs of one layer"),
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("result", type=Path, help="JSON that benchmarks/synapses.py wrote")
-    parser.add_argument("--output", type=Path, default=DOCS / "performance.png", help="file of the figure")
+    parser.add_argument("--output", type=Path, default=RESULTS / "performance.png", help="file of the figure")
     options = parser.parse_args(arguments)
     try:
         figure = draw(json.loads(options.result.read_text(encoding="utf-8")))

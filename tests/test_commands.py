@@ -12,7 +12,8 @@ import ssh.schedule
 from vsml.launching.command_line import parse, read_all_configs, read_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "running.md", ROOT / "docs" / "cluster.md"]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "running.md", DOCS / "cluster.md", DOCS / "experiments.md"]
 
 # The paper's experiments, on every kind of machine.
 PAPER = """

@@ -15,7 +15,7 @@ from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
-TABLE = json.loads((ROOT / "docs" / "few_examples.json").read_text(encoding="utf-8"))
+TABLE = json.loads((ROOT / "docs" / "results" / "few_examples.json").read_text(encoding="utf-8"))
 CONFIG = ROOT / "configs" / "few_examples.yaml"
 COMM = SerialCommunicator()
 
@@ -63,6 +63,6 @@ def test_numbers_of_the_table_come_out_again(learner, dataset):
         deviation = row["interval_95"][name] / NORMAL_95 * math.sqrt(row["episodes"])  # between episodes
         error = deviation * math.sqrt(1 / EPISODES + 1 / row["episodes"])
         assert abs(got[name] - row[name]) <= NORMAL_999 * error, (
-            f"{name}: got {got[name]:.3f}, expected {row[name]:.3f} as in docs/few_examples.json; if it was "
-            "to change, run configs/few_examples.yaml and copy its evaluation.json there"
+            f"{name}: got {got[name]:.3f}, expected {row[name]:.3f} as in docs/results/few_examples.json; "
+            "if it was to change, run configs/few_examples.yaml and copy its evaluation.json there"
         )

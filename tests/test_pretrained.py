@@ -69,7 +69,7 @@ def test_what_is_shipped_is_small_and_says_where_it_is_from(name):
     assert {"config", "command", "seed", "commit", "results"} <= metadata.keys()
     assert metadata["results"]
     assert f"`{name}`" in (ROOT / "docs" / "model_cards.md").read_text()
-    assert (ROOT / "docs" / "training" / f"{name}.jsonl").exists() == (metadata["step"] > 0)
+    assert (ROOT / "docs" / "results" / "training" / f"{name}.jsonl").exists() == (metadata["step"] > 0)
 
 
 def kind(name):

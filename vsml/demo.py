@@ -33,7 +33,7 @@ HELD_OUT_DIGITS = 497
 
 ADAM_LEARNING_RATE = 0.01
 """Of the baseline of one layer: the best of six on MNIST, Fashion-MNIST and projected MNIST for 100 examples,
-docs/results.md."""
+docs/results/paper.md."""
 
 _WHAT = (
     "The learning algorithm '{algorithm}' is shown one image after the other. It answers, is then told the "

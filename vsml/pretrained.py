@@ -175,7 +175,8 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
 
     Returns:
         The files written: vsml/algorithms/NAME.safetensors, whose metadata says all that there is to know,
-        and docs/training/NAME.jsonl, at most 200 lines of the run's metrics, if it took any meta step.
+        and docs/results/training/NAME.jsonl, at most 200 lines of the run's metrics, if it took any meta
+        step.
 
     Raises:
         ValueError: it is no run, one that is not complete or whose commit is unknown, the name is of another
@@ -212,7 +213,7 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
     if len(data) > MAX_BYTES:
         raise ValueError(f"{run.path}: got {len(data)} bytes, expected at most {MAX_BYTES}")
     shipped = Path(root) / "vsml" / "algorithms" / f"{name}.safetensors"
-    log = Path(root) / "docs" / "training" / f"{name}.jsonl"
+    log = Path(root) / "docs" / "results" / "training" / f"{name}.jsonl"
     files: list[tuple[Path, str | bytes]] = [(shipped, data)]
     if trained:
         files.append((log, _thinned(read_metrics(run.metrics))))

@@ -1,6 +1,6 @@
 """Ticks of all synapses of a dense layer on a CPU, by a kernel that is compiled on the machine it runs on.
 
-XLA leaves a factor of two to what the arithmetic allows (docs/performance.md). `native.cpp` beside this file
+XLA leaves a factor of two to what arithmetic allows (docs/results/speed.md). `native.cpp` beside this file
 has the derivation. It is compiled at its first use by the C++ compiler that is there, for this very processor
 and size N of a state, kept in the user's cache, and called through `jax.ffi`. Where it cannot be compiled,
 `tiled` computes the same.
