@@ -46,8 +46,9 @@ from vsml.calls.train import meta_step
 from vsml.config.files import ConfigError, load_config
 from vsml.config.schema import Config
 from vsml.cost.ranks import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
-from vsml.meta.evolution import Evolution
-from vsml.meta.objective import Results, chunks_of, map_units, tree_sum
+from vsml.meta.mapping import map_trials, tree_sum
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.trials import Results, chunks_of
 from vsml.system.comm import Communicator, abort_on_error, connect
 from vsml.system.files import library_versions
 
@@ -93,7 +94,8 @@ class TimedOptimizer:
     """Passes everything on, and times ask and tell."""
 
     def __init__(self, optimizer: Any):
-        self.optimizer, self.unit_members = optimizer, optimizer.unit_members
+        self.optimizer, self.objective = optimizer, optimizer.objective
+        self.trial_members = optimizer.trial_members
         self.evaluate = optimizer.evaluate
         self.asked = self.asked_cpu = self.ask_tell_s = 0.0
 
@@ -183,10 +185,10 @@ def alone(config: Config, params: Any) -> dict[str, float]:
     training = config.training.model_copy(update={"population_size": PAIRS, "chunk_size": None})
     resized = config.model_copy(update={"training": training})
     optimizer = build.meta_optimizer(resized, params)
-    shape = (PAIRS, optimizer.unit_members)
+    shape = (PAIRS, optimizer.trial_members)
     results = Results(
         loss=np.random.default_rng(0).normal(size=shape).astype(np.float32),
-        accuracy=np.zeros(shape, np.float32),
+        score=np.zeros(shape, np.float32),
         gradient=np.zeros(work_of(resized, 1).row_bytes // 4 - 2 * math.prod(shape), np.float32),
     )
     state = optimizer.init(jax.random.key(1), params)
@@ -195,7 +197,7 @@ def alone(config: Config, params: Any) -> dict[str, float]:
         asked, members = jax.block_until_ready(optimizer.ask(state))
         jax.block_until_ready(optimizer.tell(asked, members, results))
 
-    empty = jax.jit(lambda units: map_units(lambda unit, shared: unit, units))
+    empty = jax.jit(lambda units: map_trials(lambda unit, shared: unit, units))
     units = jnp.zeros(1)
     # What is drawn, `fit` takes from ask and tell themselves; sums of gradients are not part of them.
     gradients = np.zeros((PAIRS, PARAMETERS), np.float32)

@@ -6,10 +6,11 @@ from vsml import setup as build
 from vsml.calls.plan import describe
 from vsml.config.files import ConfigError, load_config
 from vsml.config.schema import Schedule
-from vsml.meta.antithetic import AntitheticEvolution
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Group
+from vsml.meta import chunk_size
+from vsml.meta.optimizers.antithetic import AntitheticEvolution
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.optimizers.gradient import BackPropagation
+from vsml.meta.trials import Group
 from vsml.system.comm import SerialCommunicator
 
 DIGITS = ["training.dataset=digits", "training.population_size=6", "training.episode_length=3"]
@@ -24,21 +25,21 @@ def groups_of(config):
     return build.training_groups(config, build.load_training_data(config, SerialCommunicator()))
 
 
-def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
+def test_trials_of_a_mixture_are_grouped_by_shape_and_take_their_option():
     config = config_of(
         "data.preprocess.resize={split: [null, [4, 4]]}",
         "data.preprocess.rand_proj={split: [false, true], repeat: 2}",
     )
     large, small = groups_of(config)
     assert large.learner.input_shape == (8, 8, 1) and small.learner.input_shape == (4, 4, 1)
-    assert large.units.tolist() == [0, 2, 4] and small.units.tolist() == [1, 3, 5]
+    assert large.trials.tolist() == [0, 2, 4] and small.trials.tolist() == [1, 3, 5]
     assert [large.tasks[option].rand_proj for option in large.options] == [False, True, False]
     assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
 
 
-def test_units_with_episodes_of_other_lengths_are_in_other_groups():
+def test_trials_with_episodes_of_other_lengths_are_in_other_groups():
     short, long = groups_of(config_of("training.episode_length={split: [3, 5], repeat: 2}"))
-    assert short.units.tolist() == [0, 1, 4, 5] and long.units.tolist() == [2, 3]
+    assert short.trials.tolist() == [0, 1, 4, 5] and long.trials.tolist() == [2, 3]
     assert [group.tasks[0].episode_length for group in (short, long)] == [3, 5]
 
 
@@ -105,7 +106,7 @@ def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
 
 
 @pytest.mark.parametrize(
-    ("units", "ranks", "expected"),
+    ("trials", "ranks", "expected"),
     [
         ([1], 1, 1),
         ([64], 1, 64),
@@ -120,16 +121,17 @@ def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
         ([50_000], 128, 32),
     ],
 )
-def test_a_chunk_is_a_power_of_two_that_gives_each_rank_its_share_of_the_work(units, ranks, expected):
+def test_a_chunk_is_a_power_of_two_that_gives_each_rank_its_share_of_the_work(trials, ranks, expected):
     assert jax.local_device_count() == 2
-    config = config_of(f"training.population_size={sum(units)}")
-    groups = [Group(None, (), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)) for n in units]
+    config = config_of(f"training.population_size={sum(trials)}")
+    groups = [Group(None, (), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)) for n in trials]
     assert build.chunk_size(config, groups, ranks) == expected
 
 
 def test_an_accelerator_takes_the_fewest_calls_that_its_memory_allows(monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    monkeypatch.setattr(build, "_units_in_memory", lambda *_: 300)
+    monkeypatch.setattr(build, "memory_of_trial", lambda *_: 1)
+    monkeypatch.setattr(chunk_size, "trials_in_memory", lambda _: 300)
     config = config_of("training.population_size=1000")
     groups = [Group(None, (), np.arange(1000, dtype=np.int32), np.zeros(1000, np.int32))]
     assert [build.chunk_size(config, groups, ranks) for ranks in (1, 4, 8, 16, 1000)] == [

@@ -9,9 +9,9 @@ import pytest
 
 import launch
 from vsml.calls.clone import judge
-from vsml.calls.train import meta_train
 from vsml.config.files import ConfigError, load_config
-from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
+from vsml.meta.objectives.clone import QUANTITIES, Draws, clone_loss, compare, explained
+from vsml.meta.step import meta_train
 from vsml.networks.written import TERMS
 from vsml.runs.checkpoint import load_params
 from vsml.setup import clone_draws, clone_groups, meta_optimizer
@@ -48,7 +48,7 @@ def test_what_is_written_is_a_clone_already(activation):
 def test_what_is_wanted_are_the_derivatives():
     _, group, params = parts()
     draws = Draws(samples=50, steps=1)
-    wanted = compare(group.learner, params, draws, KEY).wanted[..., 0]
+    wanted = compare(group.learner, params, draws, KEY).target[..., 0]
     keys = jax.random.split(KEY, 5)
     w, b = 3 * jax.random.normal(keys[0], (50,)), jax.random.normal(keys[1], (50,))
     x, e = jax.random.normal(keys[3], (50,)), 0.3 * jax.random.normal(keys[4], (50,))
@@ -64,9 +64,9 @@ def test_what_is_wanted_are_the_derivatives():
 def test_loss_and_shares_are_those_of_what_is_missed():
     _, group, params = parts()
     comparison = compare(group.learner, params, Draws(samples=20), KEY)
-    exact = comparison.replace(got=comparison.wanted)
+    exact = comparison.replace(prediction=comparison.target)
     assert clone_loss(exact) == 0 and (explained(exact) == 1).all()
-    nothing = comparison.replace(got=jnp.zeros_like(comparison.got))
+    nothing = comparison.replace(prediction=jnp.zeros_like(comparison.prediction))
     np.testing.assert_allclose(explained(nothing), 0, atol=1e-6)
     assert [row["quantity"] for row in judge(comparison)] == list(QUANTITIES)
     assert judge(nothing)[0]["rms"] == pytest.approx(judge(nothing)[0]["size"])
@@ -77,6 +77,42 @@ def test_it_is_learned_from_random_meta_parameters():
     steps = meta_train(meta_optimizer(config, params), params, [group], 150, KEY)
     losses = [metrics["meta_loss"] for _, _, metrics in steps]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rate", "least"), [("antithetic", 0.02, 0.9), ("Sep_CMA_ES", 0.02, 0.9)]
+)
+def test_evolution_learns_it_too(algorithm, rate, least):
+    """Loss of the mean falls on fresh examples: it is not only the population that gets narrower."""
+    overrides = [
+        "model.vsml.synapse={init: random, init_scale: 2}",
+        f"optimizer={{type: es, algorithm: {algorithm}, learning_rate: {rate}, noise_std: 0.05}}",
+        "training.population_size=8",
+        "clone.samples=32",
+    ]
+    config, group, params = parts(*overrides)
+
+    def mean_loss(params):
+        return clone_loss(compare(group.learner, params, Draws(samples=500), jax.random.key(7)))
+
+    before = float(mean_loss(params))
+    for _, found, _ in meta_train(meta_optimizer(config, params), params, [group], 40, KEY):  # noqa: B007
+        pass
+    assert float(mean_loss(found)) < least * before
+
+
+def test_training_with_the_objective_is_the_same_training_without_the_report(tmp_path):
+    overrides = ["training.iterations=2", "clone.samples=8"]
+    calls = {"clone": "call=clone", "train": "call=train"}
+    found = {}
+    for name, call in calls.items():
+        path = tmp_path / name
+        arguments = ["--config", *CLONE, *overrides, call, "training.objective=clone"]
+        assert launch.main([*arguments, "--run_dir", str(path)]) == 0
+        found[name] = load_params(path)[0]
+    jax.tree.map(np.testing.assert_array_equal, found["train"], found["clone"])
+    assert (tmp_path / "clone" / "clone.json").exists()
+    assert not (tmp_path / "train" / "clone.json").exists()
 
 
 def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_path):
@@ -125,7 +161,15 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
             "clone.follow=60; evaluation.datasets=[{dataset: digits, preprocess: {rand_proj: true}}]",
             r"expected without rand_proj and shuffle",
         ),
-        ("optimizer.type=es", "optimizer.type: got 'es', expected gradient with call: clone"),
+        ("training.objective_options={samples: 3}", "expected nothing, as the settings of clone are"),
+        (
+            "call=train; training.objective=clone; clone.follow=60",
+            "clone.follow: got 60, expected 0 without call: clone",
+        ),
+        (
+            "call=train; training.objective=clone; model.type=hebbian",
+            "model.type: got 'hebbian', expected vsml with training.objective: clone",
+        ),
         ("model.type=hebbian", "model.type: got 'hebbian', expected vsml with call: clone"),
         ("model.vsml.synapse={init: random, random_fraction: 0.5}", r"model\.vsml\.synapse\.random_fraction"),
         ("clone.samples=0", r"clone\.samples"),

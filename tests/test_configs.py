@@ -27,8 +27,8 @@ from vsml.config.files import dump, load_config
 from vsml.config.schema import Config, evaluation_specs, model_choices, training_specs
 from vsml.launching.command_line import parse, read_config
 from vsml.learners import Vsml
-from vsml.meta.evolution import Evolution
-from vsml.meta.objective import params_shapes
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.trials import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
 from vsml.runs.directory import read_metrics
 from vsml.setup import learner_maker

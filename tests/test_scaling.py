@@ -18,7 +18,7 @@ from vsml.cost.ranks import (
     meta_step_time,
     work_of,
 )
-from vsml.meta.objective import chunks_of
+from vsml.meta.trials import chunks_of
 from vsml.tasks import load
 
 EIGHT = Work(chunk_flops=(1e9,) * 8, steps=100, replicated_numbers=1000, row_bytes=64)

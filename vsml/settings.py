@@ -118,6 +118,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
 
 
+class NoSettings(Section):
+    """The section of what has nothing to be set."""
+
+
 class Overrides(Section):
     """Base of sections in which only the keys that are given count; only those are written out."""
 
@@ -131,13 +135,13 @@ class Overrides(Section):
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid", revalidate_instances="always"))
 class Split(Generic[T]):
-    """Different values for different units (antithetic pairs for es, episodes for gradient).
+    """Different values for different trials (antithetic pairs for es, episodes for gradient).
 
-    Unit i takes option number `(i // repeat) % len(split)`.
+    Trial i takes option number `(i // repeat) % len(split)`.
 
     Attributes:
         split: the options, in turn.
-        repeat: how many neighbouring units take the same option.
+        repeat: how many neighbouring trials take the same option.
     """
 
     split: Annotated[tuple[T, ...], Field(min_length=1)]

@@ -1,15 +1,12 @@
 """From a configuration to its parts: data, tasks, learners, meta optimizer, and how the work is cut."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import jax
 import numpy as np
-import optax
-import psutil
 
 from vsml.config.files import ConfigError
 from vsml.config.schema import (
@@ -17,53 +14,29 @@ from vsml.config.schema import (
     EvaluationSpec,
     ModelSettings,
     Pad,
-    Schedule,
     TaskSpec,
     evaluation_specs,
+    objective_settings,
     training_specs,
 )
 from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
-from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
-from vsml.meta.cloning import Cloning, Draws
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import (
-    Group,
-    MetaOptimizer,
-    group_units,
-    kept_states,
-    meta_adam,
-    params_shapes,
-    power_of_two,
-    replicate,
-    segments_of,
-    state_bytes,
-)
+from vsml.meta.chunk_size import choose_chunk_size, memory_of_trial
+from vsml.meta.mapping import replicate
+from vsml.meta.objectives import EpisodeShape, Objective, build_objective
+from vsml.meta.objectives.clone import Draws
+from vsml.meta.optimizers import OPTIMIZERS, MetaOptimizer, build_optimizer
+from vsml.meta.options import SettingsError
+from vsml.meta.trials import Group, group_trials, group_without_tasks, params_shapes
 from vsml.networks.kernels import Kernel, chosen
 from vsml.system.comm import Communicator
 from vsml.system.devices import local_rank
 from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load
-from vsml.types import Array, Params
+from vsml.types import Params
 
 Source = Dataset | Generator
 
 NO_PAD = Pad()
-
-MEMORY_SHARE = 0.5
-"""Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
-
-CPU_CHUNK_SIZE = 1024
-"""Most units of a chunk on a CPU, where memory is no bound: a second Ctrl-C is heard between chunks only."""
-
-TOLERATED_FILL = 0.125
-"""Share of the time that fewer, larger chunks on a CPU may cost by fillers and imbalance."""
-
-WORKING_COPIES = 8
-"""Estimated memory of one tick, in states: the four gates, the new state and the messages."""
-
-PERTURBED_COPIES = 4
-"""Copies of the meta-parameters that go with a unit: two members, their noise and their gradient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +59,8 @@ def _settings() -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except SettingsError as error:
+        raise ConfigError(error.mistakes) from error
     except ValueError as error:
         raise ConfigError([str(error)]) from error
 
@@ -122,7 +97,7 @@ def check_same_kernel(config: Config, comm: Communicator) -> None:
 
 def load_training_data(config: Config, comm: Communicator) -> dict[str, Source]:
     """Load the data sets that meta-training draws from, by name; each is loaded once."""
-    names = {spec.dataset for spec in training_specs(config)} if config.call != "clone" else set()
+    names = {spec.dataset for spec in training_specs(config)} if needs_tasks(config) else set()
     data = config.data
 
     def load_all() -> dict[str, Source]:
@@ -197,14 +172,28 @@ def training_groups(config: Config, sources: dict[str, Source]) -> list[Group]:
     }
     mixture = [built[spec] for spec in specs]
     with _settings():
-        return group_units(mixture, training.population_size, learner_maker(config.model))
+        return group_trials(mixture, training.population_size, learner_maker(config.model))
+
+
+def objective_of(config: Config) -> Objective:
+    """Build the configured objective."""
+    with _settings():
+        return build_objective(*objective_settings(config))
+
+
+def needs_tasks(config: Config) -> bool:
+    """Return whether meta-training meets tasks, and not only what its objective draws."""
+    return objective_of(config).learner_shape is None
 
 
 def clone_groups(config: Config) -> list[Group]:
-    """Return the units of a meta step with `call: clone`: synapses of one kind, which meet no task."""
-    learner = make_learner(config.model.type, config.model.settings, (1,), 2)
-    units = np.arange(config.training.population_size, dtype=np.int32)
-    return [Group(learner, (), units, np.zeros_like(units))]
+    """Return the trials of a meta step whose objective needs no tasks: of one learner, of its shape."""
+    shape = objective_of(config).learner_shape
+    assert shape is not None
+    input_shape, outputs = shape
+    size = outputs if isinstance(outputs, int) else outputs.size
+    learner = learner_maker(config.model)(input_shape, size)
+    return [group_without_tasks(learner, config.training.population_size)]
 
 
 def evaluation_tasks(config: Config, sources: dict[str, Source], pad: Pad = NO_PAD) -> list[EvaluationTask]:
@@ -260,27 +249,6 @@ def check_evaluation(
         raise ConfigError(mistakes)
 
 
-def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:
-    """Return a number as it is, and a configured schedule as an optax schedule over meta steps."""
-    if not isinstance(value, Schedule):
-        return value
-    steps = value.steps if value.steps is not None else iterations
-    rest = max(1, steps - value.warmup_steps)
-    if value.end is None:
-        main = optax.constant_schedule(value.init)
-    elif value.type == "linear":
-        main = optax.linear_schedule(value.init, value.end, rest)
-    elif value.type == "cosine":
-        main = optax.cosine_decay_schedule(value.init, rest, alpha=value.end / value.init)
-    else:
-        rate = value.end / value.init
-        main = optax.exponential_decay(value.init, rest, rate, end_value=value.end)
-    if value.warmup_steps == 0:
-        return main
-    rise = optax.linear_schedule(0.0, value.init, value.warmup_steps)
-    return optax.join_schedules([rise, main], [value.warmup_steps])
-
-
 def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     """Build the configured meta optimizer for meta-parameters like the given ones.
 
@@ -290,30 +258,14 @@ def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
     if not jax.tree.leaves(params):
         got = f"model.type: got {config.model.type}, which has no meta-parameters, with call: train"
         raise ConfigError([f"{got}; expected call: evaluate"])
-    optimizer, training = config.optimizer, config.training
-    adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
-    if optimizer.type == "gradient":
-        descent = BackPropagation(adam, training.loss_type, optimizer.truncation_length)
-        return Cloning(descent, clone_draws(config)) if config.call == "clone" else descent
-    noise_std = schedule(optimizer.noise_std, training.iterations)
-    if optimizer.algorithm == ANTITHETIC:
-        if optimizer.algorithm_options:
-            mistake = (
-                f"optimizer.algorithm_options: {ANTITHETIC} has none, got "
-                f"{', '.join(map(str, optimizer.algorithm_options))}; Open_ES is the same algorithm with "
-                "evosax's options, fitness_shaping_fn among them"
-            )
-            raise ConfigError([mistake])
-        return AntitheticEvolution(adam, noise_std, training.loss_type)
+    training = config.training
     with _settings():
-        return Evolution(
-            training.population_size,
+        return build_optimizer(
+            config.optimizer,
+            objective_of(config),
             params,
-            adam,
-            noise_std,
-            optimizer.algorithm,
-            optimizer.algorithm_options,
-            training.loss_type,
+            training.population_size,
+            training.iterations,
         )
 
 
@@ -323,69 +275,25 @@ def clone_draws(config: Config) -> Draws:
 
 
 def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
-    """Return the units of a chunk: as configured, else a power of two, so that results do not depend on it.
-
-    Of those that give each rank a chunk and keep within the bound, an accelerator takes the one with the
-    fewest calls, since it runs a chunk's units side by side. Its bound is its memory. A CPU takes the largest
-    that lets no rank take more than an eighth longer than with the best, whose cores take the units of a
-    chunk, fillers included, in turn; its bound is `CPU_CHUNK_SIZE`.
+    """Return the trials of a chunk; see `vsml.meta.chunk_size`.
 
     Raises:
         ConfigError: there would be more ranks than chunks.
     """
-    groups = list(groups)
-    training = config.training
-    sizes = [len(group.units) for group in groups]
+    kind = OPTIMIZERS.resolve(config.optimizer.type)
+    objective = objective_of(config)
 
-    def chunks(size: int) -> int:
-        return sum(math.ceil(units / size) for units in sizes)
+    def trial_bytes(group: Group) -> int:
+        shape = _longest_episode(config, group) if needs_tasks(config) else None
+        return memory_of_trial(objective, group.learner, shape, kind.trial_members, kind.differentiates)
 
-    size = training.chunk_size
-    if size is None:
-        on_cpu = jax.default_backend() == "cpu"
-        bound = CPU_CHUNK_SIZE if on_cpu else min(_units_in_memory(config, group) for group in groups)
-        possible = [2**k for k in range(power_of_two(max(sizes)).bit_length()) if k == 0 or 2**k <= bound]
-        possible = [size for size in possible if chunks(size) >= ranks] or [1]
-        rounds = {size: math.ceil(chunks(size) / ranks) for size in possible}
-        if on_cpu:
-            cores = jax.local_device_count()
-            turns = {size: rounds[size] * math.ceil(size / cores) for size in possible}
-            size = max(size for size in possible if turns[size] <= (1 + TOLERATED_FILL) * min(turns.values()))
-        else:
-            size = min(possible, key=lambda size: (rounds[size], size))
-    if chunks(size) < ranks:
-        mistake = (
-            f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
-            f"{len(groups)} group(s) into {chunks(size)} chunks, fewer than the {ranks} ranks; expected a "
-            "smaller chunk_size (null chooses it), a larger training.population_size or fewer ranks"
-        )
-        raise ConfigError([mistake])
-    return size
+    with _settings():
+        return choose_chunk_size(list(groups), ranks, trial_bytes, config.training.chunk_size)
 
 
-def _units_in_memory(config: Config, group: Group) -> int:
-    training = config.training
-    state = state_bytes(group.learner, training.batch_size)
-    if config.call == "clone":  # a network of one synapse and its mirror image, each sample and step kept
-        return _fitting(state * WORKING_COPIES * config.clone.samples * config.clone.steps)
-    inputs = math.prod(group.learner.input_shape)
-    length = max(spec.episode_length for spec in training_specs(config))
-    episode = 4 * length * training.batch_size * inputs
-    projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
-    if config.optimizer.type == "gradient":
-        judged = min(length, config.optimizer.truncation_length or length)
-        segments = segments_of(group.learner, judged, training.batch_size)
-        kept = kept_states(judged, segments)
-        unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
-    else:
-        unit = 2 * state * WORKING_COPIES + 2 * episode + projection
-    leaves = jax.tree.leaves(params_shapes(group.learner))
-    unit += PERTURBED_COPIES * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    return _fitting(unit)
-
-
-def _fitting(unit: int) -> int:
-    """Return how many units of so many bytes may fill the memory there is."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
-    return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))
+def _longest_episode(config: Config, group: Group) -> EpisodeShape:
+    return EpisodeShape(
+        steps=max(spec.episode_length for spec in training_specs(config)),
+        batch_size=config.training.batch_size,
+        projected=any(task.rand_proj for task in group.tasks),
+    )

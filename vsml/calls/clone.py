@@ -1,7 +1,6 @@
 """How well a clone does back-propagation on fresh random numbers: what `call: clone` ends with."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from vsml.config.schema import Config
 from vsml.introspection.trajectories import follow_all
 from vsml.learners import Vsml
-from vsml.meta.cloning import QUANTITIES, Comparison, compare, explained
+from vsml.meta.objectives.clone import QUANTITIES, Comparison, compare, explained
 from vsml.reporting import plots
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, jsonable
@@ -33,8 +32,8 @@ def judge(comparison: Comparison) -> list[dict[str, Any]]:
         `explained`: share of the mean square of what is wanted that is got right; `rms` and `most`: root of
         the mean square, and largest, of what is missed; `size`: that root of what is wanted.
     """
-    missed = np.asarray(comparison.got - comparison.wanted)
-    wanted = np.asarray(comparison.wanted)
+    missed = np.asarray(comparison.prediction - comparison.target)
+    wanted = np.asarray(comparison.target)
     return [
         {
             "quantity": name,
@@ -53,7 +52,7 @@ def comparison_of(config: Config, params: Params) -> Comparison:
     """Compare synapses with back-propagation on fresh random numbers of the configured kind."""
     (group,) = clone_groups(config)
     assert isinstance(group.learner, Vsml)
-    draws = replace(clone_draws(config), samples=SAMPLES)
+    draws = clone_draws(config).model_copy(update={"samples": SAMPLES})
     key = jax.random.fold_in(jax.random.key(config.seed), _JUDGED)
     return jax.device_get(jax.jit(compare, static_argnums=(0, 2))(group.learner, params, draws, key))
 
@@ -86,7 +85,7 @@ def write_proof(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
 def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     """Draw what is got against what is wanted, a panel for each quantity."""
     figure, axes_of = plots.panels(1, len(rows), width=3.3, height=3.0)
-    for axes, got, wanted, row in zip(axes_of, comparison.got, comparison.wanted, rows, strict=True):
+    for axes, got, wanted, row in zip(axes_of, comparison.prediction, comparison.target, rows, strict=True):
         plots.against(axes, wanted.ravel()[:_SHOWN], got.ravel()[:_SHOWN])
         plots.label(axes, f"{row['quantity']}: {row['explained']:.2%}", "back-propagation", "")
     axes_of[0].set_ylabel("synapse", fontsize=9)

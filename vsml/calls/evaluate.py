@@ -21,7 +21,8 @@ from vsml.evaluation.candidates import (
 )
 from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy, right_answers
-from vsml.meta.objective import map_units, sample_unit
+from vsml.meta.mapping import map_trials
+from vsml.meta.trials import sample_trial
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import markdown_table, print_results, say
@@ -190,12 +191,12 @@ def _answers(
 ) -> tuple[Array, Array, Array]:
     def answer(number: Array, shared: Any) -> tuple[Array, Array, Array]:
         params, task, key = shared
-        episode, state_key = sample_unit((task,), 0, key, number)
+        episode, state_key = sample_trial((task,), 0, key, number)
         logits = run_episode(learner, params, state_key, episode)
         correct = right_answers(logits, episode.y).mean(-1)
         return correct, cross_entropy(logits, episode.y).mean(-1), episode.weight.mean(-1)
 
-    return map_units(answer, numbers, (params, task, key))
+    return map_trials(answer, numbers, (params, task, key))
 
 
 def evaluate_all(

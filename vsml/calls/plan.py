@@ -10,13 +10,15 @@ from vsml.config.schema import (
     evaluation_specs,
     examples_per_step,
     model_choices,
+    objective_settings,
     training_specs,
 )
 from vsml.cost import roofline
 from vsml.cost.counts import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
-from vsml.meta.objective import kept_states, params_shapes, segments_of, state_bytes
-from vsml.setup import check_evaluation, clone_groups, learner_maker, meta_optimizer
+from vsml.meta.objectives.episode import kept_states, segments_of
+from vsml.meta.trials import params_shapes, state_bytes
+from vsml.setup import check_evaluation, clone_groups, learner_maker, meta_optimizer, needs_tasks
 from vsml.tasks import transforms
 from vsml.tasks.data.sources import shapes_of
 
@@ -36,21 +38,25 @@ def describe(config: Config, ranks: int) -> str:
 
 def _training_plan(config: Config, ranks: int) -> list[str]:
     training = config.training
-    if config.call == "clone":
-        clone, (group,) = config.clone, clone_groups(config)
+    if config.call not in ("train", "clone"):
+        return []
+    if not needs_tasks(config):
+        (group,) = clone_groups(config)
         meta_optimizer(config, group.learner.init_params(jax.random.key(0)))  # refuses what the run would
+        name, settings = objective_settings(config)
+        each = f"{training.population_size} trials"
+        if name == "clone":
+            samples, steps = settings["samples"], settings["steps"]
+            each = f"{training.population_size} x {samples} synapses, {steps} examples each,"
         return [
-            f"clone: {training.iterations} meta steps of {training.population_size} x {clone.samples} "
-            f"synapses, {clone.steps} examples each, on {ranks} rank(s): "
+            f"{name}: {training.iterations} meta steps of {each} on {ranks} rank(s): "
             f"{examples_per_step(config) * training.iterations:,} random examples"
         ]
-    if config.call != "train":
-        return []
     evolves = config.optimizer.type == "es"
     specs = training_specs(config)
     groups: dict[tuple[tuple[int, ...], int, int], list[TaskSpec]] = {}
-    for unit in range(training.population_size):
-        spec = specs[unit % len(specs)]
+    for trial in range(training.population_size):
+        spec = specs[trial % len(specs)]
         groups.setdefault((*task_shapes(spec, "train"), spec.episode_length), []).append(spec)
     lines = [
         f"train: {training.iterations} meta steps of {training.population_size} "
@@ -59,7 +65,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     ]
     total, resident = Cost(), 0
     examples = examples_per_step(config) * (1 + evolves)
-    for number, ((input_shape, num_classes, length), units) in enumerate(groups.items()):
+    for number, ((input_shape, num_classes, length), trials) in enumerate(groups.items()):
         learner = learner_maker(config.model)(input_shape, num_classes)
         judged = min(length, config.optimizer.truncation_length or length)
         segments = segments_of(learner, judged, training.batch_size)
@@ -68,21 +74,21 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         episode_cost = cost.times(judged)
         if judged < length:
             episode_cost += cost_of(learner, training.batch_size).times(length - judged)
-        total += episode_cost.times(training.batch_size * (1 + evolves) * len(units))
+        total += episode_cost.times(training.batch_size * (1 + evolves) * len(trials))
         kept = 2 if evolves else kept_states(judged, segments)
         state = state_bytes(learner, training.batch_size)
-        units_of_rank = math.ceil(len(units) / ranks)
-        resident = max(resident, roofline.resident_bytes(state, units_of_rank, kept))
+        trials_of_rank = math.ceil(len(trials) / ranks)
+        resident = max(resident, roofline.resident_bytes(state, trials_of_rank, kept))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(learner)))
         lines.append(
             f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps"
             + (f" of which the last {judged} are judged, " if judged < length else ", ")
-            + f"{len(units)} units, "
-            f"about {units_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
+            + f"{len(trials)} units, "
+            f"about {trials_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
             f"state {state:,} bytes a member"
         )
         lines.append(f"  an example{'' if evolves else ' and its gradient'}: {_cost_told(cost)}")
-        lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
+        lines += [f"  task: {_told(spec)} ({trials.count(spec)} trials)" for spec in dict.fromkeys(trials)]
     # These refuse what the run would refuse.
     meta_optimizer(config, learner.init_params(jax.random.key(0)))
     evaluated = [

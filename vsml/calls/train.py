@@ -4,7 +4,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,142 +32,20 @@ from vsml.evaluation.candidates import (
     restored_params,
     untrained_contender,
 )
-from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of, tree_sum
+from vsml.meta.step import PendingStep, as_numbers, collect_step, dispatch_step, meta_step, meta_train
+from vsml.meta.trials import chunks_of
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointStore
 from vsml.runs.directory import MetricsLog, RunDirectory
 from vsml.runs.progress import Progress
 from vsml.runs.wandb import start_tracking
-from vsml.system.comm import Communicator, SerialCommunicator
+from vsml.system.comm import Communicator
 from vsml.system.devices import launcher_size
 from vsml.system.files import atomic_write
 from vsml.system.signals import Stopped, StopSignals
-from vsml.types import Array, Params
+from vsml.types import Params
 
-
-def meta_train(
-    optimizer: MetaOptimizer,
-    params: Params,
-    groups: Sequence[Group],
-    iterations: int,
-    key: Array,
-    chunk_size: int | None = None,
-    comm: Communicator | None = None,
-) -> Iterator[tuple[int, Params, dict[str, float]]]:
-    """Improve meta-parameters, one meta step at a time, without files.
-
-    Args:
-        optimizer: the outer loop.
-        params: meta-parameters to start from.
-        groups: the units of a meta step, from `group_units`.
-        iterations: meta steps.
-        key: what all randomness comes from.
-        chunk_size: units evaluated in one call; by default all of a group.
-        comm: the ranks among which chunks are dealt; by default this process alone.
-
-    Yields:
-        Meta steps done, the meta-parameters and metrics (meta_loss in nats, accuracy, ...).
-    """
-    comm = comm or SerialCommunicator()
-    chunks = chunks_of(groups, chunk_size or max(len(group.units) for group in groups))
-    if len(chunks) < comm.size:
-        raise ValueError(
-            f"chunk_size: got {chunk_size}, that is {len(chunks)} chunk(s), expected one for each of the "
-            f"{comm.size} ranks or more"
-        )
-    noise_key, episode_key = jax.random.split(key)
-    state = optimizer.init(noise_key, params)
-    for step in range(iterations):
-        state, metrics = meta_step(optimizer, state, chunks, jax.random.fold_in(episode_key, step), comm)
-        yield step + 1, optimizer.params(state), _numbers(metrics)
-
-
-@dataclass(frozen=True, eq=False)
-class PendingStep:
-    """A meta step that a device may still be at.
-
-    Attributes:
-        state: of the outer loop, to tell the results to.
-        members: what is evaluated.
-        chunks: all of them.
-        results: of this rank's chunks, not waited for.
-    """
-
-    state: Any
-    members: Any
-    chunks: Sequence[Chunk]
-    results: list[tuple[Array, Array, Array]]
-
-
-def dispatch_step(
-    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
-) -> PendingStep:
-    """Ask, and start to evaluate this rank's chunks, which are dealt in turn; wait for nothing.
-
-    Args:
-        optimizer: the outer loop.
-        state: its state, the same on every rank.
-        chunks: all chunks, of one size.
-        key: of this meta step.
-        comm: the ranks.
-    """
-    state, members = optimizer.ask(state)
-    results = [optimizer.evaluate(members, chunk, key) for chunk in chunks[comm.rank :: comm.size]]
-    return PendingStep(state, members, chunks, results)
-
-
-def collect_step(
-    optimizer: MetaOptimizer, pending: PendingStep, comm: Communicator
-) -> tuple[Any, dict[str, Any]]:
-    """Wait for this rank's results, exchange them, tell.
-
-    They are put together in chunk order on every rank, so the outcome does not depend on the number of ranks.
-
-    Args:
-        optimizer: the outer loop.
-        pending: from `dispatch_step`.
-        comm: the ranks.
-
-    Returns:
-        The new state and metrics, some of which a device may still be at.
-    """
-    chunks = pending.chunks
-    rows = [np.concatenate([np.ravel(part) for part in parts]) for parts in jax.device_get(pending.results)]
-    rounds = math.ceil(len(chunks) / comm.size)
-    rows += [np.zeros_like(rows[0])] * (rounds - len(rows))
-    gathered = comm.allgather(np.stack(rows).astype(np.float32))  # [ranks, rounds, row]
-    in_chunk_order = gathered.swapaxes(0, 1).reshape(rounds * comm.size, -1)[: len(chunks)]
-    results = _results(in_chunk_order, chunks, optimizer.unit_members)
-    return optimizer.tell(pending.state, pending.members, results)
-
-
-def meta_step(
-    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
-) -> tuple[Any, dict[str, Any]]:
-    """Take a whole meta step: `dispatch_step`, then `collect_step`."""
-    return collect_step(optimizer, dispatch_step(optimizer, state, chunks, key, comm), comm)
-
-
-def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Results:
-    units = sum(chunk.count for chunk in chunks)
-    loss, accuracy = np.empty((2, units, unit_members), np.float32)
-    by_group: dict[int, list[np.ndarray]] = {}
-    for row, chunk in zip(rows, chunks, strict=True):
-        size = len(chunk.units) * unit_members
-        real = chunk.units[: chunk.count]
-        loss[real] = row[:size].reshape(-1, unit_members)[: chunk.count]
-        accuracy[real] = row[size : 2 * size].reshape(-1, unit_members)[: chunk.count]
-        by_group.setdefault(id(chunk.group), []).append(row[2 * size :])
-    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
-    for of_group in by_group.values():
-        gradient += tree_sum(np.stack(of_group))
-    return Results(loss=loss, accuracy=accuracy, gradient=gradient)
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """Wait for metrics that a device is still at."""
-    return {name: value.item() if isinstance(value, jax.Array) else value for name, value in metrics.items()}
-
+__all__ = ["meta_step", "meta_train", "run_training"]
 
 _CHECKPOINT = "the checkpoint"
 
@@ -211,10 +89,10 @@ class _Run:
         started = time.monotonic()
         self.comm, self.run = comm, run
         build.check_same_kernel(config, comm)
-        if config.call == "clone":
-            groups = build.clone_groups(config)
-        else:
+        if build.needs_tasks(config):
             groups = build.training_groups(config, build.load_training_data(config, comm))
+        else:
+            groups = build.clone_groups(config)
         self.sources, self.left_out = build.load_evaluation_data(config, comm)
         self.tasks = build.evaluation_tasks(config, self.sources)
         shapes = [(each.name, each.task.input_shape, each.task.num_classes) for each in self.tasks]
@@ -334,13 +212,14 @@ class _Run:
         self, params: Params, measured: dict[str, Any], evaluations: list[PendingEvaluation] | None
     ) -> None:
         """Write what is due after a meta step."""
-        step, settings, metrics = self.done.step, self.config, _numbers(measured)
+        step, settings, metrics = self.done.step, self.config, as_numbers(measured)
         if not math.isfinite(metrics["param_norm"]):
             raise FloatingPointError(
                 f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "
                 "A smaller optimizer.learning_rate or optimizer.clip_gradnorm may help"
             )
-        self.progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
+        score = metrics[self.optimizer.objective.score_name(self.chunks[0].group.learner)]
+        self.progress.update(step, loss=metrics["meta_loss"], accuracy=score)
         due = (
             metrics if step % settings.summary.frequency == 0 or step == settings.training.iterations else {}
         )
@@ -406,7 +285,7 @@ class _Run:
             write_results(self.run, evaluations, trials, self.config.name)
 
     def _log(self, metrics: dict[str, float]) -> None:
-        per_step = self.optimizer.unit_members * examples_per_step(self.config)
+        per_step = self.optimizer.trial_members * examples_per_step(self.config)
         line = {
             "wall_s": round(time.monotonic() - self.started, 3),
             "examples": self.done.step * per_step,

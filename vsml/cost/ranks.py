@@ -1,6 +1,6 @@
 """How long a meta step takes on a number of ranks: a model of it, to plan runs with.
 
-A meta step (`vsml.calls.train.meta_step`) asks, evaluates this rank's chunks, exchanges the results, tells:
+A meta step (`vsml.meta.step.meta_step`) asks, evaluates this rank's chunks, exchanges the results, tells:
 
     t(ranks) = evaluation + calls + replicated + exchange
     evaluation = sum over the rounds of max(steps * step_s, FLOPs of the chunk / FLOP rate)
@@ -21,8 +21,8 @@ import numpy as np
 
 from vsml.calls.plan import GRADIENT_COST, step_flops, task_shapes
 from vsml.config.schema import Config, training_specs
-from vsml.meta.antithetic import ANTITHETIC
-from vsml.meta.objective import Group, chunks_of, params_shapes
+from vsml.meta.optimizers.antithetic import ANTITHETIC
+from vsml.meta.trials import Group, chunks_of, params_shapes
 from vsml.setup import chunk_size, learner_maker
 
 FLOAT_BYTES = 4
@@ -169,13 +169,13 @@ def work_of(config: Config, ranks: int) -> Work:
     evolves = config.optimizer.type == "es"
     draws = evolves and config.optimizer.algorithm != ANTITHETIC
     specs, make = training_specs(config), learner_maker(config.model)
-    units: dict[tuple[tuple[int, ...], int, int], list[int]] = {}
+    trials: dict[tuple[tuple[int, ...], int, int], list[int]] = {}
     shapes = [(*task_shapes(spec, "train"), spec.episode_length) for spec in specs]
-    for unit in range(training.population_size):
-        units.setdefault(shapes[unit % len(specs)], []).append(unit)
+    for trial in range(training.population_size):
+        trials.setdefault(shapes[trial % len(specs)], []).append(trial)
     groups = [
         Group(make(shape, classes), (), np.array(numbers, np.int32), np.zeros(len(numbers), np.int32))
-        for (shape, classes, _), numbers in units.items()
+        for (shape, classes, _), numbers in trials.items()
     ]
     size = chunk_size(config, groups, ranks)
     chunks = chunks_of(groups, size)
@@ -183,13 +183,13 @@ def work_of(config: Config, ranks: int) -> Work:
     passes = 1 if evolves else GRADIENT_COST
     flops = {
         id(group): length * passes * members * step_flops(group.learner, training.batch_size)
-        for group, (_, _, length) in zip(groups, units, strict=True)
+        for group, (_, _, length) in zip(groups, trials, strict=True)
     }
     leaves = jax.tree.leaves(params_shapes(groups[0].learner))
     parameters = sum(math.prod(leaf.shape) for leaf in leaves)
     return Work(
         chunk_flops=tuple(size * flops[id(chunk.group)] for chunk in chunks),
-        steps=passes * max(length for _, _, length in units),
+        steps=passes * max(length for _, _, length in trials),
         replicated_numbers=parameters * (members * training.population_size if draws else len(chunks)),
         # Loss and accuracy of each member, and the sum of the gradients.
         row_bytes=FLOAT_BYTES * (2 * members * size + (0 if draws else parameters)),
