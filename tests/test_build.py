@@ -5,7 +5,6 @@ import pytest
 from vsml import setup as build
 from vsml.calls.plan import describe
 from vsml.config.files import ConfigError, load_config
-from vsml.config.schema import Schedule
 from vsml.meta import chunk_size
 from vsml.meta.optimizers.antithetic import AntitheticEvolution
 from vsml.meta.optimizers.evosax import Evolution
@@ -70,26 +69,6 @@ def test_one_data_set_in_several_tasks_is_one_array():
     (group,) = groups_of(config)
     plain, projected = group.tasks
     assert plain.source.images is projected.source.images
-
-
-def test_a_schedule_rises_and_falls_where_it_says():
-    value = Schedule(type="cosine", init=0.4, end=0.1, warmup_steps=10)
-    curve = [float(build.schedule(value, 110)(step)) for step in range(112)]
-    assert curve[0] == 0 and curve[5] == pytest.approx(0.2)
-    assert curve[10] == pytest.approx(0.4) and curve[60] == pytest.approx(0.25)
-    assert curve[110] == pytest.approx(0.1) and curve[111] == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("kind", ["linear", "exponential"])
-def test_a_schedule_ends_at_its_end_and_stays_there(kind):
-    curve = build.schedule(Schedule(type=kind, init=1.0, end=0.25, steps=4), 100)
-    assert [float(curve(step)) for step in (0, 4, 50)] == pytest.approx([1.0, 0.25, 0.25])
-    middle = 0.625 if kind == "linear" else 0.5
-    assert float(curve(2)) == pytest.approx(middle)
-
-
-def test_a_number_is_no_schedule():
-    assert build.schedule(0.3, 10) == 0.3
 
 
 def test_the_optimizer_is_the_configured_one():

@@ -13,11 +13,13 @@ from vsml.config.files import ConfigError, load_config
 from vsml.meta import OptimizerConfig, build_objective, build_optimizer, meta_adam
 from vsml.meta.objectives import CloneLoss, EpisodeLoss, EpisodeShape
 from vsml.meta.objectives.base import Objective
+from vsml.meta.objectives.clone import Draws
 from vsml.meta.optimizers import optimizer_problems
 from vsml.meta.optimizers.antithetic import AntitheticEvolution
 from vsml.meta.optimizers.base import OuterLoop
 from vsml.meta.optimizers.gradient import BackPropagation
 from vsml.meta.options import SettingsError
+from vsml.meta.schedules import Schedule, schedule
 from vsml.meta.trials import Chunk, Group, Results
 from vsml.settings import Float, Section
 
@@ -156,7 +158,27 @@ def test_old_names_of_trials_and_scores_warn():
 
 
 def test_the_old_class_of_cloning_is_a_descent_with_another_objective():
-    with pytest.warns(DeprecationWarning, match="Cloning is"):
-        from vsml.meta.cloning import Cloning, Draws
+    with pytest.warns(DeprecationWarning, match=r"Cloning is vsml\.meta\.objectives\.clone\.cloning now"):
+        from vsml.meta.cloning import Cloning
     descent = Cloning(BackPropagation(meta_adam(0.1)), Draws(samples=3))
     assert descent.objective == CloneLoss(Draws(samples=3))
+
+
+def test_a_schedule_rises_and_falls_where_it_says():
+    value = Schedule(type="cosine", init=0.4, end=0.1, warmup_steps=10)
+    curve = [float(schedule(value, 110)(step)) for step in range(112)]
+    assert curve[0] == 0 and curve[5] == pytest.approx(0.2)
+    assert curve[10] == pytest.approx(0.4) and curve[60] == pytest.approx(0.25)
+    assert curve[110] == pytest.approx(0.1) and curve[111] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kind", ["linear", "exponential"])
+def test_a_schedule_ends_at_its_end_and_stays_there(kind):
+    curve = schedule(Schedule(type=kind, init=1.0, end=0.25, steps=4), 100)
+    assert [float(curve(step)) for step in (0, 4, 50)] == pytest.approx([1.0, 0.25, 0.25])
+    middle = 0.625 if kind == "linear" else 0.5
+    assert float(curve(2)) == pytest.approx(middle)
+
+
+def test_a_number_is_no_schedule():
+    assert schedule(0.3, 10) == 0.3

@@ -13,13 +13,18 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "vsml.build": ("vsml.setup", "vsml.meta.chunk_size", "vsml.meta.objectives.episode"),
+    "vsml.build": (
+        "vsml.setup",
+        "vsml.meta.chunk_size",
+        "vsml.meta.objectives.episode",
+        "vsml.meta.schedules",
+    ),
     "vsml.cache": ("vsml.system.cache",),
     "vsml.checkpoint": ("vsml.runs.checkpoint",),
     "vsml.cloning": ("vsml.calls.clone",),
     "vsml.comm": ("vsml.system.comm",),
     "vsml.command_line": ("vsml.launching.command_line",),
-    "vsml.config": ("vsml.config.schema",),
+    "vsml.config": ("vsml.config.schema", "vsml.meta.schedules"),
     "vsml.config_array": ("vsml.config.array",),
     "vsml.config_files": ("vsml.config.files",),
     "vsml.config_reference": ("vsml.config.reference",),

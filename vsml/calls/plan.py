@@ -17,6 +17,7 @@ from vsml.cost import roofline
 from vsml.cost.counts import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
 from vsml.meta.objectives.episode import kept_states, segments_of
+from vsml.meta.optimizers import OPTIMIZERS
 from vsml.meta.trials import params_shapes, state_bytes
 from vsml.setup import check_evaluation, clone_groups, learner_maker, meta_optimizer, needs_tasks
 from vsml.tasks import transforms
@@ -52,7 +53,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
             f"{name}: {training.iterations} meta steps of {each} on {ranks} rank(s): "
             f"{examples_per_step(config) * training.iterations:,} random examples"
         ]
-    evolves = config.optimizer.type == "es"
+    evolves = not OPTIMIZERS.resolve(config.optimizer.type).differentiates
     specs = training_specs(config)
     groups: dict[tuple[tuple[int, ...], int, int], list[TaskSpec]] = {}
     for trial in range(training.population_size):
@@ -83,7 +84,7 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
         lines.append(
             f"group {number + 1}: inputs {_by(input_shape)}, {num_classes} classes, {length} steps"
             + (f" of which the last {judged} are judged, " if judged < length else ", ")
-            + f"{len(trials)} units, "
+            + f"{len(trials)} trials, "
             f"about {trials_of_rank * (1 + evolves)} members a rank, {size} meta-parameters, "
             f"state {state:,} bytes a member"
         )

@@ -21,6 +21,7 @@ import numpy as np
 
 from vsml.calls.plan import GRADIENT_COST, step_flops, task_shapes
 from vsml.config.schema import Config, training_specs
+from vsml.meta.optimizers import OPTIMIZERS
 from vsml.meta.optimizers.antithetic import ANTITHETIC
 from vsml.meta.trials import Group, chunks_of, params_shapes
 from vsml.setup import chunk_size, learner_maker
@@ -166,7 +167,7 @@ def work_of(config: Config, ranks: int) -> Work:
         ConfigError: there would be more ranks than chunks.
     """
     training = config.training
-    evolves = config.optimizer.type == "es"
+    evolves = not OPTIMIZERS.resolve(config.optimizer.type).differentiates
     draws = evolves and config.optimizer.algorithm != ANTITHETIC
     specs, make = training_specs(config), learner_maker(config.model)
     trials: dict[tuple[tuple[int, ...], int, int], list[int]] = {}

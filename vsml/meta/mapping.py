@@ -28,7 +28,11 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, everywhere)
 
 
-def map_trials(function: Callable[..., T], trials: Any, shared: Any = ()) -> T:
+def map_trials(
+    function: Callable[..., T],
+    trials: Any,
+    shared: Any = (),
+) -> T:
     """Apply a function to each trial, spread over the devices of this process.
 
     On a CPU, a device takes its trials one after the other: the states of one trial stay in its cache. On an
@@ -45,7 +49,8 @@ def map_trials(function: Callable[..., T], trials: Any, shared: Any = ()) -> T:
     devices = jax.local_devices()
     count = _length(trials)
     # Every device takes as many trials: the first one again, where some are missing.
-    filled = _fill(trials, -count % len(devices))
+    missing = -count % len(devices)
+    filled = _fill(trials, missing)
 
     def on_one_device(trials: Any, shared: Any) -> T:
         def on_one_trial(trial: Any) -> T:
@@ -65,7 +70,8 @@ def map_trials(function: Callable[..., T], trials: Any, shared: Any = ()) -> T:
         out_specs=spread,
         check_vma=False,  # function need not know that it runs on several devices
     )
-    results = _first(on_all(filled, shared), count)
+    results = on_all(filled, shared)
+    results = _first(results, count)
     # On every device, else a sum over trials would be one of partial sums and depend on their number.
     everywhere = NamedSharding(mesh, whole)
     return jax.lax.with_sharding_constraint(results, everywhere)
@@ -88,7 +94,8 @@ def _fill(trials: Any, count: int) -> Any:
         return trials
 
     def append(a: Array) -> Array:
-        fillers = a[:1].repeat(count, 0)
+        first = a[:1]
+        fillers = first.repeat(count, 0)
         return jnp.concatenate([a, fillers])
 
     return jax.tree.map(append, trials)
@@ -149,23 +156,29 @@ def sum_trials(
         counted = jnp.where(real[:, None], vectors, 0.0)
         return results, tree_sum(counted)
 
-    first_block = jax.tree.map(lambda a: a[0], split)
+    first_block = _first_block(split)
     if blocks == 1:
         results, total = sum_of_block(first_block, real[0])
         return _first(results, size), total
 
-    def add(nodes: Array, block: Any) -> tuple[Array, T]:
+    def add(nodes: Array, block: Any) -> Any:
         number, trials, real = block
         results, total = sum_of_block(trials, real)
         return _count_up(nodes, number, total), results
 
     _, vector = jax.eval_shape(sum_of_block, first_block, real[0])
     levels = blocks.bit_length()
-    nodes = jnp.zeros((levels, *vector.shape), vector.dtype)
+    shape = (levels, *vector.shape)
+    nodes = jnp.zeros(shape, vector.dtype)
     numbered = jnp.arange(blocks), split, real
     nodes, results = jax.lax.scan(add, nodes, numbered)
     total = _add_nodes(nodes, blocks)
     return _first(_join(results), size), total
+
+
+def _first_block(blocks: Any) -> Any:
+    """Return the first block of `_split`."""
+    return jax.tree.map(lambda a: a[0], blocks)
 
 
 def _block_size(size: int) -> int:
@@ -232,7 +245,7 @@ def tree_sum(rows: Any) -> Any:
         right = rows[1::2]
         pairs = len(right)
         joined = left[:pairs] + right
-        # Of an odd number the last has no neighbour.
+        # Of an odd number, the last has no neighbour.
         rest = left[pairs:]
         if len(rest):
             joined = library.concatenate([joined, rest])

@@ -123,8 +123,10 @@ def collect_step(
         rows.append(np.concatenate(flat))
     # A rank may have one chunk less than others; all send as many rows.
     rounds = math.ceil(len(chunks) / comm.size)
-    rows += [np.zeros_like(rows[0])] * (rounds - len(rows))
-    gathered = comm.allgather(np.stack(rows).astype(np.float32))  # [ranks, rounds, row]
+    while len(rows) < rounds:
+        rows.append(np.zeros_like(rows[0]))
+    sent = np.stack(rows).astype(np.float32)
+    gathered = comm.allgather(sent)  # [ranks, rounds, row]
     by_round = gathered.swapaxes(0, 1)
     in_turn = by_round.reshape(rounds * comm.size, -1)
     learner = chunks[0].group.learner
@@ -162,23 +164,32 @@ def _results(
     size = len(chunks[0].trials) * trial_members
     gradients_by_group: dict[int, list[np.ndarray]] = {}
     for row, chunk in zip(rows, chunks, strict=True):
+        # Fillers come last in a chunk, and are left out.
         real = chunk.trials[: chunk.count]
         losses, scores, gradient = np.split(row, [size, 2 * size])
         of_real = slice(chunk.count * trial_members)
         loss[real] = losses[of_real].reshape(-1, trial_members)
         score[real] = scores[of_real].reshape(-1, trial_members)
-        gradients_by_group.setdefault(id(chunk.group), []).append(gradient)
+        of_group = gradients_by_group.setdefault(id(chunk.group), [])
+        of_group.append(gradient)
     # Chunks of a group are nodes of the tree over its trials.
     dimension = rows.shape[1] - 2 * size
     total = np.zeros(dimension, np.float32)
     for gradients in gradients_by_group.values():
         total += tree_sum(np.stack(gradients))
-    return Results(loss=loss, score=score, gradient=total, score_name=score_name)
+    return Results(
+        loss=loss,
+        score=score,
+        gradient=total,
+        score_name=score_name,
+    )
 
 
 def as_numbers(metrics: dict[str, Any]) -> dict[str, float]:
     """Wait for metrics that a device is still at."""
     numbers = {}
     for name, value in metrics.items():
-        numbers[name] = value.item() if isinstance(value, jax.Array) else value
+        if isinstance(value, jax.Array):
+            value = value.item()
+        numbers[name] = value
     return numbers

@@ -16,7 +16,7 @@ import numpy as np
 
 from vsml.learners import Learner
 from vsml.tasks import TaskDistribution
-from vsml.types import Array, Episode, Values
+from vsml.types import Array, Episode, State, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,13 @@ def _group_of(
     for place in places:
         distinct.setdefault(id(tasks[place]), tasks[place])
     option_of_task = {task: option for option, task in enumerate(distinct)}
-    numbers = [trial for trial in range(trials) if trial % len(tasks) in places]
-    options = [option_of_task[id(tasks[trial % len(tasks)])] for trial in numbers]
+    numbers = []
+    options = []
+    for trial in range(trials):
+        place = trial % len(tasks)
+        if place in places:
+            numbers.append(trial)
+            options.append(option_of_task[id(tasks[place])])
     return Group(
         learner=learner,
         tasks=tuple(distinct.values()),
@@ -126,14 +131,20 @@ def params_shapes(learner: Learner) -> Any:
 def state_bytes(learner: Learner, batch_size: int) -> int:
     """Return the size of a learner's inner state, in bytes."""
     key = jax.random.key(0)
-    state = jax.eval_shape(lambda: learner.init_state(learner.init_params(key), key, batch_size))
-    return tree_bytes(state)
+
+    def start() -> State:
+        params = learner.init_params(key)
+        return learner.init_state(params, key, batch_size)
+
+    return tree_bytes(jax.eval_shape(start))
 
 
 def tree_bytes(tree: Any) -> int:
     """Return the size of all arrays of a tree, or of what stands in for them, in bytes."""
-    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)]
-    return sum(sizes)
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total += math.prod(leaf.shape) * leaf.dtype.itemsize
+    return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +227,8 @@ def sample_trial(
         key: of the meta step.
         trial: number of the trial, int [].
     """
-    episode_key, state_key = jax.random.split(jax.random.fold_in(key, trial))
+    trial_key = jax.random.fold_in(key, trial)
+    episode_key, state_key = jax.random.split(trial_key)
     if len(tasks) == 1:
         return tasks[0].sample(episode_key), state_key
     samplers = [task.sample for task in tasks]
