@@ -29,6 +29,7 @@ from vsml.settings import (
     Float,
     Int,
     Name,
+    Options,
     Overrides,
     Positive,
     Problem,
@@ -154,8 +155,8 @@ class TrainingConfig(Section):
         "synapses from back-propagation (settings in `clone`); the name of an objective of an installed "
         "package, or package.module:Name of one",
     )
-    objective_options: Mapping[str, Any] = Field(
-        default={}, description="settings of an objective that is neither episode nor clone"
+    objective_options: Options = Field(
+        default=(), description="settings of an objective that is neither episode nor clone"
     )
     loss_type: LossType = _plain(EpisodeConfig, "loss_type")
     time_limit_s: Annotated[Float, Field(gt=0)] | None = Field(
@@ -453,7 +454,7 @@ def objective_settings(config: Config) -> tuple[str, Mapping[str, Any]]:
         }
     if name == "clone":
         return name, config.clone.model_dump(exclude={"follow"})
-    return name, training.objective_options
+    return name, dict(training.objective_options)
 
 
 _OWN_PLACES = {

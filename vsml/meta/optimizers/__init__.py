@@ -58,15 +58,22 @@ def build_optimizer(
         MemoryError: it would need more memory than there is.
     """
     kind = OPTIMIZERS.resolve(settings.type)
-    config = read_options(kind, settings.options, "optimizer.options")
+    config = read_options(kind, dict(settings.options), "optimizer.options")
     return builder_of(kind)(config, OuterLoop(settings, objective, params, trials, iterations))
 
 
 def optimizer_problems(settings: OptimizerConfig) -> Iterator[Problem]:
     """Yield what is wrong with the settings of a meta-optimizer before it is built, with whole paths."""
     name_path = "optimizer.type"
+    options = dict(settings.options)
     problems = list(
-        member_problems(OPTIMIZERS, settings.type, settings.options, name_path, "optimizer.options")
+        member_problems(
+            OPTIMIZERS,
+            settings.type,
+            options,
+            name_path,
+            "optimizer.options",
+        )
     )
     yield from problems
     if any(problem.path == name_path for problem in problems):

@@ -9,6 +9,7 @@ from vsml.meta.objectives.episode import EpisodeConfig
 from vsml.meta.schedules import Schedule, ScheduledPositive
 from vsml.settings import (
     Float,
+    Options,
     Positive,
     Problem,
     Section,
@@ -25,8 +26,8 @@ class OptimizerConfig(Section):
         description="es: evolution strategies; gradient: back-propagation through what is judged; the name "
         "of a meta-optimizer of an installed package, or package.module:Name of one",
     )
-    options: Mapping[str, Any] = Field(
-        default={}, description="settings of a meta-optimizer that is neither es nor gradient"
+    options: Options = Field(
+        default=(), description="settings of a meta-optimizer that is neither es nor gradient"
     )
     learning_rate: ScheduledPositive = Field(
         default=0.025, description="step size of Adam; a number or a schedule"
