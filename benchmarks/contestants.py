@@ -1,7 +1,7 @@
 """What is measured: learners that do the same work in different ways, and the programs that run them.
 
-A learner is driven as the outer loop drives it, by `map_units`: forward over antithetic pairs, two members
-side by side in a unit, and the gradient by back-propagation through an episode, one member in a unit.
+A learner is driven as the outer loop drives it, by `map_trials`: forward over antithetic pairs, two members
+side by side in a trial, and the gradient by back-propagation through an episode, one member in a trial.
 """
 
 import functools
@@ -18,7 +18,8 @@ from benchmarks.cases import NUM_CLASSES, Case
 from vsml.learners import Learner, Vsml
 from vsml.learners.base import Feedback
 from vsml.losses import bound_logits
-from vsml.meta.objective import map_units, segments_of, unit_result
+from vsml.meta.mapping import map_trials
+from vsml.meta.objectives.episode import segments_of, trial_result
 from vsml.networks.kernels import Kernel, missing
 from vsml.networks.modules import Functional
 from vsml.types import Array, Episode, Params
@@ -167,38 +168,38 @@ class Program:
 def build(case: Case, learner: Learner) -> Program:
     """Compile the program of a case; nothing is drawn yet."""
     side_by_side = case.members_of_unit
-    length, units = case.episode_length, case.members // side_by_side
+    length, trials = case.episode_length, case.members // side_by_side
     segments = segments_of(learner, length, 1) if case.segmented else 1
 
     def draw() -> tuple[Any, ...]:
         key = jax.random.key(0)
-        labels = jax.random.randint(jax.random.fold_in(key, 1), (units, length, 1), 0, NUM_CLASSES)
-        x = jax.random.normal(key, (units, length, 1, *learner.input_shape))
+        labels = jax.random.randint(jax.random.fold_in(key, 1), (trials, length, 1), 0, NUM_CLASSES)
+        x = jax.random.normal(key, (trials, length, 1, *learner.input_shape))
         episodes = Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
-        keys, params = jax.random.split(key, units), learner.init_params(key)
+        keys, params = jax.random.split(key, trials), learner.init_params(key)
         if case.what == "forward":
-            return (episodes, keys, _members(key, params, units, side_by_side)), ()
+            return (episodes, keys, _members(key, params, trials, side_by_side)), ()
         return (episodes, keys), params
 
-    def evaluate_members(unit: tuple[Episode, Array, Params], shared: Any) -> Array:
-        episode, key, members = unit
-        return jax.vmap(lambda params: unit_result(learner, "mean", params, episode, key).loss)(members)
+    def evaluate_members(trial: tuple[Episode, Array, Params], shared: Any) -> Array:
+        episode, key, members = trial
+        return jax.vmap(lambda params: trial_result(learner, "mean", params, episode, key).loss)(members)
 
-    def differentiate(unit: tuple[Episode, Array], params: Params) -> Params:
-        episode, key = unit
-        return jax.grad(lambda p: unit_result(learner, "mean", p, episode, key, segments).loss)(params)
+    def differentiate(trial: tuple[Episode, Array], params: Params) -> Params:
+        episode, key = trial
+        return jax.grad(lambda p: trial_result(learner, "mean", p, episode, key, segments).loss)(params)
 
     function: Callable[..., Any] = evaluate_members if case.what == "forward" else differentiate
-    spread = jax.jit(lambda units, shared: map_units(function, units, shared))
+    spread = jax.jit(lambda trials, shared: map_trials(function, trials, shared))
     return Program(spread.lower(*jax.eval_shape(draw)).compile(), jax.jit(draw))
 
 
-def _members(key: Array, params: Params, units: int, members: int) -> Params:
-    """Draw members around `params`, antithetic where a unit has two; leaves [units, members, ...]."""
+def _members(key: Array, params: Params, trials: int, members: int) -> Params:
+    """Draw members around `params`, antithetic where a trial has two; leaves [trials, members, ...]."""
     leaves, structure = jax.tree.flatten(params)
     signs = jnp.array([1.0, -1.0])[:members]
     drawn = []
     for number, leaf in enumerate(leaves):
-        noise = jax.random.normal(jax.random.fold_in(key, number), (units, 1, *leaf.shape))
+        noise = jax.random.normal(jax.random.fold_in(key, number), (trials, 1, *leaf.shape))
         drawn.append(leaf + NOISE_STD * noise * signs.reshape(-1, *[1] * leaf.ndim))
     return jax.tree.unflatten(structure, drawn)

@@ -43,10 +43,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vsml.meta.step import meta_step
 from vsml.cost.ranks import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
-from vsml.meta.evolution import Evolution
-from vsml.meta.objective import Results, map_units, tree_sum
+from vsml.meta.mapping import map_trials, tree_sum
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.step import meta_step
+from vsml.meta.trials import Results
 from vsml.setup import Setup
 from vsml.system.comm import Communicator, abort_on_error, connect
 from vsml.system.files import library_versions
@@ -93,7 +94,8 @@ class TimedOptimizer:
     """Passes everything on, and times ask and tell."""
 
     def __init__(self, optimizer: Any):
-        self.optimizer, self.unit_members = optimizer, optimizer.unit_members
+        self.optimizer, self.objective = optimizer, optimizer.objective
+        self.trial_members = optimizer.trial_members
         self.evaluate = optimizer.evaluate
         self.asked = self.asked_cpu = self.ask_tell_s = 0.0
 
@@ -182,10 +184,10 @@ def alone(setup: Setup, params: Any) -> dict[str, float]:
     training = setup.config.training.model_copy(update={"population_size": PAIRS, "chunk_size": None})
     resized = Setup(setup.config.model_copy(update={"training": training}))
     optimizer = resized.optimizer(params)
-    shape = (PAIRS, optimizer.unit_members)
+    shape = (PAIRS, optimizer.trial_members)
     results = Results(
         loss=np.random.default_rng(0).normal(size=shape).astype(np.float32),
-        accuracy=np.zeros(shape, np.float32),
+        score=np.zeros(shape, np.float32),
         gradient=np.zeros(work_of(resized, 1).row_bytes // 4 - 2 * math.prod(shape), np.float32),
     )
     state = optimizer.init(jax.random.key(1), params)
@@ -194,7 +196,7 @@ def alone(setup: Setup, params: Any) -> dict[str, float]:
         asked, members = jax.block_until_ready(optimizer.ask(state))
         jax.block_until_ready(optimizer.tell(asked, members, results))
 
-    empty = jax.jit(lambda units: map_units(lambda unit, shared: unit, units))
+    empty = jax.jit(lambda trials: map_trials(lambda trial, shared: trial, trials))
     units = jnp.zeros(1)
     # What is drawn, `fit` takes from ask and tell themselves; sums of gradients are not part of them.
     gradients = np.zeros((PAIRS, PARAMETERS), np.float32)

@@ -23,8 +23,7 @@ import vsml
 from vsml.learners import make_learner
 from vsml.learners.vsml import SynapseConfig, VsmlConfig
 from vsml.losses import right_answers
-from vsml.meta import BackPropagation, group_units, meta_adam
-from vsml.meta.step import meta_train
+from vsml.meta import BackPropagation, group_trials, meta_adam, meta_train
 from vsml.reporting.plots import Curve
 from vsml.reporting.text_plots import learning_curves
 from vsml.runs.checkpoint import export_params
@@ -46,7 +45,7 @@ tasks = [
     build_task(train, options.examples, permute_labels=True, rand_proj=projected)
     for projected in (False, True)
 ]
-groups = group_units(tasks, 16, lambda shape, classes: make_learner("vsml", SETTINGS, shape, classes))
+groups = group_trials(tasks, 16, lambda shape, classes: make_learner("vsml", SETTINGS, shape, classes))
 initial = groups[0].learner.init_params(jax.random.key(0))
 
 # The outer loop.

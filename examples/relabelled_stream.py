@@ -26,7 +26,7 @@ import vsml
 from vsml.learners import Learner, Sgd, run_episode
 from vsml.learners.sgd import SgdConfig
 from vsml.losses import right_answers
-from vsml.meta.objective import map_units
+from vsml.meta.mapping import map_trials
 from vsml.reporting import plots, text_plots
 from vsml.tasks import build_task, load
 from vsml.types import Array, Episode, Params
@@ -66,7 +66,7 @@ def answers(learner: Learner, params: Params, keys: Array) -> Array:
         episode = relabelled(key)
         return right_answers(run_episode(learner, params, key, episode), episode.y).mean(-1)
 
-    return map_units(answer, keys, params)
+    return map_trials(answer, keys, params)
 
 
 def recovery(accuracy: np.ndarray) -> str:

@@ -13,13 +13,15 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from stand_ins import Brightness
 
-from vsml.meta.step import meta_step
 from vsml.learners import Vsml
-from vsml.meta import antithetic
-from vsml.meta.antithetic import AntitheticEvolution
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Group, Results, chunks_of, group_units, meta_adam
+from vsml.meta.objectives import EpisodeLoss
+from vsml.meta.optimizers import base
+from vsml.meta.optimizers.antithetic import AntitheticEvolution, evaluate_pair
+from vsml.meta.optimizers.base import meta_adam
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.optimizers.gradient import BackPropagation
+from vsml.meta.step import meta_step
+from vsml.meta.trials import Group, Results, chunks_of, group_trials
 from vsml.runs import checkpoint
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import Dataset, build_task
@@ -71,8 +73,8 @@ def exact(flat):
 
 
 def chunks(pairs, size=None, learner=None):
-    units = np.arange(pairs, dtype=np.int32)
-    return chunks_of([Group(learner or Quadratic(), (Nothing(),), units, 0 * units)], size or pairs)
+    trials = np.arange(pairs, dtype=np.int32)
+    return chunks_of([Group(learner or Quadratic(), (Nothing(),), trials, 0 * trials)], size or pairs)
 
 
 def flat(params):
@@ -224,7 +226,7 @@ def test_a_state_that_was_saved_goes_on_as_if_it_had_not_been(tmp_path):
 
 def test_from_the_second_generation_on_nothing_is_compiled():
     evolution = AntitheticEvolution(meta_adam(0.1))
-    compiled = (antithetic._evaluate, AntitheticEvolution._ask, AntitheticEvolution._step)
+    compiled = (base._evaluate, AntitheticEvolution._ask, AntitheticEvolution._step)
     state, _ = run(evolution, 1)
     before = [function._cache_size() for function in compiled]
     run(evolution, 2, state=state)
@@ -244,10 +246,10 @@ def small_vsml(*shapes):
 @pytest.mark.parametrize("learner", [Brightness, pytest.param(small_vsml, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("optimizer", [AntitheticEvolution(meta_adam(0.1)), BackPropagation(meta_adam(0.1))])
 def test_neither_ranks_nor_chunks_of_a_power_of_two_change_a_bit(optimizer, learner):
-    """Two groups, of 7 and 4 units, so that every size but 1 has fillers."""
+    """Two groups, of 7 and 4 trials, so that every size but 1 has fillers."""
     mixture = [build_task(textured(3), 3), build_task(textured(2), 3), build_task(textured(3), 3)]
-    groups = group_units(mixture, 11, learner)
-    assert [len(group.units) for group in groups] == [7, 4]
+    groups = group_trials(mixture, 11, learner)
+    assert [len(group.trials) for group in groups] == [7, 4]
     start = optimizer.init(KEY, groups[0].learner.init_params(KEY))
     found = {}
     sizes = (1, 2, 4, 8) if learner is Brightness else (1, 8)  # each compiles anew
@@ -290,11 +292,12 @@ def test_memory_does_not_grow_with_the_population():
     needed = {}
     for size in (64, 1024, 65_536):
         chunk = chunks(size, learner=Wide())[0]
-        arguments = (Wide(), "mean", members, chunk.group.tasks, chunk.units, chunk.options, np.int32(PAIRS))
-        needed[size] = needed_bytes(antithetic._evaluate.lower(*arguments, KEY).compile())
+        static = (evaluate_pair, EpisodeLoss(), Wide())
+        arguments = (members, chunk.group.tasks, chunk.trials, chunk.options, np.int32(PAIRS), KEY)
+        needed[size] = needed_bytes(base._evaluate.lower(*static, *arguments).compile())
     vector = 4 * META_PARAMETERS
     assert needed[64] < 2**20
-    # Beside numbers for each unit, only the nodes of the tree: one a level.
+    # Beside numbers for each trial, only the nodes of the tree: one a level.
     assert needed[1024] - needed[64] < 100 * 1024 + 16 * vector
     assert needed[65_536] - needed[64] < 100 * 65_536 + 32 * vector < 10 * 2**20
 

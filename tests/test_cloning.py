@@ -9,13 +9,13 @@ import pytest
 
 import launch
 from vsml.calls.clone import judge
-from vsml.meta.step import meta_train
 from vsml.config.files import ConfigError
 from vsml.launching.schema import load_config
-from vsml.meta.cloning import QUANTITIES, Draws, clone_loss, compare, explained
+from vsml.meta.objectives.clone import QUANTITIES, Draws, clone_loss, compare, explained
+from vsml.meta.step import meta_train
 from vsml.networks.written import TERMS
 from vsml.runs.checkpoint import load_params
-from vsml.setup import clone_draws, clone_groups, meta_optimizer
+from vsml.setup import Setup
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -32,16 +32,16 @@ CLONE = [
 
 
 def parts(*overrides):
-    config = load_config(overrides=[*CLONE, *overrides])
-    (group,) = clone_groups(config)
-    return config, group, group.learner.init_params(KEY)
+    setup = Setup(load_config(overrides=[*CLONE, *overrides]))
+    (group,) = setup.groups
+    return setup, group, group.learner.init_params(KEY)
 
 
 @pytest.mark.parametrize("activation", TERMS)
 def test_what_is_written_is_a_clone_already(activation):
     sizes = {"init_activation": activation, "state_size": 44}
-    config, group, params = parts(f"model.vsml.synapse={json.dumps(sizes)}")
-    comparison = compare(group.learner, params, clone_draws(config), KEY)
+    setup, group, params = parts(f"model.vsml.synapse={json.dumps(sizes)}")
+    comparison = compare(group.learner, params, setup.objective.config, KEY)
     least = {"tanh": 0.99, "relu": 0.85, "relu3": 0.91, "relu4": 0.94}[activation]
     assert explained(comparison).min() > least
 
@@ -49,7 +49,7 @@ def test_what_is_written_is_a_clone_already(activation):
 def test_what_is_wanted_are_the_derivatives():
     _, group, params = parts()
     draws = Draws(samples=50, steps=1)
-    wanted = compare(group.learner, params, draws, KEY).wanted[..., 0]
+    wanted = compare(group.learner, params, draws, KEY).target[..., 0]
     keys = jax.random.split(KEY, 5)
     w, b = 3 * jax.random.normal(keys[0], (50,)), jax.random.normal(keys[1], (50,))
     x, e = jax.random.normal(keys[3], (50,)), 0.3 * jax.random.normal(keys[4], (50,))
@@ -65,19 +65,55 @@ def test_what_is_wanted_are_the_derivatives():
 def test_loss_and_shares_are_those_of_what_is_missed():
     _, group, params = parts()
     comparison = compare(group.learner, params, Draws(samples=20), KEY)
-    exact = comparison.replace(got=comparison.wanted)
+    exact = comparison.replace(prediction=comparison.target)
     assert clone_loss(exact) == 0 and (explained(exact) == 1).all()
-    nothing = comparison.replace(got=jnp.zeros_like(comparison.got))
+    nothing = comparison.replace(prediction=jnp.zeros_like(comparison.prediction))
     np.testing.assert_allclose(explained(nothing), 0, atol=1e-6)
     assert [row["quantity"] for row in judge(comparison)] == list(QUANTITIES)
     assert judge(nothing)[0]["rms"] == pytest.approx(judge(nothing)[0]["size"])
 
 
 def test_it_is_learned_from_random_meta_parameters():
-    config, group, params = parts("model.vsml.synapse={init: random, init_scale: 2}")
-    steps = meta_train(meta_optimizer(config, params), params, [group], 150, KEY)
+    setup, group, params = parts("model.vsml.synapse={init: random, init_scale: 2}")
+    steps = meta_train(setup.optimizer(params), params, [group], 150, KEY)
     losses = [metrics["meta_loss"] for _, _, metrics in steps]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rate", "least"), [("antithetic", 0.02, 0.9), ("Sep_CMA_ES", 0.02, 0.9)]
+)
+def test_evolution_learns_it_too(algorithm, rate, least):
+    """Loss of the mean falls on fresh examples: it is not only the population that gets narrower."""
+    overrides = [
+        "model.vsml.synapse={init: random, init_scale: 2}",
+        f"optimizer={{type: es, algorithm: {algorithm}, learning_rate: {rate}, noise_std: 0.05}}",
+        "training.population_size=8",
+        "clone.samples=32",
+    ]
+    setup, group, params = parts(*overrides)
+
+    def mean_loss(params):
+        return clone_loss(compare(group.learner, params, Draws(samples=500), jax.random.key(7)))
+
+    before = float(mean_loss(params))
+    for _, found, _ in meta_train(setup.optimizer(params), params, [group], 40, KEY):  # noqa: B007
+        pass
+    assert float(mean_loss(found)) < least * before
+
+
+def test_training_with_the_objective_is_the_same_training_without_the_report(tmp_path):
+    overrides = ["training.iterations=2", "clone.samples=8"]
+    calls = {"clone": "call=clone", "train": "call=train"}
+    found = {}
+    for name, call in calls.items():
+        path = tmp_path / name
+        arguments = ["--config", *CLONE, *overrides, call, "training.objective=clone"]
+        assert launch.main([*arguments, "--run_dir", str(path)]) == 0
+        found[name] = load_params(path)[0]
+    jax.tree.map(np.testing.assert_array_equal, found["train"], found["clone"])
+    assert (tmp_path / "clone" / "clone.json").exists()
+    assert not (tmp_path / "train" / "clone.json").exists()
 
 
 def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_path):
@@ -126,7 +162,15 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
             "clone.follow=60; evaluation.datasets=[{dataset: digits, preprocess: {rand_proj: true}}]",
             r"expected without rand_proj and shuffle",
         ),
-        ("optimizer.type=es", "optimizer.type: got 'es', expected gradient with call: clone"),
+        ("training.objective_options={samples: 3}", "expected nothing, as the settings of clone are"),
+        (
+            "call=train; training.objective=clone; clone.follow=60",
+            "clone.follow: got 60, expected 0 without call: clone",
+        ),
+        (
+            "call=train; training.objective=clone; model.type=hebbian",
+            "model.type: got 'hebbian', expected vsml with training.objective: clone",
+        ),
         ("model.type=hebbian", "model.type: got 'hebbian', expected vsml with call: clone"),
         ("model.vsml.synapse={init: random, random_fraction: 0.5}", r"model\.vsml\.synapse\.random_fraction"),
         ("clone.samples=0", r"clone\.samples"),

@@ -27,8 +27,8 @@ from vsml.config.schema import model_choices
 from vsml.launching.command_line import parse, read_config
 from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
 from vsml.learners import Vsml, make_learner
-from vsml.meta.evolution import Evolution
-from vsml.meta.objective import params_shapes
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.trials import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
 from vsml.runs.directory import read_metrics
 from vsml.setup import Setup, TaskShape

@@ -10,7 +10,8 @@ from vsml.calls.plan import step_flops
 from vsml.cost.counts import Cost, cost_of, count, counted_cost, visit_cost, vsml_cost
 from vsml.learners import LEARNERS, Vsml, make_learner
 from vsml.learners import config_type as settings_of
-from vsml.meta.objective import params_shapes, state_bytes, unit_result
+from vsml.meta.objectives.episode import trial_result
+from vsml.meta.trials import params_shapes, state_bytes
 from vsml.networks.wirings.conv import Conv
 from vsml.types import Episode
 
@@ -42,7 +43,7 @@ def traced(learner, batch_size, steps, segments, gradient):
 
     def loss(params, x, labels):
         episode = Episode(x=x, y=labels, weight=jnp.ones(labels.shape))
-        return unit_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
+        return trial_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
 
     function = jax.grad(loss) if gradient else loss
     jaxpr = jax.make_jaxpr(function)(params_shapes(learner), x, labels).jaxpr

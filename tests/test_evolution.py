@@ -8,8 +8,9 @@ import psutil
 import pytest
 from evosax.algorithms import distribution_based_algorithms
 
-from vsml.meta.evolution import UNSUPPORTED, Evolution, finite_losses
-from vsml.meta.objective import Results, meta_adam
+from vsml.meta.optimizers.base import meta_adam
+from vsml.meta.optimizers.evosax import UNSUPPORTED, Evolution, finite_losses
+from vsml.meta.trials import Results
 
 KEY = jax.random.key(0)
 START = {"matrix": np.full((2, 2), 0.5, np.float32), "vector": np.array([1.0, -1.0], np.float32)}
@@ -31,7 +32,7 @@ def quadratic(members, pairs):
 
 
 def results_of(loss):
-    return Results(loss=loss, accuracy=np.zeros_like(loss), gradient=np.zeros(0))
+    return Results(loss=loss, score=np.zeros_like(loss), gradient=np.zeros(0))
 
 
 def run(evolution, steps, key=KEY):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.meta.objective import episode_result
+from vsml.meta.objectives.episode import episode_result
 from vsml.tasks import Dataset, build_task, load, transforms
 from vsml.tasks.few_shot import distinct
 
@@ -180,7 +180,7 @@ def test_loss_and_accuracy_are_those_of_the_queries(loss_type):
     support = (episode.weight == 0)[..., None]
     only_queries = episode_result(jnp.where(support, wrong, right) * 50, episode, loss_type)
     only_support = episode_result(jnp.where(support, right, wrong) * 50, episode, loss_type)
-    assert (float(only_queries.accuracy), float(only_support.accuracy)) == (1, 0)
+    assert (float(only_queries.score), float(only_support.score)) == (1, 0)
     np.testing.assert_allclose([only_queries.loss, only_support.loss], [0, 50], atol=1e-4)
 
 

@@ -12,9 +12,12 @@ from jax.flatten_util import ravel_pytree
 from vsml.learners import Vsml, run_episode
 from vsml.learners.base import continue_episode
 from vsml.losses import cross_entropy
-from vsml.meta import gradient, objective
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Chunk, Group, Results, meta_adam, sample_unit
+from vsml.meta.objectives import EpisodeConfig, EpisodeLoss
+from vsml.meta.objectives import episode as episodes
+from vsml.meta.optimizers import base
+from vsml.meta.optimizers.base import meta_adam
+from vsml.meta.optimizers.gradient import BackPropagation
+from vsml.meta.trials import Chunk, Group, Results, sample_trial
 from vsml.tasks import Dataset, build_task
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -56,20 +59,20 @@ class Linear:
         return state, logits
 
 
-def make_chunk(learner, units, count=None):
-    units = np.asarray(units, np.int32)
-    group = Group(learner, (TASK,), units, np.zeros_like(units))
-    return Chunk(group, units, np.zeros_like(units), len(units) if count is None else count)
+def make_chunk(learner, trials, count=None):
+    trials = np.asarray(trials, np.int32)
+    group = Group(learner, (TASK,), trials, np.zeros_like(trials))
+    return Chunk(group, trials, np.zeros_like(trials), len(trials) if count is None else count)
 
 
-def mean_loss(learner, params, units, last=None, before=None):
-    """Return the mean loss over the last steps of some units' episodes, by other means than the library's.
+def mean_loss(learner, params, trials, last=None, before=None):
+    """Return the mean loss over the last steps of some trials' episodes, by other means than the library's.
 
     Steps that are not counted are run with the meta-parameters `before`, where given.
     """
     losses = []
-    for unit in units:
-        episode, state_key = sample_unit((TASK,), jnp.array(0), KEY, jnp.array(unit))
+    for trial in trials:
+        episode, state_key = sample_trial((TASK,), jnp.array(0), KEY, jnp.array(trial))
         if before is None:
             logits = run_episode(learner, params, state_key, episode)
         else:
@@ -81,8 +84,8 @@ def mean_loss(learner, params, units, last=None, before=None):
     return jnp.stack(losses).mean()
 
 
-def breaks(unit):
-    return bool(jax.random.bernoulli(sample_unit((TASK,), jnp.array(0), KEY, jnp.array(unit))[1]))
+def breaks(trial):
+    return bool(jax.random.bernoulli(sample_trial((TASK,), jnp.array(0), KEY, jnp.array(trial))[1]))
 
 
 def step(optimizer, state, gradient, loss=(1.0, 1.0)):
@@ -104,13 +107,13 @@ def test_the_sum_of_gradients_is_the_gradient_of_the_episodes_losses(
     learner, segments, loss_type, monkeypatch
 ):
     jax.clear_caches()  # how an episode is cut is decided when it is compiled
-    monkeypatch.setattr(gradient, "segments_of", lambda *_: segments)
-    params, units = learner.init_params(KEY), [0, 1, 2]
-    optimizer = BackPropagation(meta_adam(0.01), loss_type)
-    loss, _, total = optimizer.evaluate(params, make_chunk(learner, units), KEY)
+    monkeypatch.setattr(episodes, "segments_of", lambda *_: segments)
+    params, trials = learner.init_params(KEY), [0, 1, 2]
+    optimizer = BackPropagation(meta_adam(0.01), EpisodeLoss(EpisodeConfig(loss_type=loss_type)))
+    loss, _, total = optimizer.evaluate(params, make_chunk(learner, trials), KEY)
     want, want_gradient = jax.jit(
         jax.value_and_grad(
-            lambda params: mean_loss(learner, params, units, 1 if loss_type == "last" else None)
+            lambda params: mean_loss(learner, params, trials, 1 if loss_type == "last" else None)
         )
     )(params)
     assert loss.shape == (3, 1)
@@ -121,14 +124,14 @@ def test_the_sum_of_gradients_is_the_gradient_of_the_episodes_losses(
 
 @pytest.mark.parametrize("length", [3, 9])
 def test_a_truncated_gradient_is_that_of_the_last_steps_from_a_fixed_state(length):
-    learner, units = Vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), [0, 1]
+    learner, trials = Vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), [0, 1]
     params = learner.init_params(KEY)
-    optimizer = BackPropagation(meta_adam(0.01), truncation_length=length)
-    loss, _, total = optimizer.evaluate(params, make_chunk(learner, units), KEY)
+    optimizer = BackPropagation(meta_adam(0.01), EpisodeLoss(EpisodeConfig(truncation_length=length)))
+    loss, _, total = optimizer.evaluate(params, make_chunk(learner, trials), KEY)
     last = length if length < TASK.episode_length else None
     before = params if last else None
     want, want_gradient = jax.jit(
-        jax.value_and_grad(lambda free: mean_loss(learner, free, units, last, before))
+        jax.value_and_grad(lambda free: mean_loss(learner, free, trials, last, before))
     )(params)
     np.testing.assert_allclose(loss.mean(), want, rtol=1e-5)
     np.testing.assert_allclose(total / 2, ravel_pytree(want_gradient)[0], rtol=1e-4, atol=1e-6)
@@ -145,11 +148,11 @@ def test_fillers_add_nothing_to_the_gradient():
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_an_episode_whose_loss_or_gradient_is_not_finite_is_left_out(broken):
     learner, whole = Linear(broken), Linear()
-    units = list(range(6))
-    sound = [unit for unit in units if not breaks(unit)]
-    assert 0 < len(sound) < len(units)
+    trials = list(range(6))
+    sound = [trial for trial in trials if not breaks(trial)]
+    assert 0 < len(sound) < len(trials)
     params, optimizer = learner.init_params(KEY), BackPropagation(optax.sgd(1.0))
-    loss, accuracy, total = optimizer.evaluate(params, make_chunk(learner, units), KEY)
+    loss, accuracy, total = optimizer.evaluate(params, make_chunk(learner, trials), KEY)
     assert np.flatnonzero(np.isfinite(loss[:, 0])).tolist() == sound
     want = jax.grad(lambda params: mean_loss(whole, params, sound))(params)
     state, metrics = optimizer.tell(
@@ -220,7 +223,7 @@ def test_all_episodes_are_run_with_the_same_meta_parameters_and_nothing_is_drawn
     asked, members = optimizer.ask(state)
     for tree in (members, optimizer.params(state), optimizer.params(asked)):
         np.testing.assert_array_equal(tree["w"], params["w"])
-    assert optimizer.unit_members == 1
+    assert optimizer.trial_members == 1
 
 
 def test_a_linear_classifier_is_found():
@@ -243,18 +246,19 @@ def test_the_second_meta_step_compiles_nothing():
         state, members = optimizer.ask(state)
         results = optimizer.evaluate(members, make_chunk(Linear(), [number, 5]), jax.random.key(number))
         state, _ = optimizer.tell(state, members, Results(*map(np.asarray, results)))
-        sizes.append((gradient._evaluate._cache_size(), BackPropagation._step._cache_size()))
+        sizes.append((base._evaluate._cache_size(), BackPropagation._step._cache_size()))
     assert sizes[1:] == sizes[:-1]
 
 
 def test_the_number_of_segments_follows_from_the_size_of_the_states(monkeypatch):
     seen = []
-    monkeypatch.setattr(objective, "BACKPROPAGATION_BYTES", 1)
-    monkeypatch.setattr(
-        gradient,
-        "unit_result",
-        lambda *arguments: seen.append(arguments[5]) or objective.unit_result(*arguments),
-    )
+
+    def run_and_note(learner, params, key, episode, segments):
+        seen.append(segments)
+        return run_episode(learner, params, key, episode, segments)
+
+    monkeypatch.setattr(episodes, "BACKPROPAGATION_BYTES", 1)
+    monkeypatch.setattr(episodes, "run_episode", run_and_note)
     jax.clear_caches()
     learner = Linear()
     BackPropagation(meta_adam(0.1)).evaluate(learner.init_params(KEY), make_chunk(learner, [0, 1]), KEY)

@@ -191,11 +191,11 @@ def test_numpy_files_are_loaded_without_pickle():
         ("from vsml import types, losses", {"vsml.types", "vsml.losses"}),
         ("from vsml.networks.kernels import tiled", {"vsml.networks.kernels.tiled"}),
         ("from vsml.learners import Vsml", {"vsml.learners"}),
-        ("from . import gradient", {"vsml.meta.gradient"}),
-        ("from ..system.comm import Communicator", {"vsml.system.comm"}),
+        ("from . import gradient", {"vsml.meta.optimizers.gradient"}),
+        ("from ...system.comm import Communicator", {"vsml.system.comm"}),
         ("def f():\n    from vsml.system.comm import connect", {"vsml.system.comm"}),
         ("import numpy", set()),
     ],
 )
 def test_every_form_of_import_is_seen(source, expected):
-    assert modules_imported("vsml.meta.evolution", source) == expected
+    assert modules_imported("vsml.meta.optimizers.evosax", source) == expected

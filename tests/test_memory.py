@@ -4,9 +4,11 @@ import jax
 import numpy as np
 
 from vsml.learners import Vsml
-from vsml.meta import BackPropagation, group_units, meta_adam
-from vsml.meta.gradient import _evaluate
-from vsml.meta.objective import chunks_of, segments_of, unit_result
+from vsml.meta import BackPropagation, group_trials, meta_adam
+from vsml.meta.objectives.episode import segments_of, trial_result
+from vsml.meta.optimizers.base import _evaluate
+from vsml.meta.optimizers.gradient import differentiate_trial
+from vsml.meta.trials import chunks_of
 from vsml.tasks import Dataset, build_task
 from vsml.types import Episode
 
@@ -22,13 +24,14 @@ def test_500_steps_at_28x28_of_8_episodes_at_once_fit_in_2_gb():
         mean=0.0,
         std=1.0,
     )
-    (group,) = group_units([build_task(source, 500)], 8, Vsml)
+    (group,) = group_trials([build_task(source, 500)], 8, Vsml)
     (chunk,) = chunks_of([group], 8)
     params = group.learner.init_params(jax.random.key(0))
     optimizer = BackPropagation(meta_adam(1e-3))
     key, real = jax.random.key(1), np.ones(8, bool)
-    arguments = (params, group.tasks, chunk.units, chunk.options, real, key)
-    memory = _evaluate.lower(group.learner, optimizer.loss_type, None, *arguments).compile().memory_analysis()
+    static = (differentiate_trial, optimizer.objective, group.learner)
+    arguments = (params, group.tasks, chunk.trials, chunk.options, real, key)
+    memory = _evaluate.lower(*static, *arguments).compile().memory_analysis()
     per_device = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert segments_of(group.learner, 500, 1) > 1
     assert per_device * jax.local_device_count() < 2e9
@@ -44,7 +47,7 @@ def test_8_episodes_side_by_side_fit_too():
     def loss(params, x, labels):
         episode = Episode(x=x, y=labels, weight=jax.numpy.ones(labels.shape))
         segments = segments_of(learner, 500, 1)
-        return unit_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
+        return trial_result(learner, "mean", params, episode, jax.random.key(0), segments).loss
 
     gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))
     memory = gradients.lower(params, x, labels).compile().memory_analysis()

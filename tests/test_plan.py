@@ -27,7 +27,7 @@ FEW_SHOT = [
 def test_few_shot_episodes_are_told_with_their_classes_and_steps():
     told = plan_of(*FEW_SHOT)
     assert any(line.startswith("group 1: inputs 8x8x1, 4 classes") for line in told)
-    assert "  task: digits, 4-way 2-shot episodes of rotated classes (1024 units)" in told
+    assert "  task: digits, 4-way 2-shot episodes of rotated classes (1024 trials)" in told
     assert told[-3:] == [
         "  digits: digits, 4-way 2-shot episodes of rotated classes, subset test",
         "  digits+7way1shot+8steps: digits, 7-way 1-shot episodes, subset test, 8 steps",
@@ -39,8 +39,8 @@ def test_of_truncated_episodes_the_part_that_is_judged_is_told():
     settings = ["optimizer={type: gradient}", "training={dataset: digits, episode_length: 9, iterations: 1}"]
     whole = plan_of(*settings)
     cut = plan_of(*settings, "optimizer.truncation_length=3")
-    assert any("9 steps, 1024 units" in line for line in whole)
-    assert any("9 steps of which the last 3 are judged, 1024 units" in line for line in cut)
+    assert any("9 steps, 1024 trials" in line for line in whole)
+    assert any("9 steps of which the last 3 are judged, 1024 trials" in line for line in cut)
 
 
 def test_learners_to_compare_are_told_with_how_many_settings_are_tried():

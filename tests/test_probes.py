@@ -15,9 +15,10 @@ import pytest
 from flax import struct
 
 from vsml.learners import Vsml, run_episode
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Chunk, Group, Results, meta_adam
+from vsml.meta.optimizers.base import meta_adam
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.optimizers.gradient import BackPropagation
+from vsml.meta.trials import Chunk, Group, Results
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.types import Array, Episode
 
@@ -87,8 +88,8 @@ def make_learner(inputs, **settings):
 
 def train(optimizer, learner, task, steps, episodes=32):
     """Return the meta-parameters found."""
-    units = np.arange(episodes, dtype=np.int32)
-    chunk = Chunk(Group(learner, (task,), units, 0 * units), units, 0 * units, episodes)
+    trials = np.arange(episodes, dtype=np.int32)
+    chunk = Chunk(Group(learner, (task,), trials, 0 * trials), trials, 0 * trials, episodes)
     state = optimizer.init(KEY, learner.init_params(KEY))
     for step in range(steps):
         state, members = optimizer.ask(state)

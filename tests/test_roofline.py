@@ -11,7 +11,7 @@ from benchmarks import roofline as measuring
 from vsml.cost import roofline
 from vsml.cost.counts import Cost
 from vsml.cost.roofline import TANH_INSTRUCTIONS, bound, load, resident_bytes, save, slug, stored_path
-from vsml.meta.objective import kept_states
+from vsml.meta.objectives.episode import kept_states
 
 WORK = Cost(matrix_flops=300.0, elementwise_flops=100.0, transcendentals=8.0, moved_bytes=50.0)
 

@@ -18,7 +18,7 @@ from vsml.cost.ranks import (
     work_of,
 )
 from vsml.launching.schema import load_config
-from vsml.meta.objective import chunks_of
+from vsml.meta.trials import chunks_of
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 

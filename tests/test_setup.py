@@ -2,15 +2,14 @@ import jax
 import numpy as np
 import pytest
 
-from vsml import setup as build
 from vsml.calls.train import Train
 from vsml.config.files import ConfigError
-from vsml.config.schema import Schedule
 from vsml.launching.schema import load_config
-from vsml.meta.antithetic import AntitheticEvolution
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import Group
+from vsml.meta import chunk_size
+from vsml.meta.optimizers.antithetic import AntitheticEvolution
+from vsml.meta.optimizers.evosax import Evolution
+from vsml.meta.optimizers.gradient import BackPropagation
+from vsml.meta.trials import Group
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
@@ -30,21 +29,21 @@ def groups_of(setup):
     return setup.load_groups(SerialCommunicator())
 
 
-def test_units_of_a_mixture_are_grouped_by_shape_and_take_their_option():
+def test_trials_of_a_mixture_are_grouped_by_shape_and_take_their_option():
     setup = setup_of(
         "data.preprocess.resize={split: [null, [4, 4]]}",
         "data.preprocess.rand_proj={split: [false, true], repeat: 2}",
     )
     large, small = groups_of(setup)
     assert large.learner.input_shape == (8, 8, 1) and small.learner.input_shape == (4, 4, 1)
-    assert large.units.tolist() == [0, 2, 4] and small.units.tolist() == [1, 3, 5]
+    assert large.trials.tolist() == [0, 2, 4] and small.trials.tolist() == [1, 3, 5]
     assert [large.tasks[option].rand_proj for option in large.options] == [False, True, False]
     assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
 
 
-def test_units_with_episodes_of_other_lengths_are_in_other_groups():
+def test_trials_with_episodes_of_other_lengths_are_in_other_groups():
     short, long = groups_of(setup_of("training.episode_length={split: [3, 5], repeat: 2}"))
-    assert short.units.tolist() == [0, 1, 4, 5] and long.units.tolist() == [2, 3]
+    assert short.trials.tolist() == [0, 1, 4, 5] and long.trials.tolist() == [2, 3]
     assert [group.tasks[0].episode_length for group in (short, long)] == [3, 5]
 
 
@@ -77,41 +76,21 @@ def test_one_data_set_in_several_tasks_is_one_array():
     assert plain.source.images is projected.source.images
 
 
-def test_a_schedule_rises_and_falls_where_it_says():
-    value = Schedule(type="cosine", init=0.4, end=0.1, warmup_steps=10)
-    curve = [float(build.schedule(value, 110)(step)) for step in range(112)]
-    assert curve[0] == 0 and curve[5] == pytest.approx(0.2)
-    assert curve[10] == pytest.approx(0.4) and curve[60] == pytest.approx(0.25)
-    assert curve[110] == pytest.approx(0.1) and curve[111] == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("kind", ["linear", "exponential"])
-def test_a_schedule_ends_at_its_end_and_stays_there(kind):
-    curve = build.schedule(Schedule(type=kind, init=1.0, end=0.25, steps=4), 100)
-    assert [float(curve(step)) for step in (0, 4, 50)] == pytest.approx([1.0, 0.25, 0.25])
-    middle = 0.625 if kind == "linear" else 0.5
-    assert float(curve(2)) == pytest.approx(middle)
-
-
-def test_a_number_is_no_schedule():
-    assert build.schedule(0.3, 10) == 0.3
-
-
 def test_the_optimizer_is_the_configured_one():
     params = {"w": np.zeros(3, np.float32)}
-    assert isinstance(build.meta_optimizer(config_of(), params), AntitheticEvolution)
-    assert isinstance(build.meta_optimizer(config_of("optimizer.algorithm=Open_ES"), params), Evolution)
-    assert isinstance(build.meta_optimizer(config_of("optimizer.type=gradient"), params), BackPropagation)
+    assert isinstance(setup_of().optimizer(params), AntitheticEvolution)
+    assert isinstance(setup_of("optimizer.algorithm=Open_ES").optimizer(params), Evolution)
+    assert isinstance(setup_of("optimizer.type=gradient").optimizer(params), BackPropagation)
 
 
 def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
-    config = config_of("optimizer.algorithm_options={fitness_shaping_fn: centered_rank}")
+    setup = setup_of("optimizer.algorithm_options={fitness_shaping_fn: centered_rank}")
     with pytest.raises(ConfigError, match=r"algorithm_options: antithetic has none, .*; Open_ES is the same"):
-        build.meta_optimizer(config, {"w": np.zeros(3, np.float32)})
+        setup.optimizer({"w": np.zeros(3, np.float32)})
 
 
 @pytest.mark.parametrize(
-    ("units", "ranks", "expected"),
+    ("trials", "ranks", "expected"),
     [
         ([1], 1, 1),
         ([64], 1, 64),
@@ -126,19 +105,19 @@ def test_the_plain_algorithm_refuses_options_and_names_the_one_that_has_them():
         ([50_000], 128, 32),
     ],
 )
-def test_a_chunk_is_a_power_of_two_that_gives_each_rank_its_share_of_the_work(units, ranks, expected):
+def test_a_chunk_is_a_power_of_two_that_gives_each_rank_its_share_of_the_work(trials, ranks, expected):
     assert jax.local_device_count() == 2
-    config = config_of(f"training.population_size={sum(units)}")
-    groups = [Group(None, (), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)) for n in units]
-    assert build.chunk_size(config, groups, ranks) == expected
+    groups = [Group(None, (), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)) for n in trials]
+    assert chunk_size.choose_chunk_size(groups, ranks, lambda group: 1) == expected
 
 
 def test_an_accelerator_takes_the_fewest_calls_that_its_memory_allows(monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    monkeypatch.setattr(build, "_units_in_memory", lambda *_: 300)
-    config = config_of("training.population_size=1000")
+    monkeypatch.setattr(chunk_size, "trials_in_memory", lambda _: 300)
     groups = [Group(None, (), np.arange(1000, dtype=np.int32), np.zeros(1000, np.int32))]
-    assert [build.chunk_size(config, groups, ranks) for ranks in (1, 4, 8, 16, 1000)] == [
+    assert [
+        chunk_size.choose_chunk_size(groups, ranks, lambda group: 1) for ranks in (1, 4, 8, 16, 1000)
+    ] == [
         256,
         256,
         128,
@@ -171,9 +150,9 @@ def test_an_optional_data_set_that_is_missing_is_left_out(tmp_path):
 
 
 def test_what_has_no_meta_parameters_cannot_be_trained():
-    config = load_config(overrides=["model.type=sgd"])
+    setup = Setup(load_config(overrides=["model.type=sgd"]))
     with pytest.raises(ConfigError, match=r"model\.type: got sgd, .* expected call: evaluate"):
-        build.meta_optimizer(config, {})
+        setup.optimizer({})
 
 
 def test_evaluation_on_shapes_that_ask_for_other_meta_parameters_is_refused_before_training():

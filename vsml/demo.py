@@ -168,7 +168,7 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
 
     from vsml.learners import run_episode
     from vsml.losses import cross_entropy, right_answers
-    from vsml.meta.objective import map_units
+    from vsml.meta.mapping import map_trials
 
     def answer(unit: "tuple[Episode, Array]", params: "Params") -> "tuple[Array, Array]":
         episode, key = unit
@@ -176,7 +176,7 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
         return right_answers(logits, episode.y).mean(-1), cross_entropy(logits, episode.y).mean(-1)
 
     def answers(params: "Params", episodes: "Episode", keys: "Array") -> "tuple[Array, Array]":
-        return map_units(answer, (episodes, keys), params)
+        return map_trials(answer, (episodes, keys), params)
 
     shapes = jax.eval_shape(jax.vmap(task.sample), keys)
     return jax.jit(answers).lower(params, shapes, keys).compile()

@@ -13,13 +13,18 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "vsml.build": ("vsml.setup",),
+    "vsml.build": (
+        "vsml.setup",
+        "vsml.meta.chunk_size",
+        "vsml.meta.objectives.episode",
+        "vsml.meta.schedules",
+    ),
     "vsml.cache": ("vsml.system.cache",),
     "vsml.checkpoint": ("vsml.runs.checkpoint",),
     "vsml.cloning": ("vsml.calls.clone",),
     "vsml.comm": ("vsml.system.comm",),
     "vsml.command_line": ("vsml.launching.command_line",),
-    "vsml.config": ("vsml.config.schema",),
+    "vsml.config": ("vsml.config.schema", "vsml.meta.schedules"),
     "vsml.config_array": ("vsml.config.array",),
     "vsml.config_files": ("vsml.config.files",),
     "vsml.config_reference": ("vsml.config.reference",),
@@ -44,6 +49,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.kernels.tiled": ("vsml.networks.kernels.tiled",),
     "vsml.layers": ("vsml.networks.wirings.dense",),
     "vsml.learners.backprop": ("vsml.networks.written",),
+    "vsml.meta": ("vsml.meta.trials",),
+    "vsml.meta.antithetic": ("vsml.meta.optimizers.antithetic",),
+    "vsml.meta.cloning": ("vsml.meta.objectives.clone",),
+    "vsml.meta.evolution": ("vsml.meta.optimizers.evosax",),
+    "vsml.meta.gradient": ("vsml.meta.optimizers.gradient",),
+    "vsml.meta.objective": (
+        "vsml.meta.trials",
+        "vsml.meta.mapping",
+        "vsml.meta.objectives.episode",
+        "vsml.meta.optimizers.base",
+    ),
     "vsml.modules": ("vsml.networks.modules",),
     "vsml.network": ("vsml.networks.layered",),
     "vsml.plan": ("vsml.calls.plan",),
@@ -66,14 +82,23 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.tasks.sources": ("vsml.tasks.data.sources",),
     "vsml.text_plots": ("vsml.reporting.text_plots",),
     "vsml.tracking": ("vsml.runs.wandb",),
-    "vsml.train": ("vsml.calls.train",),
+    "vsml.train": ("vsml.calls.train", "vsml.meta.step"),
 }
 """Old modules, each with those that hold now what it held, in the order in which they are searched."""
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "vsml.meta:group_units": "vsml.meta.trials:group_trials",
+    "vsml.meta.cloning:Cloning": "vsml.meta.objectives.clone:cloning",
+    "vsml.meta.objective:UNITS_PER_DEVICE": "vsml.meta.mapping:TRIALS_PER_DEVICE",
+    "vsml.meta.objective:group_units": "vsml.meta.trials:group_trials",
+    "vsml.meta.objective:map_units": "vsml.meta.mapping:map_trials",
+    "vsml.meta.objective:sample_unit": "vsml.meta.trials:sample_trial",
+    "vsml.meta.objective:sum_units": "vsml.meta.mapping:sum_trials",
+    "vsml.meta.objective:unit_result": "vsml.meta.objectives.episode:trial_result",
+}
 """Names that have changed: old `module:name` to the present `module:name`."""
 
-PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.runs"])
+PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.meta", "vsml.runs"])
 """Old modules whose name a package has now: these forward by themselves, with `old_names`."""
 
 

@@ -6,9 +6,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from pydantic import ValidationError
-
-from vsml.settings import Plugin, Problem, Section
+from vsml.settings import Section
 
 T = TypeVar("T")
 
@@ -115,50 +113,3 @@ def section_of(factory: Any) -> type[Section]:
             f"{name}: got config of type {section}, expected a subclass of vsml.settings.Section"
         )
     return section
-
-
-def settings_of(factory: Any, options: Mapping[str, Any]) -> Section:
-    """Return the section of settings of a member, filled in from a mapping.
-
-    Raises:
-        ValueError: as `section_of`.
-        ValidationError: an option is unknown or wrong.
-    """
-    return section_of(factory).model_validate(dict(options))
-
-
-def plugin_problems(registry: Registry[Any], path: str, plugin: Plugin) -> Iterator[Problem]:
-    """Yield what is wrong with a member and its settings, as a configuration names them.
-
-    Args:
-        registry: what there is.
-        path: where the configuration names it, dotted; "" for the section itself.
-        plugin: what it names.
-    """
-    try:
-        factory = registry.resolve(plugin.type)
-    except UnknownNameError as error:
-        yield Problem(f"{path}.type".lstrip("."), error.got, error.expected)
-        return
-    yield from options_problems(factory, f"{path}.options".lstrip("."), dict(plugin.options))
-
-
-def options_problems(factory: Any, path: str, options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what is wrong with the settings of a member; arguments as of `plugin_problems`."""
-    try:
-        settings_of(factory, options)
-    except ValidationError as error:
-        known = ", ".join(section_of(factory).model_fields) or "no options"
-        for detail in error.errors(include_url=False):
-            where = ".".join(map(str, (path, *detail["loc"])))
-            unknown = detail["type"] == "extra_forbidden"
-            expected = known if unknown else detail["msg"].removeprefix("Input should be ")
-            yield Problem(where, detail["input"], expected, (path,))
-    except ValueError as error:
-        yield Problem(path, dict(options), str(error))
-
-
-def build_plugin(registry: Registry[Any], plugin: Plugin, *arguments: Any) -> Any:
-    """Build a member: call what the registry has with the arguments, and with its settings as `config`."""
-    factory = registry.resolve(plugin.type)
-    return factory(*arguments, config=settings_of(factory, dict(plugin.options)))

@@ -3,40 +3,24 @@
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import jax
 import numpy as np
-import optax
-import psutil
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config, ModelSettings, Pad, Schedule, TaskSpec
+from vsml.config.schema import Config, ModelSettings, Pad, TaskSpec
 from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
-from vsml.meta.antithetic import ANTITHETIC, AntitheticEvolution
-from vsml.meta.cloning import Cloning, Draws
-from vsml.meta.evolution import Evolution
-from vsml.meta.gradient import BackPropagation
-from vsml.meta.objective import (
-    Chunk,
-    Group,
-    MetaOptimizer,
-    chunks_of,
-    group_units,
-    kept_states,
-    meta_adam,
-    params_shapes,
-    power_of_two,
-    replicate,
-    segments_of,
-    state_bytes,
-)
+from vsml.meta.chunk_size import choose_chunk_size, memory_of_trial
+from vsml.meta.mapping import replicate
+from vsml.meta.objectives import EpisodeShape, Objective, build_objective
+from vsml.meta.optimizers import OPTIMIZERS, MetaOptimizer, build_optimizer
+from vsml.meta.trials import Chunk, Group, chunks_of, group_trials, group_without_tasks, params_shapes
 from vsml.networks.kernels import Kernel, chosen
-from vsml.registry import build_plugin
+from vsml.options import SettingsError, build_plugin
 from vsml.runs.callbacks import CALLBACKS, Callback
 from vsml.runs.directory import RunDirectory
 from vsml.system.comm import Communicator
@@ -156,19 +140,15 @@ class Setup:
         Raises:
             ConfigError: the learners of two shapes do not share meta-parameters.
         """
-        if self.config.call == "clone":
-            return [self._clone_group()]
+        trials = self.config.training.population_size
+        shape = self.objective.learner_shape
+        if shape is not None:
+            return [group_without_tasks(self.make_learner(*shape), trials)]
         training_specs = self.config.training_specs
         with config_mistakes():
             shapes = {spec: TaskShape.of(spec, "train") for spec in dict.fromkeys(training_specs)}
             mixture = [shapes[spec] for spec in training_specs]
-            return group_units(mixture, self.config.training.population_size, self.make_learner)
-
-    def _clone_group(self) -> Group:
-        """Return trials that meet no task: synapses of one kind."""
-        learner = self.make_learner((1,), 2)
-        units = np.arange(self.config.training.population_size, dtype=np.int32)
-        return Group(learner, (), units, np.zeros_like(units))
+            return group_trials(mixture, trials, self.make_learner)
 
     def load_groups(self, comm: Communicator) -> list[Group]:
         """Return the groups with their data, each data set of which is loaded once."""
@@ -186,33 +166,64 @@ class Setup:
         """The learner of the first group; all groups share its meta-parameters."""
         return self.groups[0].learner
 
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """What meta-training minimises."""
+        with config_mistakes():
+            return build_objective(*self.config.objective_settings)
+
     def optimizer(self, params: Params) -> MetaOptimizer:
         """Build the meta-optimizer for meta-parameters like the given ones.
 
         Raises:
             ConfigError: there are none, or the optimizer refuses its settings.
         """
-        return meta_optimizer(self.config, params)
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether the loss of a trial is differentiated by back-propagation."""
-        return self.config.optimizer.type == "gradient"
+        if not jax.tree.leaves(params):
+            got = f"model.type: got {self.model.type}, which has no meta-parameters, with call: train"
+            raise ConfigError([f"{got}; expected call: evaluate"])
+        training = self.config.training
+        with config_mistakes():
+            return build_optimizer(
+                self.config.optimizer,
+                self.objective,
+                params,
+                training.population_size,
+                training.iterations,
+            )
 
     @property
     def members(self) -> int:
         """Members of a trial."""
-        return 1 if self.differentiates else 2
+        return self._optimizer_kind.trial_members
 
     @property
-    def draws_population(self) -> bool:
-        """Whether every rank draws all members of a generation, and gradients are not exchanged."""
-        optimizer = self.config.optimizer
-        return optimizer.type == "es" and optimizer.algorithm != ANTITHETIC
+    def differentiates(self) -> bool:
+        """Whether the loss of a trial is differentiated by back-propagation."""
+        return self._optimizer_kind.differentiates
+
+    @property
+    def _optimizer_kind(self) -> Any:
+        return OPTIMIZERS.resolve(self.config.optimizer.type)
 
     def chunk_size(self, ranks: int) -> int:
-        """Return the trials of a chunk: as configured, else what suits the machine and the ranks."""
-        return chunk_size(self.config, self.groups, ranks)
+        """Return the trials of a chunk: as configured, else what suits the machine and the ranks.
+
+        Raises:
+            ConfigError: there would be more ranks than chunks.
+        """
+        with config_mistakes():
+            return choose_chunk_size(self.groups, ranks, self._trial_bytes, self.config.training.chunk_size)
+
+    def _trial_bytes(self, group: Group) -> int:
+        """Estimate the memory that a trial of a group takes."""
+        shape = None
+        if self.objective.learner_shape is None:
+            shape = EpisodeShape(
+                steps=max(spec.episode_length for spec in self.config.training_specs),
+                batch_size=self.config.training.batch_size,
+                projected=any(each.spec.preprocess.rand_proj for each in group.tasks),
+            )
+        return memory_of_trial(self.objective, group.learner, shape, self.members, self.differentiates)
 
     def chunks(self, groups: Sequence[Group], comm: Communicator) -> list[Chunk]:
         """Cut groups into chunks of a size that all ranks agree on."""
@@ -367,6 +378,8 @@ def config_mistakes() -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except SettingsError as error:
+        raise ConfigError(error.mistakes) from error
     except ValueError as error:
         raise ConfigError([str(error)]) from error
 
@@ -399,152 +412,3 @@ def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
             **few_shot,
             **settings,
         )
-
-
-# What is left for vsml.meta.
-
-MEMORY_SHARE = 0.5
-"""Share of an accelerator's memory that the units of a chunk may fill, by estimate."""
-
-CPU_CHUNK_SIZE = 1024
-"""Most units of a chunk on a CPU, where memory is no bound: a second Ctrl-C is heard between chunks only."""
-
-TOLERATED_FILL = 0.125
-"""Share of the time that fewer, larger chunks on a CPU may cost by fillers and imbalance."""
-
-WORKING_COPIES = 8
-"""Estimated memory of one tick, in states: the four gates, the new state and the messages."""
-
-PERTURBED_COPIES = 4
-"""Copies of the meta-parameters that go with a unit: two members, their noise and their gradient."""
-
-
-def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array] | float:
-    """Return a number as it is, and a configured schedule as an optax schedule over meta steps."""
-    if not isinstance(value, Schedule):
-        return value
-    steps = value.steps if value.steps is not None else iterations
-    rest = max(1, steps - value.warmup_steps)
-    if value.end is None:
-        main = optax.constant_schedule(value.init)
-    elif value.type == "linear":
-        main = optax.linear_schedule(value.init, value.end, rest)
-    elif value.type == "cosine":
-        main = optax.cosine_decay_schedule(value.init, rest, alpha=value.end / value.init)
-    else:
-        rate = value.end / value.init
-        main = optax.exponential_decay(value.init, rest, rate, end_value=value.end)
-    if value.warmup_steps == 0:
-        return main
-    rise = optax.linear_schedule(0.0, value.init, value.warmup_steps)
-    return optax.join_schedules([rise, main], [value.warmup_steps])
-
-
-def meta_optimizer(config: Config, params: Params) -> MetaOptimizer:
-    """Build the configured meta optimizer for meta-parameters like the given ones.
-
-    Raises:
-        ConfigError: there are none, or the optimizer refuses its settings.
-    """
-    if not jax.tree.leaves(params):
-        got = f"model.type: got {config.model.type}, which has no meta-parameters, with call: train"
-        raise ConfigError([f"{got}; expected call: evaluate"])
-    optimizer, training = config.optimizer, config.training
-    adam = meta_adam(schedule(optimizer.learning_rate, training.iterations), optimizer.clip_gradnorm)
-    if optimizer.type == "gradient":
-        descent = BackPropagation(adam, training.loss_type, optimizer.truncation_length)
-        return Cloning(descent, clone_draws(config)) if config.call == "clone" else descent
-    noise_std = schedule(optimizer.noise_std, training.iterations)
-    if optimizer.algorithm == ANTITHETIC:
-        if optimizer.algorithm_options:
-            mistake = (
-                f"optimizer.algorithm_options: {ANTITHETIC} has none, got "
-                f"{', '.join(map(str, optimizer.algorithm_options))}; Open_ES is the same algorithm with "
-                "evosax's options, fitness_shaping_fn among them"
-            )
-            raise ConfigError([mistake])
-        return AntitheticEvolution(adam, noise_std, training.loss_type)
-    with config_mistakes():
-        return Evolution(
-            training.population_size,
-            params,
-            adam,
-            noise_std,
-            optimizer.algorithm,
-            optimizer.algorithm_options,
-            training.loss_type,
-        )
-
-
-def clone_draws(config: Config) -> Draws:
-    """Return what random numbers `clone` configures."""
-    return Draws(**config.clone.model_dump(exclude={"follow"}))
-
-
-def chunk_size(config: Config, groups: Iterable[Group], ranks: int) -> int:
-    """Return the units of a chunk: as configured, else a power of two, so that results do not depend on it.
-
-    Of those that give each rank a chunk and keep within the bound, an accelerator takes the one with the
-    fewest calls, since it runs a chunk's units side by side. Its bound is its memory. A CPU takes the largest
-    that lets no rank take more than an eighth longer than with the best, whose cores take the units of a
-    chunk, fillers included, in turn; its bound is `CPU_CHUNK_SIZE`.
-
-    Raises:
-        ConfigError: there would be more ranks than chunks.
-    """
-    groups = list(groups)
-    training = config.training
-    sizes = [len(group.units) for group in groups]
-
-    def chunks(size: int) -> int:
-        return sum(math.ceil(units / size) for units in sizes)
-
-    size = training.chunk_size
-    if size is None:
-        on_cpu = jax.default_backend() == "cpu"
-        bound = CPU_CHUNK_SIZE if on_cpu else min(_units_in_memory(config, group) for group in groups)
-        possible = [2**k for k in range(power_of_two(max(sizes)).bit_length()) if k == 0 or 2**k <= bound]
-        possible = [size for size in possible if chunks(size) >= ranks] or [1]
-        rounds = {size: math.ceil(chunks(size) / ranks) for size in possible}
-        if on_cpu:
-            cores = jax.local_device_count()
-            turns = {size: rounds[size] * math.ceil(size / cores) for size in possible}
-            size = max(size for size in possible if turns[size] <= (1 + TOLERATED_FILL) * min(turns.values()))
-        else:
-            size = min(possible, key=lambda size: (rounds[size], size))
-    if chunks(size) < ranks:
-        mistake = (
-            f"training.chunk_size: got {size}, which cuts {training.population_size} units in "
-            f"{len(groups)} group(s) into {chunks(size)} chunks, fewer than the {ranks} ranks; expected a "
-            "smaller chunk_size (null chooses it), a larger training.population_size or fewer ranks"
-        )
-        raise ConfigError([mistake])
-    return size
-
-
-def _units_in_memory(config: Config, group: Group) -> int:
-    training = config.training
-    state = state_bytes(group.learner, training.batch_size)
-    if config.call == "clone":  # a network of one synapse and its mirror image, each sample and step kept
-        return _fitting(state * WORKING_COPIES * config.clone.samples * config.clone.steps)
-    inputs = math.prod(group.learner.input_shape)
-    length = max(spec.episode_length for spec in config.training_specs)
-    episode = 4 * length * training.batch_size * inputs
-    projection = 4 * inputs**2 if any(shape.spec.preprocess.rand_proj for shape in group.tasks) else 0
-    if config.optimizer.type == "gradient":
-        judged = min(length, config.optimizer.truncation_length or length)
-        segments = segments_of(group.learner, judged, training.batch_size)
-        kept = kept_states(judged, segments)
-        unit = state * (WORKING_COPIES + kept) + 2 * episode + projection
-    else:
-        unit = 2 * state * WORKING_COPIES + 2 * episode + projection
-    leaves = jax.tree.leaves(params_shapes(group.learner))
-    unit += PERTURBED_COPIES * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    return _fitting(unit)
-
-
-def _fitting(unit: int) -> int:
-    """Return how many units of so many bytes may fill the memory there is."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
-    return max(1, int(MEMORY_SHARE * memory * jax.local_device_count() // unit))

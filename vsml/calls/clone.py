@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,15 +13,15 @@ from vsml.calls.train import run_training
 from vsml.config.schema import POINTS, CloneConfig, Config
 from vsml.introspection.trajectories import follow_all
 from vsml.learners import Vsml
-from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
-from vsml.meta.cloning import QUANTITIES, Comparison, compare, explained
+from vsml.learners.vsml import ConvConfig, VsmlConfig
+from vsml.meta.objectives.clone import QUANTITIES, CloneLoss, Comparison, compare, explained
 from vsml.reporting import plots
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Problem
-from vsml.setup import Setup, clone_draws
+from vsml.setup import Setup
 from vsml.system.comm import Communicator
 from vsml.system.files import atomic_write
 from vsml.types import Params
@@ -45,24 +45,14 @@ class Clone:
 
     def problems(self, config: Config) -> Iterator[Problem]:
         """Yield what no clone can be made with, or followed with."""
-        involved: tuple[str, ...] = ("call",)
-        if config.optimizer.type != "gradient":
-            yield Problem("optimizer.type", config.optimizer.type, "gradient with call: clone", involved)
         vsml = config.model.settings
-        if not isinstance(vsml, VsmlConfig):
-            yield Problem("model.type", config.model.type, "vsml with call: clone", involved)
+        if not isinstance(vsml, VsmlConfig):  # which the objective refuses
             return
-        for problem in written_problems(vsml, "call: clone"):
-            involves = tuple(f"model.vsml.{path}" for path in problem.involves)
-            path = f"model.vsml.{problem.path}"
-            yield Problem(path, problem.got, problem.expected, (*involved, *involves))
-        if vsml.layerwise:
-            yield Problem("model.vsml.layerwise", True, "false with call: clone", involved)
         follow = self.config.follow
         if 0 < follow < POINTS:
-            yield Problem("clone.follow", follow, f"0, or {POINTS} and more", involved)
+            yield Problem("clone.follow", follow, f"0, or {POINTS} and more", ("call",))
         if follow:
-            yield from _follow_problems(config, vsml, (*involved, "clone.follow"))
+            yield from _follow_problems(config, vsml, ("call", "clone.follow"))
 
     def plan(self, setup: Setup, ranks: int) -> list[str]:
         """Return what is trained on, then the plan of the evaluations."""
@@ -117,8 +107,8 @@ def judge(comparison: Comparison) -> list[dict[str, Any]]:
         `explained`: share of the mean square of what is wanted that is got right; `rms` and `most`: root of
         the mean square, and largest, of what is missed; `size`: that root of what is wanted.
     """
-    missed = np.asarray(comparison.got - comparison.wanted)
-    wanted = np.asarray(comparison.wanted)
+    missed = np.asarray(comparison.prediction - comparison.target)
+    wanted = np.asarray(comparison.target)
     return [
         {
             "quantity": name,
@@ -136,7 +126,8 @@ def judge(comparison: Comparison) -> list[dict[str, Any]]:
 def comparison_of(setup: Setup, params: Params) -> Comparison:
     """Compare synapses with back-propagation on fresh random numbers of the configured kind."""
     assert isinstance(setup.learner, Vsml)
-    draws = replace(clone_draws(setup.config), samples=SAMPLES)
+    assert isinstance(setup.objective, CloneLoss)
+    draws = setup.objective.config.model_copy(update={"samples": SAMPLES})
     key = jax.random.fold_in(setup.key, _JUDGED)
     return jax.device_get(jax.jit(compare, static_argnums=(0, 2))(setup.learner, params, draws, key))
 
@@ -169,7 +160,7 @@ def write_proof(setup: Setup, run: RunDirectory) -> list[dict[str, Any]]:
 def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) -> None:
     """Draw what is got against what is wanted, a panel for each quantity."""
     figure, axes_of = plots.panels(1, len(rows), width=3.3, height=3.0)
-    for axes, got, wanted, row in zip(axes_of, comparison.got, comparison.wanted, rows, strict=True):
+    for axes, got, wanted, row in zip(axes_of, comparison.prediction, comparison.target, rows, strict=True):
         plots.against(axes, wanted.ravel()[:_SHOWN], got.ravel()[:_SHOWN])
         plots.label(axes, f"{row['quantity']}: {row['explained']:.2%}", "back-propagation", "")
     axes_of[0].set_ylabel("synapse", fontsize=9)

@@ -29,7 +29,7 @@ from vsml.introspection.experiments import (
     wrong_label,
 )
 from vsml.learners import make_learner
-from vsml.meta.objective import sample_unit
+from vsml.meta.trials import sample_trial
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
@@ -179,7 +179,7 @@ def _share(right: np.ndarray, counted: np.ndarray, window: int = 10) -> np.ndarr
 
 @jax.jit
 def _sample(task: TaskDistribution, numbers: Array, key: Array) -> tuple[Episode, Array]:
-    return jax.vmap(lambda number: sample_unit((task,), 0, key, number))(numbers)
+    return jax.vmap(lambda number: sample_trial((task,), 0, key, number))(numbers)
 
 
 def probes(

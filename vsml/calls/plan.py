@@ -31,7 +31,7 @@ def training_plan(setup: Setup, ranks: int) -> list[str]:
     costs = trial_costs(setup)
     resident = 0
     for number, cost in enumerate(costs):
-        trials_of_rank = math.ceil(len(cost.group.units) / ranks)
+        trials_of_rank = math.ceil(len(cost.group.trials) / ranks)
         needed = roofline.resident_bytes(cost.state_bytes, trials_of_rank, cost.kept_states)
         resident = max(resident, needed)
         lines += _group_lines(setup, number, cost, trials_of_rank)
@@ -52,14 +52,14 @@ def _group_lines(setup: Setup, number: int, cost: TrialCost, trials_of_rank: int
     with_gradient = " and its gradient" if setup.differentiates else ""
     lines = [
         f"group {number + 1}: inputs {_by(group.learner.input_shape)}, {group.learner.num_classes} classes, "
-        f"{cost.steps} steps{judged}, {len(group.units)} units, "
+        f"{cost.steps} steps{judged}, {len(group.trials)} trials, "
         f"about {trials_of_rank * cost.members} members a rank, {parameter_count(setup)} meta-parameters, "
         f"state {cost.state_bytes:,} bytes a member",
         f"  an example{with_gradient}: {_describe_cost(cost.example)}",
     ]
     options = group.options.tolist()
     for option, shape in enumerate(group.tasks):
-        lines.append(f"  task: {describe_task(shape.spec)} ({options.count(option)} units)")
+        lines.append(f"  task: {describe_task(shape.spec)} ({options.count(option)} trials)")
     return lines
 
 

@@ -26,7 +26,7 @@ from vsml.evaluation.comparison import Comparison
 from vsml.evaluation.episodes import PendingEvaluation
 from vsml.evaluation.results import evaluation_metrics, mean_quality, track_results, write_results
 from vsml.evaluation.scores import Evaluation
-from vsml.meta.step import PendingStep, collect_step, dispatch_step, numbers
+from vsml.meta.step import PendingStep, as_numbers, collect_step, dispatch_step
 from vsml.runs import checkpoint
 from vsml.runs.callbacks import Evaluated, Event, Finished, StepTaken
 from vsml.runs.checkpoint import CheckpointStore
@@ -88,7 +88,7 @@ class _Run:
         setup.check_evaluation([(each.name, each.task) for each in self.tasks])
         self.chunks = setup.chunks(groups, comm)
         # From here on the configuration says how trials were cut, so that a resumed run cuts them alike.
-        self.setup = setup = setup.with_chunk_size(len(self.chunks[0].units))
+        self.setup = setup = setup.with_chunk_size(len(self.chunks[0].trials))
         self.config = setup.config
         if not resume:
             compared_candidates(setup, self.sources, comm)  # now, not after hours: are their files there?
@@ -204,13 +204,14 @@ class _Run:
     ) -> None:
         """Write what is due after a meta step."""
         step, config = self.done.step, self.config
-        metrics = numbers(measured)
+        metrics = as_numbers(measured)
         if not math.isfinite(metrics["param_norm"]):
             raise FloatingPointError(
                 f"the meta-parameters are not finite after meta step {step}; the checkpoints before it stay. "
                 "A smaller optimizer.learning_rate or optimizer.clip_gradnorm may help"
             )
-        self.progress.update(step, loss=metrics["meta_loss"], accuracy=metrics["accuracy"])
+        score_name = self.setup.objective.score_name(self.setup.learner)
+        self.progress.update(step, loss=metrics["meta_loss"], **{score_name: metrics[score_name]})
         in_summary = step % config.summary.frequency == 0 or step == config.training.iterations
         due = dict(metrics) if in_summary else {}
         self.last_evaluations = None
@@ -277,7 +278,7 @@ class _Run:
             self.record.attempt(event.step, name, partial(callback, event))
 
     def _log(self, metrics: dict[str, float]) -> None:
-        per_step = self.optimizer.unit_members * self.config.examples_per_step
+        per_step = self.optimizer.trial_members * self.config.examples_per_step
         line = {
             "wall_s": round(time.monotonic() - self.started, 3),
             "examples": self.done.step * per_step,

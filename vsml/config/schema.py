@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
 from vsml.learners import LEARNERS, config_type
-from vsml.registry import plugin_problems, settings_of
+from vsml.meta.objectives import EpisodeConfig, EpisodeShape, build_objective, objective_problems
+from vsml.meta.objectives.clone import Draws
+from vsml.meta.objectives.episode import LossType
+from vsml.meta.optimizers import OptimizerConfig, optimizer_problems
+from vsml.meta.schedules import Schedule
+from vsml.options import member_problems, read_options
 from vsml.settings import (
     Bool,
     Choice,
@@ -144,16 +149,24 @@ class TrainingConfig(Section):
     batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
     episode_length: Splittable[Positive] = Field(default=500, description="steps per episode")
     population_size: Positive = Field(
-        default=1024, description="per meta step: antithetic pairs for es, episodes for gradient"
+        default=1024,
+        description="trials of a meta step: antithetic pairs for es, episodes for gradient",
     )
     chunk_size: Positive | None = Field(
         default=None,
-        description="pairs or episodes evaluated in one call, best a power of two: then results do not "
-        "depend on it; null chooses one",
+        description="trials (pairs or episodes) evaluated in one call, best a power of two: then results do "
+        "not depend on it; null chooses one",
     )
-    loss_type: Literal["mean", "last"] = Field(
-        default="mean", description="loss of an episode (nats): mean over its steps, or the last step only"
+    objective: Text = Field(
+        default="episode",
+        description="what is minimised. episode: the loss of learners over episodes; clone: the distance of "
+        "synapses from back-propagation (settings in `clone`); the name of an objective of an installed "
+        "package, or package.module:Name of one",
     )
+    objective_options: Options = Field(
+        default=(), description="settings of an objective that is neither episode nor clone"
+    )
+    loss_type: LossType = _plain(EpisodeConfig, "loss_type")
     time_limit_s: Annotated[Float, Field(gt=0)] | None = Field(
         default=None,
         description="stop in good order after this time (seconds), to be resumed; null never stops",
@@ -288,94 +301,6 @@ class DataConfig(Section):
     )
 
 
-class Schedule(Section):
-    """A value that changes over meta steps."""
-
-    type: Literal["constant", "linear", "cosine", "exponential"] = Field(description="shape of the schedule")
-    init: Annotated[Float, Field(gt=0)] = Field(description="value at the start (after the warm-up)")
-    end: Annotated[Float, Field(ge=0)] | None = Field(
-        default=None, description="value at the end; needed unless constant"
-    )
-    steps: Positive | None = Field(
-        default=None, description="meta steps from init to end, warm-up included; null: training.iterations"
-    )
-    warmup_steps: Annotated[Int, Field(ge=0)] = Field(
-        default=0, description="meta steps of linear rise from 0 to init"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        refuse(_schedule_problems(self))
-        return self
-
-
-def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
-    if schedule.type == "constant" and schedule.end is not None:
-        yield Problem("end", schedule.end, "no end, as the type is constant", ("type",))
-    if schedule.type != "constant" and schedule.end is None:
-        yield Problem("end", None, f"a number, as the type is {schedule.type}", ("type",))
-    if schedule.type == "exponential" and schedule.end == 0:
-        yield Problem("end", 0, "greater than 0, as the type is exponential", ("type",))
-    if schedule.steps is not None and schedule.warmup_steps > schedule.steps:
-        yield Problem("warmup_steps", schedule.warmup_steps, f"at most steps, {schedule.steps}", ("steps",))
-
-
-ScheduledPositive = Annotated[
-    Annotated[Float, Field(gt=0), Tag("<value>")] | Annotated[Schedule, Tag("<mapping>")],
-    Choice,
-]
-
-
-class OptimizerConfig(Section):
-    """The outer loop: how meta-parameters are improved."""
-
-    type: Literal["es", "gradient"] = Field(
-        default="es", description="evolution strategies, or back-propagation through the episode"
-    )
-    learning_rate: ScheduledPositive = Field(
-        default=0.025, description="step size of Adam; a number or a schedule"
-    )
-    noise_std: ScheduledPositive = Field(
-        default=0.05, description="es: deviation of the perturbations; a number or a schedule without warm-up"
-    )
-    clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
-        default=None, description="largest global norm of the gradient; null does not clip"
-    )
-    truncation_length: Positive | None = Field(
-        default=None,
-        description="gradient: back-propagate through the last so many steps of an episode only, whose loss "
-        "alone counts then; what came before is run forward; null: through all steps",
-    )
-    algorithm: Text = Field(
-        default="antithetic",
-        description="es: antithetic (pairs, no fitness shaping, no population in memory), or a "
-        "distribution-based algorithm of evosax by name, such as Open_ES",
-    )
-    algorithm_options: Mapping[str, Any] = Field(
-        default={}, description="es: options of an algorithm of evosax by their names there"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        refuse(_noise_problems(self.noise_std))
-        refuse(_truncation_problems(self))
-        return self
-
-
-def _noise_problems(noise_std: float | Schedule) -> Iterator[Problem]:
-    if isinstance(noise_std, Schedule):  # the gradient estimate divides by it
-        if noise_std.warmup_steps > 0:
-            yield Problem("noise_std.warmup_steps", noise_std.warmup_steps, "0, as noise cannot start at 0")
-        if noise_std.end == 0:
-            yield Problem("noise_std.end", 0, "greater than 0, as noise cannot end at 0")
-
-
-def _truncation_problems(optimizer: OptimizerConfig) -> Iterator[Problem]:
-    if optimizer.truncation_length is not None and optimizer.type == "es":
-        expected = "null, as es does not back-propagate"
-        yield Problem("truncation_length", optimizer.truncation_length, expected, ("type",))
-
-
 class CheckpointConfig(Section):
     """What is kept of a run."""
 
@@ -444,12 +369,12 @@ class ModelSettings(Section):
         """Return the section of the chosen type."""
         if self.type in LEARNERS:
             return getattr(self, self.type)
-        return settings_of(LEARNERS.resolve(self.type), dict(self.options))
+        return read_options(LEARNERS.resolve(self.type), dict(self.options), "model.options")
 
 
 def _model_problems(model: ModelSettings) -> Iterator[Problem]:
     if model.type not in LEARNERS:
-        yield from plugin_problems(LEARNERS, "", Plugin(type=model.type, options=model.options))
+        yield from member_problems(LEARNERS, model.type, dict(model.options), "type", "options")
     elif model.options:
         expected = f"none with type {model.type}, whose settings are in the section {model.type}"
         yield Problem("options", dict(model.options), expected, ("type",))
@@ -473,15 +398,9 @@ POINTS = 60
 """How many times, evenly over its stream, a network of clones is compared with back-propagation."""
 
 
-class CloneConfig(Section):
+class CloneConfig(Draws):
     """What synapses are shown to become back-propagation, with `call: clone`: normal random numbers."""
 
-    samples: Positive = Field(default=256, description="synapses of a unit (training.population_size)")
-    steps: Positive = Field(default=4, description="examples that each learns in a row")
-    x_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of inputs")
-    w_std: Annotated[Float, Field(gt=0)] = Field(default=3.0, description="deviation of first weights")
-    b_std: Annotated[Float, Field(gt=0)] = Field(default=1.0, description="deviation of first biases")
-    e_std: Annotated[Float, Field(gt=0)] = Field(default=0.3, description="deviation of errors")
     follow: Annotated[Int, Field(ge=0)] = Field(
         default=0,
         description="examples of each of evaluation.datasets that a network of clones learns in the end, "
@@ -530,13 +449,33 @@ class Config(Section):
         return evaluation_specs(self.evaluation, self.data)
 
     @property
+    def objective_settings(self) -> tuple[str, Mapping[str, Any]]:
+        """The name of the objective, and its settings from wherever they stand."""
+        training = self.training
+        name = "clone" if self.call == "clone" else training.objective
+        if name == "episode":
+            return name, {
+                "loss_type": training.loss_type,
+                "truncation_length": self.optimizer.truncation_length,
+            }
+        if name == "clone":
+            return name, self.clone.model_dump(exclude={"follow"})
+        return name, dict(training.objective_options)
+
+    @property
     def examples_per_step(self) -> int:
         """How many examples one member of each trial sees in a meta step."""
-        training, specs = self.training, self.training_specs
-        if self.call == "clone":
-            return training.population_size * self.clone.samples * self.clone.steps
-        steps = sum(specs[trial % len(specs)].episode_length for trial in range(training.population_size))
-        return steps * training.batch_size
+        training = self.training
+        trials = training.population_size
+        objective = build_objective(*self.objective_settings)
+        if objective.learner_shape is not None:
+            return trials * objective.examples(None)
+        specs = self.training_specs
+        examples = 0
+        for trial in range(trials):
+            length = specs[trial % len(specs)].episode_length
+            examples += objective.examples(EpisodeShape(length, training.batch_size))
+        return examples
 
 
 def _config_problems(config: Config) -> Iterator[Problem]:
@@ -565,6 +504,49 @@ def _config_problems(config: Config) -> Iterator[Problem]:
             yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
     yield from _few_shot_problems(config)
     yield from _compared_problems(config)
+    yield from optimizer_problems(config.optimizer)
+    if config.call in ("train", "clone"):
+        yield from _objective_problems(config)
+
+
+_OWN_PLACES = {
+    "episode": "training.loss_type and optimizer.truncation_length",
+    "clone": "the section `clone`",
+}
+"""Where the settings of objectives stand that have none in training.objective_options."""
+
+
+def _objective_problems(config: Config) -> Iterator[Problem]:
+    training = config.training
+    name, options = config.objective_settings
+    path = "training.objective"
+    if config.call == "clone" and training.objective not in ("episode", "clone"):
+        yield Problem(path, training.objective, "clone with call: clone", ("call",))
+    if name in _OWN_PLACES and training.objective_options:
+        expected = f"nothing, as the settings of {name} are {_OWN_PLACES[name]}"
+        given = dict(training.objective_options)
+        yield Problem("training.objective_options", given, expected, (path,))
+    if name != "episode":
+        for other, default in (("optimizer.truncation_length", None), ("training.loss_type", "mean")):
+            section, _, key = other.partition(".")
+            value = getattr(getattr(config, section), key)
+            if value != default:
+                yield Problem(
+                    other, value, f"{default or 'null'}, as it is about training.objective: episode"
+                )
+    problems = list(objective_problems(name, options))
+    yield from problems
+    if problems:
+        return
+    reason, involved = f"{path}: {name}", (path,)
+    if config.call == "clone":
+        reason, involved = "call: clone", ("call",)
+    model = config.model
+    for problem in build_objective(name, options).model_problems(model.type, model.settings, reason):
+        involves = tuple(f"model.{other}" for other in problem.involves)
+        yield Problem(f"model.{problem.path}", problem.got, problem.expected, (*involved, *involves))
+    if name == "clone" and config.call != "clone" and config.clone.follow:
+        yield Problem("clone.follow", config.clone.follow, "0 without call: clone", ("call",))
 
 
 def _compared_problems(config: Config) -> Iterator[Problem]:
@@ -706,13 +688,13 @@ def training_specs(training: TrainingConfig, data: DataConfig) -> tuple[TaskSpec
     parts = (training.dataset, data.filter_classes, data.preprocess, data.few_shot, training.episode_length)
     period = math.lcm(*_periods(parts))
     count = min(period, training.population_size)
-    return tuple(_resolved_spec(*parts, unit=number) for number in range(count))
+    return tuple(_resolved_spec(*parts, trial=number) for number in range(count))
 
 
 def evaluation_specs(evaluation: EvaluationConfig, data: DataConfig) -> tuple[EvaluationSpec, ...]:
     """Return what `evaluation.datasets` says, with names and inherited settings filled in."""
     length = evaluation.episode_length
-    inherited = _resolved_spec("", data.filter_classes, data.preprocess, data.few_shot, length, unit=0)
+    inherited = _resolved_spec("", data.filter_classes, data.preprocess, data.few_shot, length, trial=0)
     specs = []
     for entry in evaluation.datasets:
         task = EvaluationTask(dataset=entry) if isinstance(entry, str) else entry
@@ -770,12 +752,12 @@ def _periods(value: Any) -> Iterator[int]:
         yield from _periods(child)
 
 
-def _resolve(value: Any, unit: int) -> Any:
-    """Return `value` as plain mappings, tuples and scalars, with the options that `unit` takes."""
+def _resolve(value: Any, trial: int) -> Any:
+    """Return `value` as plain mappings, tuples and scalars, with the options that `trial` takes."""
     if isinstance(value, Split):
-        return _resolve(value.split[unit // value.repeat % len(value.split)], unit)
+        return _resolve(value.split[trial // value.repeat % len(value.split)], trial)
     if isinstance(value, Section):
-        return {key: _resolve(getattr(value, key), unit) for key in type(value).model_fields}
+        return {key: _resolve(getattr(value, key), trial) for key in type(value).model_fields}
     return value
 
 
@@ -785,12 +767,12 @@ def _resolved_spec(
     preprocess: PreprocessMixture,
     few_shot: FewShot | None,
     episode_length: Any,
-    unit: int,
+    trial: int,
 ) -> TaskSpec:
     return TaskSpec(
-        _resolve(dataset, unit),
-        _resolve(filter_classes, unit),
-        Preprocess.model_validate(_resolve(preprocess, unit)),
+        _resolve(dataset, trial),
+        _resolve(filter_classes, trial),
+        Preprocess.model_validate(_resolve(preprocess, trial)),
         few_shot,
-        _resolve(episode_length, unit),
+        _resolve(episode_length, trial),
     )

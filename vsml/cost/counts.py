@@ -46,7 +46,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
 from vsml.learners import Ensemble, Learner, Vsml
-from vsml.meta.objective import params_shapes, state_bytes
+from vsml.meta.trials import params_shapes, state_bytes
 from vsml.networks.layered import Network
 from vsml.networks.wirings.conv import ConvLayer
 from vsml.networks.wirings.dense import Layer

@@ -1,6 +1,6 @@
 """How long a meta step takes on a number of ranks: a model of it, to plan runs with.
 
-A meta step (`vsml.calls.train.meta_step`) asks, evaluates this rank's chunks, exchanges the results, tells:
+A meta step (`vsml.meta.step.meta_step`) asks, evaluates this rank's chunks, exchanges the results, tells:
 
     t(ranks) = evaluation + calls + replicated + exchange
     evaluation = sum over the rounds of max(steps * step_s, FLOPs of the chunk / FLOP rate)
@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vsml.cost.steps import parameter_count, trial_costs
-from vsml.meta.objective import chunks_of
+from vsml.meta.optimizers.antithetic import ANTITHETIC
+from vsml.meta.trials import chunks_of
 from vsml.setup import Setup
 
 FLOAT_BYTES = 4
@@ -171,7 +172,9 @@ def work_of(setup: Setup, ranks: int) -> Work:
     passes = GRADIENT_PASSES if setup.differentiates else 1
     parameters = parameter_count(setup)
     trials = setup.config.training.population_size
-    if setup.draws_population:
+    optimizer = setup.config.optimizer
+    # Algorithms of evosax draw all members on every rank, and exchange losses alone.
+    if optimizer.type == "es" and optimizer.algorithm != ANTITHETIC:
         replicated = parameters * setup.members * trials
         gradient = 0
     else:

@@ -128,13 +128,13 @@ def bound(cost: Cost, roofline: Roofline, resident_bytes: float) -> Bound:
 def resident_bytes(state_bytes: int, units: int, states_of_unit: int) -> int:
     """Return how large the states are that a device of this process has under way at the same time.
 
-    A CPU takes its units one after the other, an accelerator side by side; see `map_units`.
+    A CPU takes its trials one after the other, an accelerator side by side; see `map_trials`.
 
     Args:
         state_bytes: of one member.
         units: of this process.
         states_of_unit: how many there are: one for each of its members, or those that `kept_states` of
-            `vsml.meta.objective` counts.
+            `vsml.meta.objectives.episode` counts.
     """
     devices = jax.local_devices()
     at_once = 1 if devices[0].platform == "cpu" else math.ceil(units / len(devices))

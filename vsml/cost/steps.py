@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import jax
 
 from vsml.cost.counts import Cost, What, cost_of
-from vsml.meta.objective import Group, kept_states, params_shapes, segments_of, state_bytes
+from vsml.meta.objectives.episode import kept_states, segments_of
+from vsml.meta.trials import Group, params_shapes, state_bytes
 from vsml.setup import Setup
 
 
@@ -68,7 +69,7 @@ def meta_step_cost(costs: Sequence[TrialCost]) -> Cost:
     """Return the cost of all trials of a meta step."""
     total = Cost()
     for each in costs:
-        total += each.total.times(len(each.group.units))
+        total += each.total.times(len(each.group.trials))
     return total
 
 

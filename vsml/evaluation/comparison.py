@@ -13,7 +13,7 @@ from vsml.evaluation.episodes import Metrics, PendingEvaluation, dispatch
 from vsml.evaluation.metrics import METRICS, main_metric
 from vsml.evaluation.scores import Evaluation
 from vsml.learners import make_learner
-from vsml.registry import build_plugin
+from vsml.options import build_plugin
 from vsml.setup import EvaluationTask
 from vsml.system.comm import Communicator
 from vsml.types import Array, Classes, Outputs

@@ -13,7 +13,8 @@ from vsml.evaluation.metrics import Metric, main_metric
 from vsml.evaluation.scores import RECENT_SHARE, Evaluation, Measured
 from vsml.learners import Learner, run_episode
 from vsml.losses import cross_entropy
-from vsml.meta.objective import map_units, sample_unit
+from vsml.meta.mapping import map_trials
+from vsml.meta.trials import sample_trial
 from vsml.setup import EvaluationTask
 from vsml.system.comm import Communicator
 from vsml.tasks import TaskDistribution
@@ -163,10 +164,10 @@ def _scores(
 ) -> dict[str, Array]:
     def score(number: Array, shared: Any) -> dict[str, Array]:
         params, task, key = shared
-        episode, state_key = sample_unit((task,), 0, key, number)
+        episode, state_key = sample_trial((task,), 0, key, number)
         return score_episode(learner, params, state_key, episode, metrics)
 
-    return map_units(score, numbers, (params, task, key))
+    return map_trials(score, numbers, (params, task, key))
 
 
 def score_episodes(
@@ -185,11 +186,11 @@ def score_episodes(
         As of `score_episode`, with a leading axis of episodes.
     """
 
-    def score(unit: tuple[Episode, Array], params: Params) -> dict[str, Array]:
-        episode, key = unit
+    def score(trial: tuple[Episode, Array], params: Params) -> dict[str, Array]:
+        episode, key = trial
         return score_episode(learner, params, key, episode, metrics)
 
-    return map_units(score, (episodes, keys), params)
+    return map_trials(score, (episodes, keys), params)
 
 
 def _outputs(learner: Learner) -> Outputs:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.learners import Learner, Vsml, VsmlState, run_episode
-from vsml.meta.objective import map_units
+from vsml.meta.mapping import map_trials
 from vsml.networks.wirings.dense import from_tiles
 from vsml.types import Array, Episode, Params
 
@@ -64,7 +64,7 @@ def _answers(learner: Learner, params: Params, episodes: Episode, keys: Array) -
         episode, key = unit
         return jax.nn.softmax(run_episode(learner, params, key, episode)[:, 0])
 
-    return map_units(answer, (episodes, keys), params)
+    return map_trials(answer, (episodes, keys), params)
 
 
 def _of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def _masked_answers(learner: Vsml, params: Params, episodes: Episode, keys: Arra
         return jax.lax.scan(step, start, (episode.x, episode.y))[1][:, 0]
 
     def of_mask(mask: Array) -> Array:
-        return map_units(answer, (episodes, keys), (params, mask))
+        return map_trials(answer, (episodes, keys), (params, mask))
 
     return jax.lax.map(of_mask, masks)
 

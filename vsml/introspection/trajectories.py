@@ -14,8 +14,8 @@ import numpy as np
 from vsml.config.schema import POINTS
 from vsml.learners import Vsml, VsmlState
 from vsml.losses import bound_logits, cross_entropy
-from vsml.meta.cloning import activation
-from vsml.meta.objective import sample_unit
+from vsml.meta.objectives.clone import activation
+from vsml.meta.trials import sample_trial
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, jsonable
 from vsml.runs.progress import say
@@ -238,7 +238,7 @@ def _batches(episode: Episode) -> Iterator[tuple[Array, Array]]:
 
 @jax.jit
 def _sample(task: TaskDistribution, key: Array) -> tuple[Episode, Array]:
-    return sample_unit((task,), 0, key, jnp.int32(0))
+    return sample_trial((task,), 0, key, jnp.int32(0))
 
 
 def _one_pass(task: TaskDistribution, most: int) -> TaskDistribution:

@@ -23,8 +23,8 @@ key; everything else (numbers, texts, lists, null, a split) replaces what was th
 goes into a list, counted from 0, and the number after the last one appends:
 `--config model.vsml.layers.0.out_size=32`. `1e-3` is a number, in files too.
 
-**Splits.** Settings marked *splittable* take one value, or `{split: [a, b, ...], repeat: n}`: then the units
-of a meta step (antithetic pairs for `es`, episodes for `gradient`) differ, and unit i takes option
+**Splits.** Settings marked *splittable* take one value, or `{split: [a, b, ...], repeat: n}`: then the
+trials of a meta step (antithetic pairs for `es`, episodes for `gradient`) differ, and trial i takes option
 `(i // n) mod length`; `repeat` is 1 where it is absent. `pad` may be split as a whole, too. Evaluation takes
 the first option.
 

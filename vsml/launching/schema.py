@@ -12,14 +12,8 @@ from vsml.config.files import DEFAULT_FILE, ArrayEntry
 from vsml.config.files import load_config as _load_config
 from vsml.config.schema import Config
 from vsml.evaluation.metrics import METRICS
-from vsml.registry import (
-    Registry,
-    UnknownNameError,
-    options_problems,
-    plugin_problems,
-    section_of,
-    settings_of,
-)
+from vsml.options import member_problems, plugin_problems, read_options
+from vsml.registry import Registry, section_of
 from vsml.runs.callbacks import CALLBACKS
 from vsml.settings import NoSettings, Plugin, Problem, Section, refuse
 
@@ -58,19 +52,14 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the call, with metrics and with callbacks."""
     yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics)
     yield from _list_problems(CALLBACKS, "training.callbacks", config.training.callbacks)
-    try:
-        factory = CALLS.resolve(config.call)
-    except UnknownNameError as error:
-        yield Problem("call", error.got, error.expected)
-        return
+    options = dict(config.call_options)
     if config.call not in CALLS:
-        problems = list(options_problems(factory, "call_options", dict(config.call_options)))
+        problems = list(member_problems(CALLS, config.call, options, "call", "call_options"))
+        yield from problems
         if problems:
-            yield from problems
             return
-    elif config.call_options:
-        expected = f"none with call: {config.call}"
-        yield Problem("call_options", dict(config.call_options), expected, ("call",))
+    elif options:
+        yield Problem("call_options", options, f"none with call: {config.call}", ("call",))
     yield from call_of(config).problems(config)
 
 
@@ -88,7 +77,7 @@ def call_of(config: Config) -> Call:
     """Return the call that a configuration names, with its settings."""
     factory = CALLS.resolve(config.call)
     if config.call not in CALLS:
-        return factory(config=settings_of(factory, dict(config.call_options)))
+        return factory(config=read_options(factory, dict(config.call_options), "call_options"))
     if config.call in _call_sections():
         return factory(config=getattr(config, config.call))
     return factory(config=NoSettings())

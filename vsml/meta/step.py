@@ -1,4 +1,4 @@
-"""Meta steps: ask, deal chunks to ranks, evaluate, exchange results, tell."""
+"""One meta step: ask, evaluate the chunks of this rank, exchange results, tell; and a plain loop of steps."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of, tree_sum
+from vsml.meta.mapping import tree_sum
+from vsml.meta.optimizers.base import MetaOptimizer
+from vsml.meta.trials import (
+    Chunk,
+    Group,
+    Results,
+    chunks_of,
+)
 from vsml.system.comm import Communicator, SerialCommunicator
 from vsml.types import Array, Params
 
@@ -27,17 +34,18 @@ def meta_train(
     Args:
         optimizer: the outer loop.
         params: meta-parameters to start from.
-        groups: the units of a meta step, from `group_units`.
+        groups: the trials of a meta step, from `group_trials`.
         iterations: meta steps.
         key: what all randomness comes from.
-        chunk_size: units evaluated in one call; by default all of a group.
+        chunk_size: trials evaluated in one call; by default all of a group.
         comm: the ranks among which chunks are dealt; by default this process alone.
 
     Yields:
         Meta steps done, the meta-parameters and metrics (meta_loss in nats, accuracy, ...).
     """
     comm = comm or SerialCommunicator()
-    chunks = chunks_of(groups, chunk_size or max(len(group.units) for group in groups))
+    largest = max(len(group.trials) for group in groups)
+    chunks = chunks_of(groups, chunk_size or largest)
     if len(chunks) < comm.size:
         raise ValueError(
             f"chunk_size: got {chunk_size}, that is {len(chunks)} chunk(s), expected one for each of the "
@@ -46,8 +54,9 @@ def meta_train(
     noise_key, episode_key = jax.random.split(key)
     state = optimizer.init(noise_key, params)
     for step in range(iterations):
-        state, metrics = meta_step(optimizer, state, chunks, jax.random.fold_in(episode_key, step), comm)
-        yield step + 1, optimizer.params(state), numbers(metrics)
+        step_key = jax.random.fold_in(episode_key, step)
+        state, metrics = meta_step(optimizer, state, chunks, step_key, comm)
+        yield step + 1, optimizer.params(state), as_numbers(metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,11 @@ class PendingStep:
 
 
 def dispatch_step(
-    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
+    optimizer: MetaOptimizer,
+    state: Any,
+    chunks: Sequence[Chunk],
+    key: Array,
+    comm: Communicator,
 ) -> PendingStep:
     """Ask, and start to evaluate this rank's chunks, which are dealt in turn; wait for nothing.
 
@@ -80,12 +93,15 @@ def dispatch_step(
         comm: the ranks.
     """
     state, members = optimizer.ask(state)
-    results = [optimizer.evaluate(members, chunk, key) for chunk in chunks[comm.rank :: comm.size]]
+    own_chunks = chunks[comm.rank :: comm.size]
+    results = [optimizer.evaluate(members, chunk, key) for chunk in own_chunks]
     return PendingStep(state, members, chunks, results)
 
 
 def collect_step(
-    optimizer: MetaOptimizer, pending: PendingStep, comm: Communicator
+    optimizer: MetaOptimizer,
+    pending: PendingStep,
+    comm: Communicator,
 ) -> tuple[Any, dict[str, Any]]:
     """Wait for this rank's results, exchange them, tell.
 
@@ -100,38 +116,80 @@ def collect_step(
         The new state and metrics, some of which a device may still be at.
     """
     chunks = pending.chunks
-    rows = [np.concatenate([np.ravel(part) for part in parts]) for parts in jax.device_get(pending.results)]
+    # A row for each chunk: losses, scores and the sum of gradients, one after the other.
+    rows = []
+    for parts in jax.device_get(pending.results):
+        flat = [np.ravel(part) for part in parts]
+        rows.append(np.concatenate(flat))
+    # A rank may have one chunk less than others; all send as many rows.
     rounds = math.ceil(len(chunks) / comm.size)
-    rows += [np.zeros_like(rows[0])] * (rounds - len(rows))
-    gathered = comm.allgather(np.stack(rows).astype(np.float32))  # [ranks, rounds, row]
-    in_chunk_order = gathered.swapaxes(0, 1).reshape(rounds * comm.size, -1)[: len(chunks)]
-    results = _results(in_chunk_order, chunks, optimizer.unit_members)
+    while len(rows) < rounds:
+        rows.append(np.zeros_like(rows[0]))
+    sent = np.stack(rows).astype(np.float32)
+    gathered = comm.allgather(sent)  # [ranks, rounds, row]
+    by_round = gathered.swapaxes(0, 1)
+    in_turn = by_round.reshape(rounds * comm.size, -1)
+    learner = chunks[0].group.learner
+    results = _results(
+        in_turn[: len(chunks)],
+        chunks,
+        optimizer.trial_members,
+        optimizer.objective.score_name(learner),
+    )
     return optimizer.tell(pending.state, pending.members, results)
 
 
 def meta_step(
-    optimizer: MetaOptimizer, state: Any, chunks: Sequence[Chunk], key: Array, comm: Communicator
+    optimizer: MetaOptimizer,
+    state: Any,
+    chunks: Sequence[Chunk],
+    key: Array,
+    comm: Communicator,
 ) -> tuple[Any, dict[str, Any]]:
     """Take a whole meta step: `dispatch_step`, then `collect_step`."""
-    return collect_step(optimizer, dispatch_step(optimizer, state, chunks, key, comm), comm)
+    pending = dispatch_step(optimizer, state, chunks, key, comm)
+    return collect_step(optimizer, pending, comm)
 
 
-def _results(rows: np.ndarray, chunks: Sequence[Chunk], unit_members: int) -> Results:
-    units = sum(chunk.count for chunk in chunks)
-    loss, accuracy = np.empty((2, units, unit_members), np.float32)
-    by_group: dict[int, list[np.ndarray]] = {}
+def _results(
+    rows: np.ndarray,
+    chunks: Sequence[Chunk],
+    trial_members: int,
+    score_name: str,
+) -> Results:
+    """Sort rows, one for each chunk, into the results of all trials."""
+    trials = sum(chunk.count for chunk in chunks)
+    loss = np.empty((trials, trial_members), np.float32)
+    score = np.empty_like(loss)
+    size = len(chunks[0].trials) * trial_members
+    gradients_by_group: dict[int, list[np.ndarray]] = {}
     for row, chunk in zip(rows, chunks, strict=True):
-        size = len(chunk.units) * unit_members
-        real = chunk.units[: chunk.count]
-        loss[real] = row[:size].reshape(-1, unit_members)[: chunk.count]
-        accuracy[real] = row[size : 2 * size].reshape(-1, unit_members)[: chunk.count]
-        by_group.setdefault(id(chunk.group), []).append(row[2 * size :])
-    gradient = np.zeros(rows.shape[1] - 2 * len(chunks[0].units) * unit_members, np.float32)
-    for of_group in by_group.values():
-        gradient += tree_sum(np.stack(of_group))
-    return Results(loss=loss, accuracy=accuracy, gradient=gradient)
+        # Fillers come last in a chunk, and are left out.
+        real = chunk.trials[: chunk.count]
+        losses, scores, gradient = np.split(row, [size, 2 * size])
+        of_real = slice(chunk.count * trial_members)
+        loss[real] = losses[of_real].reshape(-1, trial_members)
+        score[real] = scores[of_real].reshape(-1, trial_members)
+        of_group = gradients_by_group.setdefault(id(chunk.group), [])
+        of_group.append(gradient)
+    # Chunks of a group are nodes of the tree over its trials.
+    dimension = rows.shape[1] - 2 * size
+    total = np.zeros(dimension, np.float32)
+    for gradients in gradients_by_group.values():
+        total += tree_sum(np.stack(gradients))
+    return Results(
+        loss=loss,
+        score=score,
+        gradient=total,
+        score_name=score_name,
+    )
 
 
-def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+def as_numbers(metrics: dict[str, Any]) -> dict[str, float]:
     """Wait for metrics that a device is still at."""
-    return {name: value.item() if isinstance(value, jax.Array) else value for name, value in metrics.items()}
+    numbers = {}
+    for name, value in metrics.items():
+        if isinstance(value, jax.Array):
+            value = value.item()
+        numbers[name] = value
+    return numbers

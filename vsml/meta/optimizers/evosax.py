@@ -17,19 +17,14 @@ from evosax.core import fitness_shaping
 from flax import struct
 
 from vsml.learners import Learner
-from vsml.meta.antithetic import ANTITHETIC
-from vsml.meta.objective import (
-    Chunk,
-    LossType,
-    Results,
-    map_units,
-    measurements,
-    sample_unit,
-    summarise,
-    unit_result,
-)
+from vsml.meta.mapping import map_trials
+from vsml.meta.objectives.base import MemberResult, Objective
+from vsml.meta.objectives.episode import EpisodeLoss
+from vsml.meta.optimizers.antithetic import ANTITHETIC
+from vsml.meta.optimizers.base import judge_members, measurements, summarise
+from vsml.meta.trials import Chunk, Results
 from vsml.tasks import TaskDistribution
-from vsml.types import Array, EpisodeResult, Params
+from vsml.types import Array, Params
 
 PAIRED = frozenset({"Open_ES", "PGPE", "ARS", "GuidedES", "ASEBO"})
 """Algorithms that compare the two members of an antithetic pair: members i and i + n of 2n."""
@@ -68,12 +63,12 @@ class EvolutionState:
 
 
 class Evolution:
-    """An evolution strategy of evosax; a unit is two members that share an episode and its initial state.
+    """An evolution strategy of evosax; a trial is two members that share what the objective draws.
 
-    Every rank draws the whole population at once; `vsml.meta.antithetic` does without, for plain antithetic
-    pairs. The default here, Open_ES without fitness shaping, estimates the gradient of the loss smoothed by
-    Gaussian noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch & Schmidhuber,
-    2021, section 4),
+    Every rank draws the whole population at once; `vsml.meta.optimizers.antithetic` does without, for plain
+    antithetic pairs. The default here, Open_ES without fitness shaping, estimates the gradient of the loss
+    smoothed by Gaussian noise of deviation sigma from n antithetic pairs (Salimans et al., 2017; Kirsch &
+    Schmidhuber, 2021, section 4),
 
         g = mean over pairs of eps (L(theta + sigma eps) - L(theta - sigma eps)) / (2 sigma),
 
@@ -88,14 +83,15 @@ class Evolution:
             algorithms that adapt it.
         algorithm: an evosax distribution-based algorithm by name.
         options: its own options by their evosax names: arguments of its constructor or of its parameters.
-        loss_type: what of an episode is minimised.
+        objective: what is minimised; None: the loss of an episode.
 
     Raises:
         ValueError: for an unknown or unsuitable algorithm or option.
         MemoryError: if a generation would need more memory than there is.
     """
 
-    unit_members = 2
+    trial_members = 2
+    differentiates = False
 
     def __init__(
         self,
@@ -105,9 +101,9 @@ class Evolution:
         noise_std: float | Callable[[Any], Any] = 0.05,
         algorithm: str = "Open_ES",
         options: Mapping[str, Any] | None = None,
-        loss_type: LossType = "mean",
+        objective: Objective | None = None,
     ):
-        self.loss_type = loss_type
+        self.objective = EpisodeLoss() if objective is None else objective
         self.population_size = population_size
         self.paired = algorithm in PAIRED
         self._noise_changes = callable(noise_std)
@@ -116,17 +112,23 @@ class Evolution:
         self._check_memory(algorithm, params)
 
     def _build(
-        self, name: str, options: dict[str, Any], params: Params, optimizer: optax.GradientTransformation
+        self,
+        name: str,
+        options: dict[str, Any],
+        params: Params,
+        optimizer: optax.GradientTransformation,
     ) -> None:
-        if name not in distribution_based_algorithms or name in UNSUPPORTED:
-            reason = UNSUPPORTED.get(name, "evosax has no distribution-based algorithm of that name")
-            usable = [ANTITHETIC, *sorted(set(distribution_based_algorithms) - set(UNSUPPORTED))]
-            close = difflib.get_close_matches(name, usable, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"optimizer.algorithm: {name}: {reason}{hint} (usable: {', '.join(usable)})")
-        kind = distribution_based_algorithms[name]
-        arguments = set(inspect.signature(kind).parameters) - {"population_size", "solution", "metrics_fn"}
-        given: dict[str, Any] = {"population_size": 2 * self.population_size, "solution": params}
+        """Build the evosax algorithm, and the parameters that it is called with."""
+        kind = _kind_of(name)
+        signature = set(inspect.signature(kind).parameters)
+        # What is given here is no option: by these names, and by two more below.
+        arguments = signature - {"population_size", "solution", "metrics_fn"}
+        own_arguments = arguments - {"std_schedule", "optimizer"}
+        given: dict[str, Any] = {
+            "population_size": 2 * self.population_size,
+            "solution": params,
+            "metrics_fn": _no_metrics,
+        }
         self._scheduled = "std_schedule" in arguments
         if self._scheduled:
             given["std_schedule"] = self._noise_std
@@ -136,31 +138,22 @@ class Evolution:
             )
         if "optimizer" in arguments:
             given["optimizer"] = optimizer
-        if name == "Open_ES":
-            options = {"fitness_shaping_fn": "identity", **options}
-        if "fitness_shaping_fn" in options:
-            shaping = options["fitness_shaping_fn"]
-            if shaping not in SHAPING:
-                raise ValueError(
-                    f"optimizer.algorithm_options.fitness_shaping_fn: got {shaping!r}, "
-                    f"expected one of {', '.join(SHAPING)}"
-                )
-            options["fitness_shaping_fn"] = SHAPING[shaping]
-        own = {
-            key: options.pop(key) for key in list(options) if key in arguments - {"std_schedule", "optimizer"}
-        }
-        self._algorithm = kind(**given, **own, metrics_fn=_no_metrics)
+        options = _with_shaping(name, options)
+        # Some options are arguments of the constructor, the others fields of the parameters.
+        for key in own_arguments & options.keys():
+            given[key] = options.pop(key)
+        self._algorithm = kind(**given)
         defaults = self._algorithm.default_params
         fields = {field.name for field in dataclasses.fields(defaults)}
-        unknown = sorted(set(options) - fields)
+        unknown = sorted(options.keys() - fields)
         if unknown:
-            expected = sorted((arguments - {"std_schedule", "optimizer"}) | fields)
+            expected = sorted(own_arguments | fields)
             raise ValueError(
                 f"optimizer.algorithm_options: {name} has no option {', '.join(unknown)}; "
                 f"expected any of {', '.join(expected)}"
             )
-        if "std_init" in fields and "std_init" not in options:
-            options["std_init"] = float(self._noise_std(0))
+        if "std_init" in fields:
+            options.setdefault("std_init", float(self._noise_std(0)))
         self._parameters = defaults.replace(**options)
 
     def _check_memory(self, name: str, params: Params) -> None:
@@ -168,9 +161,11 @@ class Evolution:
         state = jax.eval_shape(self.init, jax.random.key(0), params)
         state, members = jax.eval_shape(self.ask, state)
         losses = jax.ShapeDtypeStruct((2 * self.population_size,), jnp.float32)
-        steps = (self._ask.lower(self, state), self._tell.lower(self, state, members, losses))
-        analyses = [step.compile().memory_analysis() for step in steps]
-        needed = sum(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
+        needed = 0
+        for step in (self._ask.lower(self, state), self._tell.lower(self, state, members, losses)):
+            analysis = step.compile().memory_analysis()
+            if analysis is not None:
+                needed += analysis.temp_size_in_bytes
         available = psutil.virtual_memory().available
         if needed > available:
             size = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -196,13 +191,22 @@ class Evolution:
         """Draw the 2n members of a generation, the two of pair i at i and i + n; leaves [2n, ...]."""
         return self._ask(state)
 
-    def evaluate(self, members: Params, chunk: Chunk, key: Array) -> tuple[Array, Array, Array]:
-        """Return loss and accuracy [chunk_size, 2], and no gradient."""
+    def evaluate(
+        self,
+        members: Params,
+        chunk: Chunk,
+        key: Array,
+    ) -> tuple[Array, Array, Array]:
+        """Return loss and score [chunk_size, 2], and no gradient."""
         group = chunk.group
-        return _evaluate(group.learner, self.loss_type, members, group.tasks, chunk.units, chunk.options, key)
+        places = chunk.trials, chunk.options
+        return _evaluate(self.objective, group.learner, members, group.tasks, *places, key)
 
     def tell(
-        self, state: EvolutionState, members: Params, results: Results
+        self,
+        state: EvolutionState,
+        members: Params,
+        results: Results,
     ) -> tuple[EvolutionState, dict[str, Any]]:
         """Move the search distribution towards the members with the lower loss."""
         losses = finite_losses(results.loss, self.paired)
@@ -211,15 +215,24 @@ class Evolution:
 
     @partial(jax.jit, static_argnames=("self",))
     def _ask(self, state: EvolutionState) -> tuple[EvolutionState, Params]:
-        members, algorithm = self._algorithm.ask(self._key(state, 0), state.algorithm, self._parameters)
+        key = self._key(state, 0)
+        members, algorithm = self._algorithm.ask(key, state.algorithm, self._parameters)
         return EvolutionState(key=state.key, algorithm=algorithm), members
 
     @partial(jax.jit, static_argnames=("self",))
     def _tell(
-        self, state: EvolutionState, members: Params, losses: Array
+        self,
+        state: EvolutionState,
+        members: Params,
+        losses: Array,
     ) -> tuple[EvolutionState, dict[str, Array]]:
+        key = self._key(state, 1)
         algorithm, _ = self._algorithm.tell(
-            self._key(state, 1), members, losses, state.algorithm, self._parameters
+            key,
+            members,
+            losses,
+            state.algorithm,
+            self._parameters,
         )
         algorithm = self._with_noise(algorithm)
         return EvolutionState(key=state.key, algorithm=algorithm), measurements(algorithm)
@@ -236,6 +249,32 @@ class Evolution:
         return algorithm.replace(std=jnp.broadcast_to(std, jnp.shape(algorithm.std)))
 
 
+def _kind_of(name: str) -> Any:
+    """Return the class of an algorithm; raise ValueError where there is none, or it is unsuitable."""
+    if name in distribution_based_algorithms and name not in UNSUPPORTED:
+        return distribution_based_algorithms[name]
+    reason = UNSUPPORTED.get(name, "evosax has no distribution-based algorithm of that name")
+    usable = [ANTITHETIC, *sorted(distribution_based_algorithms.keys() - UNSUPPORTED.keys())]
+    close = difflib.get_close_matches(name, usable, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ValueError(f"optimizer.algorithm: {name}: {reason}{hint} (usable: {', '.join(usable)})")
+
+
+def _with_shaping(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the function that `fitness_shaping_fn` names in place of the name."""
+    default = {"fitness_shaping_fn": "identity"} if name == "Open_ES" else {}
+    shaped = {**default, **options}
+    if "fitness_shaping_fn" in shaped:
+        shaping = shaped["fitness_shaping_fn"]
+        if shaping not in SHAPING:
+            raise ValueError(
+                f"optimizer.algorithm_options.fitness_shaping_fn: got {shaping!r}, "
+                f"expected one of {', '.join(SHAPING)}"
+            )
+        shaped["fitness_shaping_fn"] = SHAPING[shaping]
+    return shaped
+
+
 def finite_losses(loss: np.ndarray, paired: bool) -> np.ndarray:
     """Replace losses that are not finite by finite ones; see `Evolution`.
 
@@ -249,33 +288,47 @@ def finite_losses(loss: np.ndarray, paired: bool) -> np.ndarray:
     if not finite.any():
         return np.zeros_like(loss)
     if paired:
-        return np.where(finite.all(axis=1, keepdims=True), loss, loss[finite].mean())
-    return np.where(finite, loss, np.nextafter(loss[finite].max(), np.float32(np.inf)))
+        whole_pairs = finite.all(axis=1, keepdims=True)
+        return np.where(whole_pairs, loss, loss[finite].mean())
+    last = np.nextafter(loss[finite].max(), np.float32(np.inf))
+    return np.where(finite, loss, last)
 
 
-def _no_metrics(key: Any, population: Any, fitness: Any, state: Any, params: Any) -> dict[str, Any]:
+def _no_metrics(
+    key: Any,
+    population: Any,
+    fitness: Any,
+    state: Any,
+    params: Any,
+) -> dict[str, Any]:
     """Stand in for evosax's metrics, which are as large as the meta-parameters."""
     return {}
 
 
-@partial(jax.jit, static_argnames=("learner", "loss_type"))
+@partial(jax.jit, static_argnames=("objective", "learner"))
 def _evaluate(
+    objective: Objective,
     learner: Learner,
-    loss_type: LossType,
     members: Params,
     tasks: tuple[TaskDistribution, ...],
-    units: Array,
+    trials: Array,
     options: Array,
     key: Array,
 ) -> tuple[Array, Array, Array]:
+    """Evaluate pairs of a population; unlike `evaluate_chunk`, each with members of its own to be handed."""
+    # The members of pair i are i and i + half.
     half = jax.tree.leaves(members)[0].shape[0] // 2
-    pairs = jax.tree.map(lambda a: jnp.stack([a[units], a[half + units]], axis=1), members)
 
-    def evaluate_pair(unit: tuple[Array, Array, Params], shared: Any) -> EpisodeResult:
-        number, option, pair = unit
+    def pairs_of(a: Array) -> Array:
+        return jnp.stack([a[trials], a[half + trials]], axis=1)
+
+    pairs = jax.tree.map(pairs_of, members)
+
+    def evaluate(place: tuple[Array, Array, Params], shared: Any) -> MemberResult:
+        trial, option, pair = place
         tasks, key = shared
-        episode, state_key = sample_unit(tasks, option, key, number)
-        return jax.vmap(lambda params: unit_result(learner, loss_type, params, episode, state_key))(pair)
+        drawn = objective.draw(learner, tasks, option, key, trial)
+        return judge_members(objective, learner, pair, drawn)
 
-    result = map_units(evaluate_pair, (units, options, pairs), (tasks, key))
-    return result.loss, result.accuracy, jnp.zeros(0)
+    results = map_trials(evaluate, (trials, options, pairs), (tasks, key))
+    return results.loss, results.score, jnp.zeros(0)
