@@ -49,7 +49,7 @@ def make_learner(case: Case, contestant: str) -> Learner | None:
     if contestant == FLAX:
         return None if case.convolutions else FlaxLstms(case.input_shape, NUM_CLASSES, case.hidden_units)
     kernel: Any = contestant
-    return Vsml(case.input_shape, NUM_CLASSES, case.hidden, kernel=kernel)
+    return Vsml(case.input_shape, NUM_CLASSES, case.config(kernel))
 
 
 @struct.dataclass

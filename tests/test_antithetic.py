@@ -9,12 +9,12 @@ import optax
 import psutil
 import pytest
 from comparing import Ranks
+from flat_vsml import flat_vsml
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from stand_ins import Brightness
 
 from vsml.calls.train import meta_step
-from vsml.learners import Vsml
 from vsml.meta import antithetic
 from vsml.meta.antithetic import AntitheticEvolution
 from vsml.meta.evolution import Evolution
@@ -238,7 +238,7 @@ def textured(size):
 
 
 def small_vsml(*shapes):
-    return Vsml(*shapes, state_size=4, message_size=2, micro_ticks=1)
+    return flat_vsml(*shapes, state_size=4, message_size=2, micro_ticks=1)
 
 
 @pytest.mark.parametrize("learner", [Brightness, pytest.param(small_vsml, marks=pytest.mark.slow)])

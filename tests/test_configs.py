@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import requests
 from data_files import noise, write, write_data_root, write_mnist
+from flat_vsml import flat_vsml
 from safetensors.numpy import load_file
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
@@ -26,7 +27,6 @@ from vsml.config.array import load_array, load_array_configs
 from vsml.config.files import dump, load_config
 from vsml.config.schema import Config, evaluation_specs, model_choices, training_specs
 from vsml.launching.command_line import parse, read_config
-from vsml.learners import Vsml
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
@@ -195,7 +195,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs")
     write_data_root(folder / "root")
     (folder / "run" / "checkpoints").mkdir(parents=True)
-    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    params = flat_vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     for name in ("learner.safetensors", "checkpoints/best.safetensors"):
         export_params(folder / "run" / name, params, {"config": Config().model_dump(mode="json")})
     return folder

@@ -5,10 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml.config.files import ConfigError, load_config
 from vsml.evaluation.candidates import StoredParams, compared_contenders, restored_params
-from vsml.learners import Vsml, make_learner
+from vsml.learners import make_learner
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.setup import evaluation_tasks
 from vsml.system.comm import SerialCommunicator
@@ -37,10 +38,10 @@ def contenders(*settings):
 
 def test_meta_parameters_of_another_learner_are_refused(tmp_path):
     path = tmp_path / "small.safetensors"
-    export_params(path, Vsml((2, 2, 1), 2, **SMALL).init_params(jax.random.key(0)), {})
+    export_params(path, flat_vsml((2, 2, 1), 2, **SMALL).init_params(jax.random.key(0)), {})
     config = load_config(overrides=[f"checkpoint.restore={path}"])
     with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
-        restored_params(config, COMM).fit(Vsml((2, 2, 1), 2))
+        restored_params(config, COMM).fit(flat_vsml((2, 2, 1), 2))
 
 
 def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
@@ -49,7 +50,7 @@ def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"1 mistake.*\n.*vsml.feed_label: got False, expected True"):
         restored_params(load_config(overrides=[here]), COMM)
     same = load_config(overrides=[here, "model.vsml.feed_label=true"])
-    restored = restored_params(same, COMM).fit(Vsml((2, 2, 1), 2, feed_label=True))
+    restored = restored_params(same, COMM).fit(flat_vsml((2, 2, 1), 2, feed_label=True))
     assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
 
 
@@ -60,7 +61,7 @@ def test_settings_of_other_types_of_learner_do_not_matter(tmp_path):
 
 def test_a_file_may_be_older_than_a_setting_but_not_have_unknown_ones(tmp_path):
     path = tmp_path / "old.safetensors"
-    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    params = flat_vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"micro_ticks": 2}}}})
     restored_params(load_config(overrides=[f"checkpoint.restore={path}"]), COMM)
     export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"macro_ticks": 2}}}})

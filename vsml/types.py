@@ -6,6 +6,7 @@ M message channels, N synapse state size, C classes, D values.
 
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -45,6 +46,18 @@ class Values:
 
 Outputs = Classes | Values
 """What a learner answers with."""
+
+
+def as_outputs(outputs: Outputs | int) -> Outputs:
+    """Return outputs, of which a number means so many classes.
+
+    Raises:
+        ValueError: it is no kind of outputs, or has no size.
+    """
+    known = Classes(int(outputs)) if isinstance(outputs, Integral) else outputs
+    if not isinstance(known, Classes | Values) or known.size < 1:
+        raise ValueError(f"outputs: got {outputs!r}, expected Classes(C), Values(D) or a number of classes")
+    return known
 
 
 @struct.dataclass

@@ -158,7 +158,7 @@ def vsml_cost(
 ) -> Cost:
     """Return the cost of a step of VSML for each example; see `cost_of` and the top of this file."""
     network = learner.network
-    sweeps = 2 if learner.backward_pass else 1
+    sweeps = 2 if learner.config.backward_pass else 1
     total = Cost()
     for layer in network.layers:
         total += visit_cost(network, layer, what, formulation, segments).times(sweeps)
@@ -247,7 +247,8 @@ def counted_cost(learner: Learner, batch_size: int = 1) -> Cost:
     bound from below: the state, read and written, without the meta-parameters.
     """
     if isinstance(learner, Vsml):
-        learner = dataclasses.replace(learner, kernel="tiled")
+        config = learner.config.model_copy(update={"kernel": "tiled"})
+        learner = dataclasses.replace(learner, config=config)
     params = params_shapes(learner)
     state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), batch_size), params)
     x = jax.ShapeDtypeStruct((batch_size, *learner.input_shape), jnp.float32)

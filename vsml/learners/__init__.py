@@ -12,6 +12,7 @@ from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
 from vsml.settings import Section
+from vsml.types import Outputs, as_outputs
 
 LEARNERS: dict[str, Callable[..., Learner]] = {
     "vsml": Vsml.from_config,
@@ -21,7 +22,7 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
     "fw_memory": FwMemory,
     "sgd": Sgd,
 }
-"""What `model.type` may name, and what builds it from input_shape, num_classes and config, a section."""
+"""What `model.type` may name, and what builds it from input_shape, outputs and config, a section."""
 
 __all__ = [
     "LEARNERS",
@@ -45,13 +46,13 @@ def config_type(name: str) -> type[Section]:
     return get_type_hints(LEARNERS[name])["config"]
 
 
-def make_learner(name: str, settings: Section, input_shape: Sequence[int], num_classes: int) -> Learner:
+def make_learner(name: str, settings: Section, input_shape: Sequence[int], outputs: Outputs | int) -> Learner:
     """Build a learner.
 
     Args:
         name: of `LEARNERS`.
         settings: its section of the configuration.
         input_shape: shape of one input.
-        num_classes: number of classes.
+        outputs: what it answers with; an int is a number of classes.
     """
-    return LEARNERS[name](tuple(input_shape), num_classes, settings)
+    return LEARNERS[name](tuple(input_shape), as_outputs(outputs), settings)

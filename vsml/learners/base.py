@@ -1,6 +1,7 @@
 """What a learner is, and how one is run over an episode."""
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import jax
@@ -8,14 +9,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from vsml.losses import error_signal
-from vsml.types import Array, Episode, Params, State
+from vsml.types import Array, Episode, Outputs, Params, State, as_outputs
 
 
 class Learner(Protocol):
     """One learning algorithm with its own inner state: pure functions over pytrees.
 
-    It is built for one input shape and number of classes, and must be hashable (a frozen dataclass), so that
-    it can be a static argument of compiled functions. Batch over members with `jax.vmap`.
+    It is built for one input shape and one kind and number of outputs. It must be hashable (a frozen
+    dataclass), so that it can be a static argument of compiled functions. Batch over members with `jax.vmap`.
     """
 
     @property
@@ -23,8 +24,12 @@ class Learner(Protocol):
         """Shape of one input."""
 
     @property
+    def outputs(self) -> Outputs:
+        """What it answers with: `Classes(C)` or `Values(D)`."""
+
+    @property
     def num_classes(self) -> int:
-        """Number of classes C."""
+        """The size of its outputs."""
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters (an empty tree for a learner that has none)."""
@@ -45,6 +50,31 @@ class Learner(Protocol):
         Each input is answered from the same state. With an inner batch of B > 1, input k is answered by
         element `k % B` of the batch.
         """
+
+
+@dataclass(frozen=True)
+class LearnerBase:
+    """What the learners of this library are built for; each has its settings, `config`, beside it.
+
+    Attributes:
+        input_shape: shape of one input.
+        outputs: what it answers with; an int is a number of classes.
+    """
+
+    input_shape: tuple[int, ...]
+    outputs: Outputs
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", as_outputs(self.outputs))
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError where settings, input shape and outputs do not go together."""
+
+    @property
+    def num_classes(self) -> int:
+        """The size of its outputs."""
+        return self.outputs.size
 
 
 @struct.dataclass

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
-from vsml.types import Array, Params, State
+from vsml.types import Array, Outputs, Params, State
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,14 @@ class Ensemble:
         return self.members[0].input_shape
 
     @property
+    def outputs(self) -> Outputs:
+        """What it answers with."""
+        return self.members[0].outputs
+
+    @property
     def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.members[0].num_classes
+        """The size of its outputs."""
+        return self.outputs.size
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters, which all members share."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.learners.base import Feedback, batch_elements
+from vsml.learners.base import Feedback, LearnerBase, batch_elements
 from vsml.losses import bound_logits
 from vsml.networks.modules import Functional, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -52,7 +52,7 @@ class FastWeightsState:
 
 
 @dataclass(frozen=True)
-class FastWeights:
+class FastWeights(LearnerBase):
     """Learn in fast weights (Schmidhuber, 1992; with the delta rule, Schlag et al., 2021).
 
     A step computes (k, v, q, beta) as a linear map of (x, the last answer, its error, its label), writes, all
@@ -61,7 +61,7 @@ class FastWeights:
         F <- F + sum over the batch of k^T sigmoid(beta) (v - k F),
 
     and answers q F with the new F. F starts truncated-normal with variance 1 / fast_size. Meta-parameters
-    depend on input_shape and num_classes.
+    depend on input_shape and outputs.
 
     As in 2021 k and q are linear: where the squared norm of k is above 2 / sigmoid(beta), a write overshoots
     more than it corrects, and F grows without bound. With `normalize` both are divided by their Euclidean
@@ -69,12 +69,10 @@ class FastWeights:
 
     Attributes:
         input_shape: shape of one input.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: FastWeightsConfig = field(default_factory=FastWeightsConfig)
 
     @functools.cached_property

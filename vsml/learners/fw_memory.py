@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.learners.base import Feedback, batch_elements
+from vsml.learners.base import Feedback, LearnerBase, batch_elements
 from vsml.losses import bound_logits
 from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -62,7 +62,7 @@ class FwMemoryState:
 
 
 @dataclass(frozen=True)
-class FwMemory:
+class FwMemory(LearnerBase):
     """Learn in an LSTM and a tensor product memory beside it (Schlag et al., 2021, "Fast Weight Memory").
 
     A step ticks the LSTM once on (x, the last error, the last label). From its hidden state h come a write,
@@ -72,16 +72,14 @@ class FwMemory:
 
     the change averaged over the inner batch, and a read, (n, e) = tanh(..): the layer norm (without
     parameters) of F (n (x) e), projected and added to h, is what the logits are read from. Meta-parameters
-    depend on input_shape and num_classes.
+    depend on input_shape and outputs.
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: FwMemoryConfig = field(default_factory=FwMemoryConfig)
 
     @functools.cached_property

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
-from vsml.learners.base import Feedback
+from vsml.learners.base import Feedback, LearnerBase
 from vsml.losses import bound_logits
 from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, kernel_init
 from vsml.settings import Bool, LogitBound, Section
@@ -57,7 +57,7 @@ class HebbianModule(nnx.Module):
 
 
 @dataclass(frozen=True)
-class Hebbian:
+class Hebbian(LearnerBase):
     """Learn by differentiable plasticity (Miconi et al., 2018), by Hebb's or by Oja's rule.
 
     The input of the layer is z = (x, error, label). A step evaluates it twice: z = (x, 0, 0) gives the
@@ -72,12 +72,10 @@ class Hebbian:
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: HebbianConfig = field(default_factory=HebbianConfig)
 
     @functools.cached_property

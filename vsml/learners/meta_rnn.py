@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.learners.base import Feedback, batch_elements
+from vsml.learners.base import Feedback, LearnerBase, batch_elements
 from vsml.losses import bound_logits
 from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -50,20 +50,18 @@ class MetaRnnState:
 
 
 @dataclass(frozen=True)
-class MetaRnn:
+class MetaRnn(LearnerBase):
     """Learn in the state of an LSTM (Hochreiter et al., 2001, "Learning to Learn Using Gradient Descent").
 
     A step feeds (x, the last error, the last label) to the LSTM for `micro_ticks` ticks and reads the logits
-    off its hidden state. Meta-parameters depend on input_shape and num_classes.
+    off its hidden state. Meta-parameters depend on input_shape and outputs.
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: MetaRnnConfig = field(default_factory=MetaRnnConfig)
 
     @functools.cached_property

@@ -13,6 +13,7 @@ import optax
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
+from vsml.learners.base import LearnerBase
 from vsml.losses import bound_logits, cross_entropy
 from vsml.networks.modules import Features, Functional, linear
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
@@ -111,7 +112,7 @@ class SgdState:
 
 
 @dataclass(frozen=True)
-class Sgd:
+class Sgd(LearnerBase):
     """Train a network within the episode: one step of an optax optimizer for each (batch of) examples.
 
     The loss is the cross-entropy of the bounded logits, averaged over the inner batch. Nothing is
@@ -119,12 +120,10 @@ class Sgd:
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: SgdConfig = field(default_factory=SgdConfig)
 
     @functools.cached_property

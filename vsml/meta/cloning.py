@@ -60,17 +60,17 @@ class Comparison:
 
 def activation(learner: Vsml, x: Array) -> Array:
     """Return act(x): tanh or relu themselves, whatever sum of sigmoids stands for them."""
-    return jnp.tanh(x) if learner.init_activation == "tanh" else jax.nn.relu(x)
+    return jnp.tanh(x) if learner.config.synapse.init_activation == "tanh" else jax.nn.relu(x)
 
 
 def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparison:
     """Let synapses learn random examples, and compare each step with back-propagation."""
-    synapses = learner.synapses.with_params(params)
+    settings, synapses = learner.config.synapse, learner.synapses.with_params(params)
     forward, backward = (learner.network.synapse_of(synapses, 0, sweep) for sweep in (False, True))
-    storage = learner.init_activation, learner.init_max_weight
-    cells = cells_of(learner.init_activation)
-    idle = learner.state_size - cells
-    random = int(learner.state_size * learner.random_fraction)
+    storage = settings.init_activation, settings.init_max_weight
+    cells = cells_of(settings.init_activation)
+    idle = settings.state_size - cells
+    random = int(settings.state_size * settings.random_fraction)
     keys = jax.random.split(key, 5)
     w = draws.w_std * jax.random.normal(keys[0], (draws.samples,))
     b = draws.b_std * jax.random.normal(keys[1], (draws.samples,))
@@ -80,11 +80,11 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
     shape = (draws.steps, draws.samples)
     x = draws.x_std * jax.random.normal(keys[3], shape)
     e = draws.e_std * jax.random.normal(keys[4], shape)
-    label = (e < 0) * float(learner.feed_label)
+    label = (e < 0) * float(learner.config.feed_label)
 
     def visit(synapse: Any, h: Array, c: Array, x: Array, feedback: Array) -> tuple[Array, Array]:
-        message = jnp.zeros(learner.message_size)
-        for _ in range(learner.micro_ticks):
+        message = jnp.zeros(settings.message_size)
+        for _ in range(learner.config.micro_ticks):
             h, c = synapse(h, c, message.at[0].set(x), message.at[:2].set(feedback))
         return h, c
 
@@ -92,14 +92,14 @@ def compare(learner: Vsml, params: Params, draws: Draws, key: Array) -> Comparis
         x, e, label = example
         w, b = decode(state[1][-cells:], *storage)
         h, c = visit(forward, *state, x, jnp.zeros(2))
-        answer = forward.messages(h)[0][learner.output_channel]
+        answer = forward.messages(h)[0][learner.config.output_channel]
         h, c = visit(backward, h, c, x, jnp.stack([e, label]))
         sent = backward.messages(h)[1][0]
         moved_w, moved_b = decode(c[-cells:], *storage)
         act, slope = jax.value_and_grad(partial(activation, learner))(x)
-        rate = learner.init_rate
+        rate = settings.init_rate
         got = jnp.stack([answer, moved_w - w, moved_b - b, sent])
-        wanted = jnp.stack([act * w + b, -rate * e * act, -rate * learner.init_bias_rate * e, e * w * slope])
+        wanted = jnp.stack([act * w + b, -rate * e * act, -rate * settings.init_bias_rate * e, e * w * slope])
         return (h, c), jnp.stack([got, wanted])
 
     def stream(c: Array, examples: tuple[Array, Array, Array]) -> Array:
