@@ -151,7 +151,7 @@ def test_a_fresh_state_holds_the_weights_that_are_asked_for():
     ("settings", "message"),
     [
         ({"init_weights": 1.0, "state_size": 8}, "expected 0 unless synapse.state_size is 9 or more"),
-        ({"init_weights": 1.0, "hidden": (conv(2, 3),)}, "expected 0 with convolutions"),
+        ({"init_weights": 1.0, "hidden": (conv(2, 3),)}, "expected 0 unless all layers are dense"),
         ({"init_weights": 6.0}, "expected at most 5 with a fan-in of 4"),
         ({"error_scale": 0.0}, "error_scale\n.*greater than 0"),
     ],

@@ -24,7 +24,7 @@ from vsml.introspection.experiments import (
 )
 from vsml.learners import Ensemble, Sgd
 from vsml.learners.sgd import SgdConfig
-from vsml.networks.wirings.dense import from_tiles
+from vsml.networks.wirings.base import from_tiles
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")

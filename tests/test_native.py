@@ -16,7 +16,7 @@ from flax import nnx
 import vsml.networks.kernels
 from vsml.networks.cells.lstm import Synapse
 from vsml.networks.kernels import chosen, fused, native, tiled
-from vsml.networks.wirings.dense import SynapseState
+from vsml.networks.wirings.base import SynapseState
 
 RANDOM = np.random.default_rng(0)
 N, M, FAN_IN, FAN_OUT = 16, 4, 21, 3

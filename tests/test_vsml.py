@@ -13,7 +13,7 @@ from vsml.learners import Vsml, continue_episode, make_learner, run_episode
 from vsml.learners.flat import PATHS
 from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
-from vsml.networks.wirings.dense import from_tiles
+from vsml.networks.wirings.base import from_tiles
 from vsml.types import Classes, Episode, Values
 
 pytestmark = pytest.mark.usefixtures("hasty")

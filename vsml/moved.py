@@ -42,7 +42,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.kernels.positions": ("vsml.networks.kernels.positions",),
     "vsml.kernels.reference": ("vsml.networks.kernels.reference",),
     "vsml.kernels.tiled": ("vsml.networks.kernels.tiled",),
-    "vsml.layers": ("vsml.networks.wirings.dense",),
+    "vsml.layers": ("vsml.networks.wirings.base", "vsml.networks.wirings.dense"),
     "vsml.learners.backprop": ("vsml.networks.written",),
     "vsml.modules": ("vsml.networks.modules",),
     "vsml.network": ("vsml.networks.layered",),
@@ -70,7 +70,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Old modules, each with those that hold now what it held, in the order in which they are searched."""
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "vsml.cost:wiring": "vsml.networks.wirings.base:Extent",
+}
 """Names that have changed: old `module:name` to the present `module:name`."""
 
 PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.runs"])

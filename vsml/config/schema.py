@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
 from vsml.learners import LEARNERS, config_type
-from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
+from vsml.learners.vsml import VsmlConfig, written_problems
+from vsml.networks.wirings import own_settings
 from vsml.settings import (
     Bool,
     Choice,
@@ -537,7 +538,7 @@ def _clone_problems(config: Config) -> Iterator[Problem]:
     if not follow:
         return
     involved += ("clone.follow",)
-    if vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers):
+    if vsml.views or not all(own_settings(layer).holds_weights for layer in vsml.layers):
         yield Problem("clone.follow", follow, "0 with views or convolutions", ("model.vsml", *involved))
     if len(vsml.layers) > 1 and not vsml.synapse.init_weights:
         expected = "above 0 with clone.follow and hidden layers, whose units would stay alike"

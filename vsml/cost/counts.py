@@ -48,8 +48,7 @@ from jax.extend.core import jaxprs_in_params
 from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.objective import params_shapes, state_bytes
 from vsml.networks.layered import Network
-from vsml.networks.wirings.conv import ConvLayer
-from vsml.networks.wirings.dense import Layer
+from vsml.networks.wirings.base import Layer
 
 What = Literal["forward", "gradient"]
 Formulation = Literal["rewritten", "plain"]
@@ -181,28 +180,27 @@ def visit_cost(
 
     Args:
         network: says the sizes of synapses and messages, micro ticks, and whether there is a layer norm.
-        layer: dense or a convolution.
+        layer: of any wiring.
         what: see `cost_of`.
         formulation: "rewritten", or "plain" as the paper writes it; forward only.
         segments: see `cost_of`.
     """
     if formulation == "plain" and what != "forward":
         raise ValueError(f"what: got {what!r}, expected 'forward' for the plain formulation")
-    fan_in, fan_out, positions = wiring(layer)
+    extent = layer.extent
     N, M, ticks, norm = network.state_size, network.message_size, network.micro_ticks, network.layer_norm
-    synapses = fan_in * fan_out
-    placed = positions * synapses  # each at every position that uses it
-    units = positions * (fan_in + fan_out)
-    conv = isinstance(layer, ConvLayer)
+    synapses = extent.synapses
+    placed = extent.positions * synapses  # each at every position that uses it
+    units = extent.positions * (extent.fan_in + extent.fan_out)
     state = jnp.dtype(network.state_dtype).itemsize * 2 * N * synapses
     gates = FLOAT_BYTES * 4 * N * placed * ticks
 
-    averaging = 2 * N * placed * ticks if conv else 0
+    averaging = 2 * N * placed * ticks if extent.shared else 0
     if formulation == "plain":
         matrix = 2 * (2 * M + N) * 4 * N * ticks * placed + 2 * 2 * N * M * placed
         elementwise = PLAIN_CELL_FLOPS * N * ticks * placed + 2 * 2 * M * placed
     else:
-        passes = ticks if conv else 1
+        passes = ticks if extent.shared else 1
         matrix = (
             2 * N * 4 * N * ticks * synapses
             + 2 * M * 4 * N * units * passes
@@ -224,20 +222,12 @@ def visit_cost(
     derivatives = Cost(
         matrix_flops=2 * matrix,
         elementwise_flops=CELL_DERIVATIVE_FLOPS * N * ticks * placed
-        + SUMMED_DERIVATIVE_FLOPS * N * placed * (ticks if conv else 1)
+        + SUMMED_DERIVATIVE_FLOPS * N * placed * (ticks if extent.shared else 1)
         + (2 * NORM_FLOPS * M * placed if norm else 0),
         moved_bytes=state,  # beside twice 2 states, of the second visit for the derivatives
         unfused_bytes=3 * gates,
     )
     return forward.times(2 if segments == 1 else 3) + derivatives
-
-
-def wiring(layer: Layer) -> tuple[int, int, int]:
-    """Return what one output unit of a layer reads, output units at a position, and positions."""
-    if isinstance(layer, ConvLayer):
-        *positions, channels = layer.output_shape
-        return math.prod(layer.conv.kernel_shape) * layer.input_shape[-1], channels, math.prod(positions)
-    return layer.fan_in, layer.fan_out, 1
 
 
 def counted_cost(learner: Learner, batch_size: int = 1) -> Cost:

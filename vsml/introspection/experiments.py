@@ -13,7 +13,7 @@ import numpy as np
 
 from vsml.learners import Learner, Vsml, VsmlState, run_episode
 from vsml.meta.objective import map_units
-from vsml.networks.wirings.dense import from_tiles
+from vsml.networks.wirings.base import from_tiles
 from vsml.types import Array, Episode, Params
 
 INPUTS = np.linspace(-2, 2, 33).astype(np.float32)

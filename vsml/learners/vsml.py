@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements
@@ -21,8 +20,17 @@ from vsml.losses import bound_logits, error_signal
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
-from vsml.networks.wirings.conv import Conv, ConvLayer
-from vsml.networks.wirings.dense import DenseLayer, Layer, SynapseState, from_tiles
+from vsml.networks.wirings import (
+    WIRINGS,
+    DenseConfig,
+    LayerConfig,
+    LayerSection,
+    build_layer,
+    layer_problems,
+    own_settings,
+    type_problems,
+)
+from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles
 from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
 from vsml.networks.written import Activation as BackpropActivation
 from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, deep_merge, refuse
@@ -44,47 +52,8 @@ _TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
 _RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
 
 
-class DenseConfig(Section):
-    """A dense layer: a synapse between each of its input units and each of its output units."""
-
-    type: Literal["dense"] = Field(default="dense", description="kind of layer")
-    out_size: Positive | None = Field(
-        default=None,
-        description="units that the layer feeds; null, for the last layer only: the number of classes",
-    )
-
-
-def _odd(size: int) -> int:
-    if size % 2 == 0:
-        raise PydanticCustomError("odd", "Input should be an odd number")
-    return size
-
-
-class ConvConfig(Section):
-    """A convolutional layer: the same synapses at every position of an image."""
-
-    type: Literal["conv", "conv1d"] = Field(
-        description="kind of layer; conv: over height and width, conv1d: along the width, every row alike"
-    )
-    kernel_size: Annotated[Positive, AfterValidator(_odd)] = Field(
-        default=3, description="pixels along an axis that an output unit reads; odd"
-    )
-    stride: Positive = Field(default=1, description="pixels from one output unit to the next")
-    out_channels: Positive = Field(description="channels of the output")
-
-
-LAYER_TYPES = ("dense", "conv", "conv1d")
-
-
-def _layer_form(layer: Any) -> str:
-    kind = layer.get("type") if isinstance(layer, Mapping) else getattr(layer, "type", None)
-    return "<conv>" if kind in ("conv", "conv1d") else "<dense>"
-
-
-LayerConfig = Annotated[
-    Annotated[DenseConfig, Tag("<dense>")] | Annotated[ConvConfig, Tag("<conv>")],
-    Discriminator(_layer_form),
-]
+LAYER_TYPES = tuple(WIRINGS)
+"""Kinds of layers of this library."""
 
 
 class SynapseConfig(Section):
@@ -199,7 +168,7 @@ class VsmlConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _check_types(cls, values: Any) -> Any:
-        refuse(_type_problems(values))
+        refuse(type_problems(values.get("layers") if isinstance(values, Mapping) else None))
         return values
 
     @model_validator(mode="after")
@@ -208,41 +177,22 @@ class VsmlConfig(Section):
         return self
 
 
-def _type_problems(values: Any) -> Iterator[Problem]:
-    """Yield layers of no known type, of which nothing else can be judged."""
-    layers = values.get("layers") if isinstance(values, Mapping) else None
-    for index, layer in enumerate(layers if isinstance(layers, list | tuple) else ()):
-        if not isinstance(layer, Mapping):
-            continue
-        if layer.get("type", "dense") not in LAYER_TYPES:
-            expected = " or ".join(map(repr, LAYER_TYPES))
-            yield Problem(f"layers.{index}.type", layer["type"], expected, ("layers",))
-        if "type" not in layer and (keys := sorted(layer.keys() & ConvConfig.model_fields.keys())):
-            expected = f"'conv' or 'conv1d' for a layer with {', '.join(keys)}"
-            yield Problem(f"layers.{index}.type", None, expected, ("layers",))
-
-
 def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    *hidden, last = vsml.layers
     size = vsml.synapse.message_size
-    for index, layer in enumerate(hidden):
-        if isinstance(layer, DenseConfig) and layer.out_size is None:
-            expected = "a number of units, as only the last layer feeds the classes"
-            yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
-    if isinstance(last, ConvConfig):
-        expected = "dense, as the last layer feeds the classes"
-        yield Problem(f"layers.{len(hidden)}.type", last.type, expected, ("layers",))
-    elif last.out_size is not None:
-        expected = "null, as the last layer feeds the classes"
-        yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
+    yield from layer_problems(vsml.layers)
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
     if vsml.synapse.init == "backprop":
         yield from written_problems(vsml, "synapse.init: backprop")
     if weights := vsml.synapse.init_weights:
-        if any(isinstance(layer, ConvConfig) for layer in vsml.layers):
-            yield Problem("synapse.init_weights", weights, "0 with convolutions", ("layers",))
+        if not all(own_settings(layer).holds_weights for layer in vsml.layers):
+            yield Problem(
+                "synapse.init_weights",
+                weights,
+                "0 with layers that are not dense, such as convolutions",
+                ("layers",),
+            )
         if vsml.synapse.state_size < (cells := cells_of(vsml.synapse.init_activation)):
             expected = f"0 unless synapse.state_size is {cells} or more, as weights are held in so many cells"
             yield Problem("synapse.init_weights", weights, expected, ("synapse",))
@@ -272,10 +222,10 @@ def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
 
 
 def _features_problems(
-    path: str, features: RandomFeaturesConfig, layers: Sequence[DenseConfig | ConvConfig]
+    path: str, features: RandomFeaturesConfig, layers: Sequence[LayerSection]
 ) -> Iterator[Problem]:
-    if features.count is not None and isinstance(layers[0], ConvConfig):
-        expected = "null, as random features are no image and the first layer is a convolution"
+    if features.count is not None and own_settings(layers[0]).needs_image:
+        expected = "null, as random features are no image, which the first layer needs"
         yield Problem(f"{path}.count", features.count, expected, ("layers",))
     if features.count is None:
         for name, without in (("activation", "linear"), ("keep_input", False)):
@@ -284,7 +234,7 @@ def _features_problems(
                 yield Problem(f"{path}.{name}", got, expected, (f"{path}.count",))
 
 
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _image_shape(shape: tuple[int, ...]) -> ImageShape:
     """Return (H, W, channels) of what a layer's units form."""
     if len(shape) == 3:
         return shape
@@ -434,16 +384,9 @@ class Vsml(LearnerBase):
             shape = (1, features.count + kept, 1)
         layers: list[Layer] = []
         for config in self.config.layers:
-            if isinstance(config, ConvConfig):
-                axes = {"conv": 2, "conv1d": 1}[config.type]
-                form = Conv(config.out_channels, config.kernel_size, config.stride, axes)
-                conv = ConvLayer(shape, form, kernel)
-                shape = conv.output_shape
-                layers.append(conv)
-            else:
-                out_size = self.outputs.size if config.out_size is None else config.out_size
-                layers.append(DenseLayer(math.prod(shape), out_size, kernel))
-                shape = (1, out_size, 1)
+            layer = build_layer(config, shape, self.outputs.size, kernel)
+            layers.append(layer)
+            shape = layer.output_shape
         return tuple(layers)
 
     @functools.cached_property
