@@ -21,7 +21,7 @@ from vsml.losses import bound_logits
 from vsml.meta.objective import map_units, segments_of, unit_result
 from vsml.networks.kernels import Kernel, missing
 from vsml.networks.modules import Functional
-from vsml.types import Array, Episode, Params
+from vsml.types import Array, Classes, Episode, Params
 
 NOISE_STD = 0.05
 
@@ -116,7 +116,7 @@ class FlaxLstms:
         carries, backward, logits = jax.vmap(functools.partial(self._sweep, params))(
             state.carries, state.backward, x, state.feedback.error
         )
-        return FlaxState(carries, backward, Feedback.of(logits, y)), logits
+        return FlaxState(carries, backward, Feedback.of(Classes(self.num_classes), logits, y)), logits
 
     def predict(self, params: Params, state: FlaxState, x: Array) -> Array:
         raise NotImplementedError("this learner is only for measuring; run_episode does all that is needed")

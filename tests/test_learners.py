@@ -235,7 +235,7 @@ def test_hebbian_weights_change_by_the_rule(rule):
     F = jax.random.normal(jax.random.key(1), (7, 2))
     x, label = jnp.array([[0.5, -1.0, 2.0]]), jnp.array([1])
     new, logits = learner.step(params, F, x, label)
-    z = jnp.concatenate([x[0], error_signal(logits, label)[0], jnp.array([0.0, 1.0])])
+    z = jnp.concatenate([x[0], error_signal(Classes(2), logits, label)[0], jnp.array([0.0, 1.0])])
     weights = params["layer"]["slow"] + params["layer"]["coefficient"] * F
     y = jax.nn.softmax(z @ weights + params["layer"]["bias"])
     r = jax.nn.sigmoid(params["layer"]["rate_logit"])

@@ -71,6 +71,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 """Old modules, each with those that hold now what it held, in the order in which they are searched."""
 
 NAMES: dict[str, str] = {
+    "vsml.modules:Features": "vsml.networks.modules:ConvEncoder",
     "vsml.cost:wiring": "vsml.networks.wirings.base:Extent",
 }
 """Names that have changed: old `module:name` to the present `module:name`."""

@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 Array = jax.Array
@@ -58,6 +59,13 @@ def as_outputs(outputs: Outputs | int) -> Outputs:
     if not isinstance(known, Classes | Values) or known.size < 1:
         raise ValueError(f"outputs: got {outputs!r}, expected Classes(C), Values(D) or a number of classes")
     return known
+
+
+def target_shape(outputs: Outputs, *batch: int) -> jax.ShapeDtypeStruct:
+    """Return shape and type of targets: int32 [*batch] of classes, float32 [*batch, D] of values."""
+    if isinstance(outputs, Values):
+        return jax.ShapeDtypeStruct((*batch, outputs.size), jnp.float32)
+    return jax.ShapeDtypeStruct(batch, jnp.int32)
 
 
 @struct.dataclass

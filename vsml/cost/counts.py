@@ -49,6 +49,7 @@ from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.objective import params_shapes, state_bytes
 from vsml.networks.layered import Network
 from vsml.networks.wirings.base import Layer
+from vsml.types import target_shape
 
 What = Literal["forward", "gradient"]
 Formulation = Literal["rewritten", "plain"]
@@ -242,7 +243,7 @@ def counted_cost(learner: Learner, batch_size: int = 1) -> Cost:
     params = params_shapes(learner)
     state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), batch_size), params)
     x = jax.ShapeDtypeStruct((batch_size, *learner.input_shape), jnp.float32)
-    y = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    y = target_shape(learner.outputs, batch_size)
     counted = count(jax.make_jaxpr(learner.step)(params, state, x, y).jaxpr).times(1 / batch_size)
     size = state_bytes(learner, batch_size) / batch_size
     return dataclasses.replace(counted, state_bytes=size, moved_bytes=2 * size, unfused_bytes=2 * size)

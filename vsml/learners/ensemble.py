@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
-from vsml.types import Array, Outputs, Params, State
+from vsml.types import Array, Outputs, Params, State, Values
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Learners whose probabilities are averaged: `p(y | x) = 1/K sum_k p_k(y | x)`.
+    """Learners whose probabilities are averaged: `p(y | x) = 1/K sum_k p_k(y | x)`; or whose values are.
 
     Each has a fresh state of its own and learns from the error of its own answers, as if it were alone; what
     they do not agree on is averaged away (Hansen & Salamon, 1990). They share meta-parameters.
@@ -50,20 +50,27 @@ class Ensemble:
         )
 
     def step(
-        self, params: Params, state: tuple[State, ...], x: Array, y: Array
+        self, params: Params, state: tuple[State, ...], x: Array, y: Array, taught: Array | None = None
     ) -> tuple[tuple[State, ...], Array]:
-        """Answer x [B, *input_shape] together, then learn from y [B], each alone; see `Learner.step`."""
-        steps = [member.step(params, own, x, y) for member, own in zip(self.members, state, strict=True)]
-        return tuple(own for own, _ in steps), _together([logits for _, logits in steps])
+        """Answer x [B, *input_shape] together, then learn from y, each alone; see `Learner.step`."""
+        example = (x, y) if taught is None else (x, y, taught)
+        states, answers = [], []
+        for member, own in zip(self.members, state, strict=True):
+            own, answer = member.step(params, own, *example)
+            states.append(own)
+            answers.append(answer)
+        return tuple(states), self._together(answers)
 
     def predict(self, params: Params, state: tuple[State, ...], x: Array) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return _together(
-            [member.predict(params, own, x) for member, own in zip(self.members, state, strict=True)]
-        )
+        answers = []
+        for member, own in zip(self.members, state, strict=True):
+            answers.append(member.predict(params, own, x))
+        return self._together(answers)
 
-
-def _together(logits: list[Array]) -> Array:
-    """Return the logarithms of the members' mean probabilities, from their logits [B, C]."""
-    likelihoods = jax.nn.log_softmax(jnp.stack(logits))
-    return jax.nn.logsumexp(likelihoods, axis=0) - math.log(len(logits))
+    def _together(self, answers: list[Array]) -> Array:
+        """Return the logarithms of the members' mean probabilities [B, C], or their mean values [B, D]."""
+        if isinstance(self.outputs, Values):
+            return jnp.stack(answers).mean(0)
+        likelihoods = jax.nn.log_softmax(jnp.stack(answers))
+        return jax.nn.logsumexp(likelihoods, axis=0) - math.log(len(answers))

@@ -14,9 +14,9 @@ from flax import nnx, struct
 from pydantic import Field, model_validator
 
 from vsml.learners import flat
-from vsml.learners.base import LearnerBase, batch_elements
+from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
-from vsml.losses import bound_logits, error_signal
+from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
@@ -30,6 +30,7 @@ from vsml.networks.wirings import (
     own_settings,
     type_problems,
 )
+from vsml.networks.wirings import ConvConfig as ConvConfig  # it is imported from here
 from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles
 from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
 from vsml.networks.written import Activation as BackpropActivation
@@ -266,7 +267,8 @@ class Vsml(LearnerBase):
     bounded smoothly. The error `e = d loss / d logits` (channel 0) and, with `feed_label`, the label as
     one-hot (channel 1) enter behind the last layer: together with the input of the next step or, with
     `backward_pass`, at once, by a second sweep from the last layer to the first. All the rest, among it what
-    the error means, is left to the meta-parameters. They do not depend on input_shape or outputs.
+    the error means, is left to the meta-parameters. They do not depend on input_shape or outputs. Values are
+    answered unbounded, and their label is the target.
 
     With `synapse.init: backprop`, fresh meta-parameters have gradient descent written into them
     (`vsml.networks.written`). With `random_features` (Rahimi & Recht, 2007), features drawn with every fresh
@@ -474,23 +476,28 @@ class Vsml(LearnerBase):
             z = (jax.nn.relu(z + state.features[-1]) - _RELU_MEAN) / _RELU_STD
         return jnp.concatenate([x, z], axis=1) if settings.keep_input else z
 
-    def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
-        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
+    def step(
+        self, params: Params, state: VsmlState, x: Array, y: Array, taught: Array | None = None
+    ) -> tuple[VsmlState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
-        network, forward, logits = self._answer(
+        network, forward, answers = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
         )
-        feedback = self.config.error_scale * error_signal(logits, y)[..., None]
-        label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.config.feed_label
-        feedback = jnp.concatenate([feedback, label], axis=-1)
+        error = error_signal(self.outputs, answers, y, taught)
+        label = label_signal(self.outputs, y, taught)
+        channels = [self.config.error_scale * error[..., None], label[..., None] * self.config.feed_label]
+        feedback = jnp.concatenate(channels, axis=-1)
         if self.config.backward_pass:
             sweep = functools.partial(self.network.backward_sweep, synapses)
-            network = jax.vmap(sweep)(network, forward, self._message(feedback))
+            swept = jax.vmap(sweep)(network, forward, self._message(feedback))
+            # A sweep with feedback 0 would not leave the state as it is.
+            network = swept if taught is None else only_if(taught > 0, swept, network)
             feedback = jnp.zeros_like(feedback)
-        return dataclasses.replace(state, network=network, feedback=feedback), logits
+        return dataclasses.replace(state, network=network, feedback=feedback), answers
 
     def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
@@ -499,12 +506,12 @@ class Vsml(LearnerBase):
     def _answer(
         self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
     ) -> tuple[NetworkState, tuple[Array, ...], Array]:
-        """Sweep forward: the new network state, the forward messages and the bounded logits."""
+        """Sweep forward: the new network state, the forward messages and the answers."""
         inputs = self._message(x[..., None])
         sweep = functools.partial(self.network.forward_sweep, synapses)
         network, forward = jax.vmap(sweep)(network, inputs, self._message(feedback))
-        logits = forward[-1][..., self.config.output_channel]
-        return network, forward, bound_logits(logits, self.config.logit_bound)
+        answers = forward[-1][..., self.config.output_channel]
+        return network, forward, bound_answers(self.outputs, answers, self.config.logit_bound)
 
     def _message(self, channels: Array) -> Array:
         """Make channels [..., k] a message [..., M]: filled up with zeros, or cut."""

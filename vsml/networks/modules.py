@@ -72,7 +72,7 @@ class Lstm(nnx.Module):
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-class Features(nnx.Module):
+class ConvEncoder(nnx.Module):
     """Inputs as vectors: flattened, or through a stack of convolutions first.
 
     The stack is 3x3 convolutions with stride 2 and XLA's SAME padding, one for each activation; its output
@@ -100,9 +100,9 @@ class Features(nnx.Module):
         shape = input_shape
         layers = []
         for _ in activations:
-            height, width, features = shape
-            init = kernel_init(9 * features)
-            layers.append(nnx.Conv(features, channels, (3, 3), strides=2, kernel_init=init, rngs=rngs))
+            height, width, depth = shape
+            init = kernel_init(9 * depth)
+            layers.append(nnx.Conv(depth, channels, (3, 3), strides=2, kernel_init=init, rngs=rngs))
             shape = (math.ceil(height / 2), math.ceil(width / 2), channels)
         self.layers = nnx.List(layers)
         self.activations = activations
