@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
+from vsml.learners.memory import Change, HasFixed, NoMemoryError, Remembers
 from vsml.types import Array, Outputs, Params, State, Values
 
 
@@ -67,6 +68,27 @@ class Ensemble:
         for member, own in zip(self.members, state, strict=True):
             answers.append(member.predict(params, own, x))
         return self._together(answers)
+
+    def map_memory(self, state: tuple[State, ...], change: Change) -> tuple[State, ...]:
+        """Return the states with other memories of all members.
+
+        Raises:
+            NoMemoryError: a member does not mark its memory.
+        """
+        states = []
+        for member, own in zip(self.members, state, strict=True):
+            if not isinstance(member, Remembers):
+                raise NoMemoryError(f"{type(member).__name__}: got no map_memory, expected one")
+            states.append(member.map_memory(own, change))
+        return tuple(states)
+
+    def fixed(self, state: tuple[State, ...]) -> dict[str, State]:
+        """Return what never changes in the states of the members."""
+        fixed: dict[str, State] = {}
+        for number, (member, own) in enumerate(zip(self.members, state, strict=True)):
+            if isinstance(member, HasFixed):
+                fixed |= {f"{name} of member {number + 1}": part for name, part in member.fixed(own).items()}
+        return fixed
 
     def _together(self, answers: list[Array]) -> Array:
         """Return the logarithms of the members' mean probabilities [B, C], or their mean values [B, D]."""

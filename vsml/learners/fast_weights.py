@@ -1,5 +1,6 @@
 """Fast weight programmer: a slow network that writes the weights of a fast one by the delta rule."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from flax import nnx, struct
 from pydantic import Field
 
 from vsml.learners.base import Feedback, ModuleLearner, batch_elements
+from vsml.learners.memory import Change
 from vsml.losses import bound_answers
 from vsml.networks.modules import linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -114,6 +116,10 @@ class FastWeights(ModuleLearner):
         overlap_Kx1 = (query * key).sum(-1, keepdims=True)
         answers = query @ state.fast + overlap_Kx1 * write
         return bound_answers(self.outputs, answers, self.config.logit_bound)
+
+    def map_memory(self, state: FastWeightsState, change: Change) -> FastWeightsState:
+        """Return the state with other fast weights; their units are the entries of keys."""
+        return dataclasses.replace(state, fast=change(state.fast, 0))
 
     def _program(self, params: Params, state: FastWeightsState, x: Array) -> tuple[Array, Array, Array]:
         """Return keys and queries [B, fast_size], and what is written at the keys [B, C]."""

@@ -1,5 +1,6 @@
 """Fast weight memory: an LSTM with an associative memory of pairs of keys."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import jax
@@ -8,6 +9,7 @@ from flax import nnx, struct
 from pydantic import Field
 
 from vsml.learners.base import Feedback, ModuleLearner, batch_elements
+from vsml.learners.memory import Change
 from vsml.losses import bound_answers
 from vsml.networks.modules import CONV_ACTIVATIONS, ConvEncoder, Lstm, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -127,6 +129,11 @@ class FwMemory(ModuleLearner):
 
         read = jax.vmap(read_after_write)(h)
         return self._answers(module, h, read)
+
+    def map_memory(self, state: FwMemoryState, change: Change) -> FwMemoryState:
+        """Return the state with other h, c and memory, of which a unit is a pair of keys."""
+        h, c = change((state.h, state.c), 1)
+        return dataclasses.replace(state, h=h, c=c, memory=change(state.memory, 1))
 
     def _tick(self, module: FwMemoryModule, state: FwMemoryState, x: Array) -> tuple[Array, Array]:
         """Return the new h and c of the LSTM."""

@@ -9,6 +9,7 @@ from flax import nnx
 from pydantic import Field
 
 from vsml.learners.base import Feedback, ModuleLearner
+from vsml.learners.memory import Change
 from vsml.losses import bound_logits
 from vsml.networks.modules import CONV_ACTIVATIONS, ConvEncoder, kernel_init
 from vsml.settings import Bool, LogitBound, Section
@@ -123,6 +124,10 @@ class Hebbian(ModuleLearner):
         """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
         module = self.module.with_params(params)
         return self._logits(module, module.conv(x), state)
+
+    def map_memory(self, state: Array, change: Change) -> Array:
+        """Return other fast weights; their units are the inputs of the layer."""
+        return change(state, 0)
 
     def _logits(self, module: HebbianModule, features: Array, fast: Array) -> Array:
         """Return the bounded logits [B, C], without error and label."""

@@ -1,5 +1,6 @@
 """Meta RNN: an LSTM that is told its last error and label, and whose state is all that it learns in."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ from flax import nnx, struct
 from pydantic import Field
 
 from vsml.learners.base import Feedback, ModuleLearner, batch_elements
+from vsml.learners.memory import Change
 from vsml.losses import bound_answers
 from vsml.networks.modules import CONV_ACTIVATIONS, ConvEncoder, Lstm, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
@@ -88,6 +90,11 @@ class MetaRnn(ModuleLearner):
         each = batch_elements(state, len(x))
         _, _, answers = self._answer(params, each, x)
         return answers
+
+    def map_memory(self, state: MetaRnnState, change: Change) -> MetaRnnState:
+        """Return the state with another h and c of the LSTM."""
+        h, c = change((state.h, state.c), 1)
+        return dataclasses.replace(state, h=h, c=c)
 
     def _answer(self, params: Params, state: MetaRnnState, x: Array) -> tuple[Array, Array, Array]:
         """Return the new h and c, and the answers."""

@@ -1,5 +1,6 @@
 """Gradient descent: an ordinary network trained online within the episode, as a learner to compare with."""
 
+import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from flax import nnx, struct
 from pydantic import Field, model_validator
 
 from vsml.learners.base import ModuleLearner, only_if
+from vsml.learners.memory import Change
 from vsml.losses import bound_answers, known_targets, loss
 from vsml.networks.modules import ConvEncoder, linear
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
@@ -170,6 +172,15 @@ class Sgd(ModuleLearner):
     def predict(self, params: Params, state: SgdState, x: Array) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         return self._answer(state.weights, x)
+
+    def map_memory(self, state: SgdState, change: Change) -> SgdState:
+        """Return the state with other weights; moments stay. Units are the inputs of each layer."""
+
+        def changed(weights: Array) -> Array:
+            # A kernel is [..., inputs, outputs]. Biases are no unit's own, and stay.
+            return change(weights, -2) if weights.ndim > 1 else weights
+
+        return dataclasses.replace(state, weights=jax.tree.map(changed, state.weights))
 
     def _answer(self, weights: Params, x: Array) -> Array:
         answers = self.module.with_params(weights)(x)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
+from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
@@ -502,6 +503,15 @@ class Vsml(LearnerBase):
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
         return self._answer(synapses, network, feedback, self.features(state, x))[2]
+
+    def map_memory(self, state: VsmlState, change: Change) -> VsmlState:
+        """Return the state with other states of synapses; units are those on the input side of each layer."""
+        layers = tuple(change(layer, -1) for layer in state.network.layers)
+        return dataclasses.replace(state, network=dataclasses.replace(state.network, layers=layers))
+
+    def fixed(self, state: VsmlState) -> dict[str, Array]:
+        """Return the random features, which are drawn with the state and never change."""
+        return {} if state.features is None else {"random features": state.features}
 
     def _answer(
         self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
