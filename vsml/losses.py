@@ -6,7 +6,10 @@ import jax.numpy as jnp
 from vsml.types import Array, Outputs, Values
 
 
-def bound_logits(logits: Array, bound: float) -> Array:
+def bound_logits(
+    logits: Array,
+    bound: float,
+) -> Array:
     """Squash logits smoothly into (-bound, bound): `bound * tanh(logits / bound)`.
 
     Args:
@@ -16,12 +19,19 @@ def bound_logits(logits: Array, bound: float) -> Array:
     return bound * jnp.tanh(logits / bound) if bound > 0 else logits
 
 
-def bound_answers(outputs: Outputs, answers: Array, bound: float) -> Array:
+def bound_answers(
+    outputs: Outputs,
+    answers: Array,
+    bound: float,
+) -> Array:
     """Return answers as they are judged: logits bounded, values as they are; see `bound_logits`."""
     return answers if isinstance(outputs, Values) else bound_logits(answers, bound)
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(
+    logits: Array,
+    labels: Array,
+) -> Array:
     """Return the cross-entropy of integer labels in nats, elementwise.
 
     Args:
@@ -35,7 +45,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
 
 
-def squared_error(answers: Array, targets: Array) -> Array:
+def squared_error(
+    answers: Array,
+    targets: Array,
+) -> Array:
     """Return half the squared error, `sum_d (answer_d - target_d)^2 / 2`, elementwise.
 
     Args:
@@ -48,7 +61,11 @@ def squared_error(answers: Array, targets: Array) -> Array:
     return jnp.square(answers - targets).sum(-1) / 2
 
 
-def loss(outputs: Outputs, answers: Array, y: Array) -> Array:
+def loss(
+    outputs: Outputs,
+    answers: Array,
+    y: Array,
+) -> Array:
     """Return the loss of answers, elementwise: cross-entropy of classes, half the squared error of values.
 
     Args:
@@ -64,7 +81,12 @@ def loss(outputs: Outputs, answers: Array, y: Array) -> Array:
     return cross_entropy(answers, y)
 
 
-def error_signal(outputs: Outputs, answers: Array, y: Array, taught: Array | None = None) -> Array:
+def error_signal(
+    outputs: Outputs,
+    answers: Array,
+    y: Array,
+    taught: Array | None = None,
+) -> Array:
     """Return `e = d loss / d answers` of the loss averaged over the inner batch; 0 where nobody is taught.
 
     Args:
@@ -86,7 +108,11 @@ def error_signal(outputs: Outputs, answers: Array, y: Array, taught: Array | Non
     return error if taught is None else taught[:, None] * error
 
 
-def label_signal(outputs: Outputs, y: Array, taught: Array | None = None) -> Array:
+def label_signal(
+    outputs: Outputs,
+    y: Array,
+    taught: Array | None = None,
+) -> Array:
     """Return what is fed as the label: labels as one-hot [B, C], or targets [B, D]; 0 where not taught.
 
     Args:
@@ -99,7 +125,10 @@ def label_signal(outputs: Outputs, y: Array, taught: Array | None = None) -> Arr
     return label if taught is None else taught[:, None] * label
 
 
-def known_targets(y: Array, taught: Array | None) -> Array:
+def known_targets(
+    y: Array,
+    taught: Array | None,
+) -> Array:
     """Return targets y [B] or [B, D] with 0 where nobody is taught, where they may be anything, NaN included.
 
     Args:
@@ -112,7 +141,10 @@ def known_targets(y: Array, taught: Array | None) -> Array:
     return jnp.where(is_taught, y, jnp.zeros_like(y))
 
 
-def right_answers(logits: Array, labels: Array) -> Array:
+def right_answers(
+    logits: Array,
+    labels: Array,
+) -> Array:
     """Return whether the largest logit is that of the label; never where a logit is not finite.
 
     Args:

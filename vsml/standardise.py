@@ -34,7 +34,11 @@ class RunningStatistics:
         empty = np.zeros(groups)
         return cls(np.zeros(()), empty, empty, empty)
 
-    def learn(self, x: np.ndarray, name: str = "X") -> tuple[Self, np.ndarray]:
+    def learn(
+        self,
+        x: np.ndarray,
+        name: str = "X",
+    ) -> tuple[Self, np.ndarray]:
         """Take in examples x [n, d] one after the other; errors call them by `name`.
 
         Returns:
@@ -43,19 +47,29 @@ class RunningStatistics:
         Raises:
             ValueError: values are so large that their squares overflow.
         """
-        start = self if self.count else replace(self, shift=self._grouped(x[:1]).mean(2)[0])
+        start = self._shifted(x)
         with np.errstate(over="ignore"):  # told below
             counts, totals, squares = start._after(x, np.add.accumulate)
         if not np.isfinite(squares).all():
             raise ValueError(
                 f"{name}: got values up to {np.abs(x).max():g}, expected ones whose squares are finite"
             )
-        new = replace(start, count=counts[-1, 0], total=totals[-1], squares=squares[-1])
+        new = replace(
+            start,
+            count=counts[-1, 0],
+            total=totals[-1],
+            squares=squares[-1],
+        )
         return new, start._standardise(x, counts, totals, squares)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return x [n, d] as `learn` would return each of them if it came next; nothing is taken in."""
-        return self._standardise(x, *self._after(x, lambda sums, axis: sums[:1] + sums))
+
+        def alone(sums: np.ndarray, axis: int) -> np.ndarray:
+            return sums[:1] + sums
+
+        after = self._after(x, alone)
+        return self._standardise(x, *after)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and deviation of what has been seen, [groups]; 0 where nothing has."""
@@ -67,22 +81,37 @@ class RunningStatistics:
     def moments_before(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and deviation [n, groups] as they were before each example of x [n, d]."""
         first_mean, first_deviation = self.moments()
-        start = self if self.count else replace(self, shift=self._grouped(x[:1]).mean(2)[0])
+        start = self._shifted(x)
         means, deviations = _moments(*start._after(x, np.add.accumulate))
         # What was known before an example is what was known after the one before it.
         means = np.concatenate([first_mean[None], start.shift + means[:-1]])
         return means, np.concatenate([first_deviation[None], deviations[:-1]])
 
+    def _shifted(self, x: np.ndarray) -> Self:
+        """Return the statistics, with the first example of x as their shift if they have none."""
+        if self.count:
+            return self
+        first = self._grouped(x[:1])
+        return replace(self, shift=first.mean(2)[0])
+
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         """Return x as [n, groups, values of a group]."""
         return x.reshape(len(x), len(self.shift), -1)
 
-    def _after(self, x: np.ndarray, gather: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _after(
+        self,
+        x: np.ndarray,
+        gather: Any,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return count [n, 1], totals and squares [n, groups] after each example."""
         values = self._grouped(x) - self.shift[:, None]
-        counts = np.full((len(x), 1), float(values.shape[2]))
+        of_one = float(values.shape[2])
+        counts = np.full((len(x), 1), of_one)
 
-        def after(before: np.ndarray, each: np.ndarray) -> np.ndarray:
+        def after(
+            before: np.ndarray,
+            each: np.ndarray,
+        ) -> np.ndarray:
             # The sum so far is the first row, so that the bits do not depend on how a stream is cut.
             return gather(np.vstack([before, each]), axis=0)[1:]
 
@@ -93,7 +122,11 @@ class RunningStatistics:
         )
 
     def _standardise(
-        self, x: np.ndarray, counts: np.ndarray, totals: np.ndarray, squares: np.ndarray
+        self,
+        x: np.ndarray,
+        counts: np.ndarray,
+        totals: np.ndarray,
+        squares: np.ndarray,
     ) -> np.ndarray:
         mean, deviation = _moments(counts, totals, squares)
         centred = self._grouped(x) - self.shift[:, None] - mean[..., None]
@@ -104,7 +137,11 @@ class RunningStatistics:
         return clipped.reshape(x.shape).astype(np.float32)
 
 
-def _moments(counts: np.ndarray, totals: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(
+    counts: np.ndarray,
+    totals: np.ndarray,
+    squares: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return mean, about the shift, and deviation of sums."""
     mean = totals / counts
     variance = squares / counts - np.square(mean)

@@ -36,11 +36,21 @@ class Learner(Protocol):
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters (an empty tree for a learner that has none)."""
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> State:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> State:
         """Draw a fresh inner state for one episode, pending feedback included."""
 
     def step(
-        self, params: Params, state: State, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[State, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y.
 
@@ -56,7 +66,12 @@ class Learner(Protocol):
             The new state and the answers, given before y is seen: logits [B, C], or values [B, D].
         """
 
-    def predict(self, params: Params, state: State, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape], [K, C] or [K, D]; nothing is learned.
 
         Each input is answered from the same state. With an inner batch of B > 1, input k is answered by
@@ -107,7 +122,11 @@ class ModuleLearner(LearnerBase):
         return self.module.init(key)
 
 
-def only_if(condition: Array, new: State, old: State) -> State:
+def only_if(
+    condition: Array,
+    new: State,
+    old: State,
+) -> State:
     """Return the new state where a condition holds, and the old one elsewhere.
 
     Args:
@@ -116,7 +135,10 @@ def only_if(condition: Array, new: State, old: State) -> State:
         old: likewise.
     """
 
-    def choose(new: Array, old: Array) -> Array:
+    def choose(
+        new: Array,
+        old: Array,
+    ) -> Array:
         fitting = condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim))
         return jnp.where(fitting, new, old)
 
@@ -136,13 +158,21 @@ class Feedback:
     label: Array
 
     @staticmethod
-    def nothing(batch_size: int, size: int) -> "Feedback":
+    def nothing(
+        batch_size: int,
+        size: int,
+    ) -> "Feedback":
         """Return what is known before the first answer, of outputs of a size."""
         zeros = jnp.zeros((batch_size, size))
         return Feedback(error=zeros, label=zeros)
 
     @staticmethod
-    def of(outputs: Outputs, answers: Array, y: Array, taught: Array | None = None) -> "Feedback":
+    def of(
+        outputs: Outputs,
+        answers: Array,
+        y: Array,
+        taught: Array | None = None,
+    ) -> "Feedback":
         """Return the feedback on answers whose targets are y; see `error_signal` and `label_signal`."""
         error = error_signal(outputs, answers, y, taught)
         return Feedback(error=error, label=label_signal(outputs, y, taught))
@@ -152,7 +182,10 @@ class Feedback:
         return jnp.concatenate([*inputs, self.error, self.label], axis=-1)
 
 
-def batch_elements(state: State, count: int) -> State:
+def batch_elements(
+    state: State,
+    count: int,
+) -> State:
     """Return, for each of `count` inputs, the state of the element of the inner batch that answers it.
 
     Args:
@@ -162,7 +195,13 @@ def batch_elements(state: State, count: int) -> State:
     return jax.tree.map(lambda a: a[jnp.arange(count) % len(a)], state)
 
 
-def run_episode(learner: Learner, params: Params, key: Array, episode: Episode, segments: int = 1) -> Array:
+def run_episode(
+    learner: Learner,
+    params: Params,
+    key: Array,
+    episode: Episode,
+    segments: int = 1,
+) -> Array:
     """Let a learner go through an episode from a fresh state.
 
     Args:
@@ -182,7 +221,11 @@ def run_episode(learner: Learner, params: Params, key: Array, episode: Episode, 
 
 
 def continue_episode(
-    learner: Learner, params: Params, state: State, episode: Episode, segments: int = 1
+    learner: Learner,
+    params: Params,
+    state: State,
+    episode: Episode,
+    segments: int = 1,
 ) -> tuple[State, Array]:
     """Let a learner go on from a given state; see `run_episode`.
 
@@ -190,10 +233,16 @@ def continue_episode(
         The state after the episode and the answers: logits [T, B, C], or values [T, B, D].
     """
 
-    def step(state: State, example: tuple[Array, ...]) -> tuple[State, Array]:
+    def step(
+        state: State,
+        example: tuple[Array, ...],
+    ) -> tuple[State, Array]:
         return learner.step(params, state, *example)
 
-    def run(state: State, examples: tuple[Array, ...]) -> tuple[State, Array]:
+    def run(
+        state: State,
+        examples: tuple[Array, ...],
+    ) -> tuple[State, Array]:
         return jax.lax.scan(step, state, examples)
 
     examples: tuple[Array, ...] = (episode.x, episode.y)

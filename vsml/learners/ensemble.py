@@ -43,7 +43,12 @@ class Ensemble:
         """Draw fresh meta-parameters, which all members share."""
         return self.members[0].init_params(key)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> tuple[State, ...]:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> tuple[State, ...]:
         """Draw a fresh state for each member; the first member's is the one that it would have alone."""
         keys = [key, *(jax.random.fold_in(key, number) for number in range(1, len(self.members)))]
         return tuple(
@@ -51,7 +56,12 @@ class Ensemble:
         )
 
     def step(
-        self, params: Params, state: tuple[State, ...], x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: tuple[State, ...],
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[tuple[State, ...], Array]:
         """Answer x [B, *input_shape] together, then learn from y, each alone; see `Learner.step`."""
         example = (x, y) if taught is None else (x, y, taught)
@@ -62,14 +72,23 @@ class Ensemble:
             answers.append(answer)
         return tuple(states), self._together(answers)
 
-    def predict(self, params: Params, state: tuple[State, ...], x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: tuple[State, ...],
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         answers = []
         for member, own in zip(self.members, state, strict=True):
             answers.append(member.predict(params, own, x))
         return self._together(answers)
 
-    def map_memory(self, state: tuple[State, ...], change: Change) -> tuple[State, ...]:
+    def map_memory(
+        self,
+        state: tuple[State, ...],
+        change: Change,
+    ) -> tuple[State, ...]:
         """Return the states with other memories of all members.
 
         Raises:

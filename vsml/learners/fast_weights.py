@@ -33,7 +33,12 @@ class FastWeightsConfig(Section):
 class FastWeightsModule(nnx.Module):
     """The meta-parameters of a fast weight programmer: the slow network."""
 
-    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        rngs: nnx.Rngs,
+    ):
         self.slow = linear(fan_in, fan_out, rngs)
 
 
@@ -83,20 +88,34 @@ class FastWeights(ModuleLearner):
         fan_out = 2 * self.config.fast_size + self.outputs.size + 1
         return FastWeightsModule(fan_in, fan_out, rngs)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> FastWeightsState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> FastWeightsState:
         """Draw fast weights; nothing else is known."""
         # Its variance is corrected for the cut.
         init = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         fast = init(key, (self.config.fast_size, self.outputs.size))
         return self.with_fast(fast, batch_size)
 
-    def with_fast(self, fast: Array, batch_size: int = 1) -> FastWeightsState:
+    def with_fast(
+        self,
+        fast: Array,
+        batch_size: int = 1,
+    ) -> FastWeightsState:
         """Return the state of an episode that starts with the given fast weights [fast_size, C]."""
         nothing = Feedback.nothing(batch_size, self.outputs.size)
         return FastWeightsState(fast=fast, output=jnp.zeros_like(nothing.error), feedback=nothing)
 
     def step(
-        self, params: Params, state: FastWeightsState, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: FastWeightsState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[FastWeightsState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         key, query, write = self._program(params, state, x)
@@ -105,7 +124,12 @@ class FastWeights(ModuleLearner):
         feedback = Feedback.of(self.outputs, answers, y, taught)
         return FastWeightsState(fast=fast, output=answers, feedback=feedback), answers
 
-    def predict(self, params: Params, state: FastWeightsState, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: FastWeightsState,
+        x: Array,
+    ) -> Array:
         """Return the answers to x [K, *input_shape]; see `Learner.predict`.
 
         Each input is answered as in an inner batch of one: after its own write alone.
@@ -117,11 +141,20 @@ class FastWeights(ModuleLearner):
         answers = query @ state.fast + overlap_Kx1 * write
         return bound_answers(self.outputs, answers, self.config.logit_bound)
 
-    def map_memory(self, state: FastWeightsState, change: Change) -> FastWeightsState:
+    def map_memory(
+        self,
+        state: FastWeightsState,
+        change: Change,
+    ) -> FastWeightsState:
         """Return the state with other fast weights; their units are the entries of keys."""
         return dataclasses.replace(state, fast=change(state.fast, 0))
 
-    def _program(self, params: Params, state: FastWeightsState, x: Array) -> tuple[Array, Array, Array]:
+    def _program(
+        self,
+        params: Params,
+        state: FastWeightsState,
+        x: Array,
+    ) -> tuple[Array, Array, Array]:
         """Return keys and queries [B, fast_size], and what is written at the keys [B, C]."""
         inputs = state.feedback.beside(x.reshape(len(x), -1), state.output)
         size = self.config.fast_size

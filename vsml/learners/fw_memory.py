@@ -33,7 +33,13 @@ class FwMemoryConfig(Section):
 class FwMemoryModule(nnx.Module):
     """The meta-parameters of a fast weight memory."""
 
-    def __init__(self, config: FwMemoryConfig, input_shape: tuple[int, ...], size: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: FwMemoryConfig,
+        input_shape: tuple[int, ...],
+        size: int,
+        rngs: nnx.Rngs,
+    ):
         hidden = config.hidden_size
         m = config.memory_size
         activations = CONV_ACTIVATIONS if config.conv else ()
@@ -88,7 +94,12 @@ class FwMemory(ModuleLearner):
         """Make the meta-parameters."""
         return FwMemoryModule(self.config, self.input_shape, self.outputs.size, rngs)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> FwMemoryState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> FwMemoryState:
         """Return the state that knows nothing; no draw is made."""
         zeros = jnp.zeros((batch_size, self.config.hidden_size))
         m = self.config.memory_size
@@ -100,7 +111,12 @@ class FwMemory(ModuleLearner):
         )
 
     def step(
-        self, params: Params, state: FwMemoryState, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: FwMemoryState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[FwMemoryState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         module = self.module.with_params(params)
@@ -113,7 +129,12 @@ class FwMemory(ModuleLearner):
         feedback = Feedback.of(self.outputs, answers, y, taught)
         return FwMemoryState(h=h, c=c, memory=memory, feedback=feedback), answers
 
-    def predict(self, params: Params, state: FwMemoryState, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: FwMemoryState,
+        x: Array,
+    ) -> Array:
         """Return the answers to x [K, *input_shape]; see `Learner.predict`.
 
         Each input is answered as in an inner batch of one: after its own write alone.
@@ -130,23 +151,41 @@ class FwMemory(ModuleLearner):
         read = jax.vmap(read_after_write)(h)
         return self._answers(module, h, read)
 
-    def map_memory(self, state: FwMemoryState, change: Change) -> FwMemoryState:
+    def map_memory(
+        self,
+        state: FwMemoryState,
+        change: Change,
+    ) -> FwMemoryState:
         """Return the state with other h, c and memory, of which a unit is a pair of keys."""
         h, c = change((state.h, state.c), 1)
         return dataclasses.replace(state, h=h, c=c, memory=change(state.memory, 1))
 
-    def _tick(self, module: FwMemoryModule, state: FwMemoryState, x: Array) -> tuple[Array, Array]:
+    def _tick(
+        self,
+        module: FwMemoryModule,
+        state: FwMemoryState,
+        x: Array,
+    ) -> tuple[Array, Array]:
         """Return the new h and c of the LSTM."""
         inputs = state.feedback.beside(module.conv(x))
         return module.lstm(inputs, state.h, state.c)
 
-    def _answers(self, module: FwMemoryModule, h: Array, read: Array) -> Array:
+    def _answers(
+        self,
+        module: FwMemoryModule,
+        h: Array,
+        read: Array,
+    ) -> Array:
         """Return the answers to inputs with hidden states h, for which `read` was read."""
         answers = module.output(h + module.read_projection(read))
         return bound_answers(self.outputs, answers, self.config.logit_bound)
 
 
-def _write(module: FwMemoryModule, h: Array, memory: Array) -> Array:
+def _write(
+    module: FwMemoryModule,
+    h: Array,
+    memory: Array,
+) -> Array:
     """Return the change [m, m^2] that one element with the hidden state h makes to the memory."""
     m = len(memory)
     *parts, beta = jnp.split(module.write_head(h), (m, 2 * m, 3 * m))
@@ -156,7 +195,11 @@ def _write(module: FwMemoryModule, h: Array, memory: Array) -> Array:
     return jax.nn.sigmoid(beta) * jnp.outer(missing, key)
 
 
-def _read(module: FwMemoryModule, h: Array, memory: Array) -> Array:
+def _read(
+    module: FwMemoryModule,
+    h: Array,
+    memory: Array,
+) -> Array:
     """Return what one element with the hidden state h reads from the memory, normalised [m]."""
     key1, key2 = jnp.split(jnp.tanh(module.read_head(h)), 2)
     key = jnp.outer(key1, key2).ravel()

@@ -37,13 +37,22 @@ class PlasticLayer(nnx.Module):
         rate_logit: the learning rate of the fast weights is its sigmoid [].
     """
 
-    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        rngs: nnx.Rngs,
+    ):
         self.slow = nnx.Param(kernel_init(fan_in)(rngs.params(), (fan_in, fan_out)))
         self.coefficient = nnx.Param(jnp.full((fan_in, fan_out), INITIAL_COEFFICIENT))
         self.bias = nnx.Param(jnp.zeros(fan_out))
         self.rate_logit = nnx.Param(jnp.asarray(INITIAL_RATE_LOGIT))
 
-    def __call__(self, x: Array, fast: Array) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        fast: Array,
+    ) -> Array:
         """Map x [B, I] with fast weights [I, O] to [B, O]."""
         weights = self.slow[...] + self.coefficient[...] * fast
         return x @ weights + self.bias[...]
@@ -52,7 +61,13 @@ class PlasticLayer(nnx.Module):
 class HebbianModule(nnx.Module):
     """The meta-parameters of a Hebbian learner."""
 
-    def __init__(self, config: HebbianConfig, input_shape: tuple[int, ...], size: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: HebbianConfig,
+        input_shape: tuple[int, ...],
+        size: int,
+        rngs: nnx.Rngs,
+    ):
         activations = CONV_ACTIVATIONS if config.conv else ()
         self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
         # The input, and the error and the label of its answer.
@@ -92,12 +107,22 @@ class Hebbian(ModuleLearner):
         """Make the meta-parameters."""
         return HebbianModule(self.config, self.input_shape, self.outputs.size, rngs)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> Array:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> Array:
         """Return fast weights of 0 [I, C]; no draw is made."""
         return jnp.zeros_like(params["layer"]["slow"])
 
     def step(
-        self, params: Params, state: Array, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: Array,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[Array, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
         module = self.module.with_params(params)
@@ -113,23 +138,41 @@ class Hebbian(ModuleLearner):
         decay = self._decay(y_BxC, taught)
         return state + rate * (correlation_IxC - decay * state), logits
 
-    def _decay(self, y_BxC: Array, taught: Array | None) -> Array | float:
+    def _decay(
+        self,
+        y_BxC: Array,
+        taught: Array | None,
+    ) -> Array | float:
         """Return what share of F decays, in units of the rate: [] for Hebb's rule, [C] for Oja's."""
         if self.config.rule == "hebb":
             return 1.0 if taught is None else taught.mean()
         squares = jnp.square(y_BxC)
         return squares.mean(0) if taught is None else (taught[:, None] * squares).mean(0)
 
-    def predict(self, params: Params, state: Array, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: Array,
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
         module = self.module.with_params(params)
         return self._logits(module, module.conv(x), state)
 
-    def map_memory(self, state: Array, change: Change) -> Array:
+    def map_memory(
+        self,
+        state: Array,
+        change: Change,
+    ) -> Array:
         """Return other fast weights; their units are the inputs of the layer."""
         return change(state, 0)
 
-    def _logits(self, module: HebbianModule, features: Array, fast: Array) -> Array:
+    def _logits(
+        self,
+        module: HebbianModule,
+        features: Array,
+        fast: Array,
+    ) -> Array:
         """Return the bounded logits [B, C], without error and label."""
         zeros = jnp.zeros((len(features), 2 * self.outputs.size))
         inputs = jnp.concatenate([features, zeros], axis=-1)

@@ -25,7 +25,11 @@ class NoMemoryError(ValueError):
 class Remembers(Protocol):
     """A learner that marks its memory."""
 
-    def map_memory(self, state: State, change: Change) -> State:
+    def map_memory(
+        self,
+        state: State,
+        change: Change,
+    ) -> State:
         """Return the state with its memory changed, and nothing else.
 
         Args:
@@ -62,7 +66,10 @@ class StateFloats:
         return f"{self.kept:,}{beside}"
 
 
-def state_floats(learner: Learner, batch_size: int = 1) -> StateFloats:
+def state_floats(
+    learner: Learner,
+    batch_size: int = 1,
+) -> StateFloats:
     """Count the numbers that a learner keeps between steps.
 
     Args:
@@ -88,7 +95,13 @@ def _count(tree: State) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def perturb(learner: Learner, state: State, key: Array, kind: Kind, fraction: float) -> State:
+def perturb(
+    learner: Learner,
+    state: State,
+    key: Array,
+    kind: Kind,
+    fraction: float,
+) -> State:
     """Disturb what a learner marks as its memory.
 
     Args:
@@ -112,7 +125,10 @@ def perturb(learner: Learner, state: State, key: Array, kind: Kind, fraction: fl
         raise ValueError(f"fraction: got {fraction}, expected 0 to 1")
     parts = 0
 
-    def change(part: State, unit_axis: int) -> State:
+    def change(
+        part: State,
+        unit_axis: int,
+    ) -> State:
         nonlocal parts
         parts += 1
         return _KINDS[kind](part, unit_axis, jax.random.fold_in(key, parts), fraction)
@@ -120,20 +136,36 @@ def perturb(learner: Learner, state: State, key: Array, kind: Kind, fraction: fl
     return learner.map_memory(state, change)
 
 
-def _zero(part: State, unit_axis: int, key: Array, fraction: float) -> State:
+def _zero(
+    part: State,
+    unit_axis: int,
+    key: Array,
+    fraction: float,
+) -> State:
     """Set each number to 0 with a probability."""
 
-    def each(array: Array, key: Array) -> Array:
+    def each(
+        array: Array,
+        key: Array,
+    ) -> Array:
         lost = jax.random.bernoulli(key, fraction, array.shape)
         return jnp.where(lost, jnp.zeros_like(array), array)
 
     return _each_leaf(each, part, key)
 
 
-def _noise(part: State, unit_axis: int, key: Array, fraction: float) -> State:
+def _noise(
+    part: State,
+    unit_axis: int,
+    key: Array,
+    fraction: float,
+) -> State:
     """Add normal noise."""
 
-    def each(array: Array, key: Array) -> Array:
+    def each(
+        array: Array,
+        key: Array,
+    ) -> Array:
         size = jnp.sqrt(jnp.square(array.astype(jnp.float32)).mean())
         noise = fraction * size * jax.random.normal(key, array.shape)
         return (array + noise).astype(array.dtype)
@@ -141,7 +173,12 @@ def _noise(part: State, unit_axis: int, key: Array, fraction: float) -> State:
     return _each_leaf(each, part, key)
 
 
-def _drop_units(part: State, unit_axis: int, key: Array, fraction: float) -> State:
+def _drop_units(
+    part: State,
+    unit_axis: int,
+    key: Array,
+    fraction: float,
+) -> State:
     """Set to 0 what arrays hold of some units, the same ones in all of them."""
     first, *_ = jax.tree.leaves(part)
     units = first.shape[unit_axis]
@@ -156,7 +193,11 @@ def _drop_units(part: State, unit_axis: int, key: Array, fraction: float) -> Sta
     return jax.tree.map(each, part)
 
 
-def _each_leaf(change: Callable[[Array, Array], Array], part: State, key: Array) -> State:
+def _each_leaf(
+    change: Callable[[Array, Array], Array],
+    part: State,
+    key: Array,
+) -> State:
     """Change each array with a key of its own."""
     leaves, structure = jax.tree.flatten(part)
     keys = jax.random.split(key, len(leaves))

@@ -29,7 +29,13 @@ class MetaRnnConfig(Section):
 class MetaRnnModule(nnx.Module):
     """The meta-parameters of a Meta RNN."""
 
-    def __init__(self, config: MetaRnnConfig, input_shape: tuple[int, ...], size: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: MetaRnnConfig,
+        input_shape: tuple[int, ...],
+        size: int,
+        rngs: nnx.Rngs,
+    ):
         activations = CONV_ACTIVATIONS if config.conv else ()
         self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
         # The input, and the error and the label of the last answers.
@@ -71,32 +77,56 @@ class MetaRnn(ModuleLearner):
         """Make the meta-parameters."""
         return MetaRnnModule(self.config, self.input_shape, self.outputs.size, rngs)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> MetaRnnState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> MetaRnnState:
         """Return the state that knows nothing; no draw is made."""
         zeros = jnp.zeros((batch_size, self.config.hidden_size))
         nothing = Feedback.nothing(batch_size, self.outputs.size)
         return MetaRnnState(h=zeros, c=zeros, feedback=nothing)
 
     def step(
-        self, params: Params, state: MetaRnnState, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[MetaRnnState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         h, c, answers = self._answer(params, state, x)
         feedback = Feedback.of(self.outputs, answers, y, taught)
         return MetaRnnState(h=h, c=c, feedback=feedback), answers
 
-    def predict(self, params: Params, state: MetaRnnState, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         each = batch_elements(state, len(x))
         _, _, answers = self._answer(params, each, x)
         return answers
 
-    def map_memory(self, state: MetaRnnState, change: Change) -> MetaRnnState:
+    def map_memory(
+        self,
+        state: MetaRnnState,
+        change: Change,
+    ) -> MetaRnnState:
         """Return the state with another h and c of the LSTM."""
         h, c = change((state.h, state.c), 1)
         return dataclasses.replace(state, h=h, c=c)
 
-    def _answer(self, params: Params, state: MetaRnnState, x: Array) -> tuple[Array, Array, Array]:
+    def _answer(
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+    ) -> tuple[Array, Array, Array]:
         """Return the new h and c, and the answers."""
         module = self.module.with_params(params)
         inputs = state.feedback.beside(module.conv(x))

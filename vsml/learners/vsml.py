@@ -192,7 +192,7 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
             yield Problem(
                 "synapse.init_weights",
                 weights,
-                "0 with layers that are not dense, such as convolutions",
+                "0 unless all layers are dense",
                 ("layers",),
             )
         if vsml.synapse.state_size < (cells := cells_of(vsml.synapse.init_activation)):
