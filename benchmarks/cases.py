@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vsml.cost.counts import What
-from vsml.networks.wirings.conv import Conv
+from vsml.learners.vsml import ConvConfig, DenseConfig, VsmlConfig
+from vsml.networks.kernels import Kernel
 
 NUM_CLASSES = 10
 
-CONV = Conv(8, kernel_size=3, stride=2)
+CONV = ConvConfig(type="conv", out_channels=8, kernel_size=3, stride=2)
 
 HIDDEN_UNITS = 32
 """Of each hidden layer of a deep network."""
@@ -36,7 +37,7 @@ class Case:
         axis: what it varies.
         what: "forward" or "gradient".
         inputs: units I of the first layer.
-        hidden: layers before the last, as of `Vsml`.
+        hidden: layers before the last: dense ones as their numbers of units, and convolutions.
         members: how many are run at once, over all devices.
         episode_length: T.
         segmented: long episodes are cut into segments for their gradient, as the outer loop does.
@@ -46,7 +47,7 @@ class Case:
     axis: Axis
     what: What
     inputs: int = 784
-    hidden: tuple[int | Conv, ...] = ()
+    hidden: tuple[int | ConvConfig, ...] = ()
     members: int = 4
     episode_length: int = 100
     segmented: bool = True
@@ -55,12 +56,17 @@ class Case:
     @property
     def convolutions(self) -> bool:
         """Whether a layer is one."""
-        return any(isinstance(layer, Conv) for layer in self.hidden)
+        return any(isinstance(layer, ConvConfig) for layer in self.hidden)
 
     @property
     def hidden_units(self) -> tuple[int, ...]:
         """The hidden layers where all are dense."""
         return tuple(layer for layer in self.hidden if isinstance(layer, int))
+
+    def config(self, kernel: Kernel = "auto") -> VsmlConfig:
+        """Return the settings of VSML."""
+        hidden = [DenseConfig(out_size=each) if isinstance(each, int) else each for each in self.hidden]
+        return VsmlConfig(layers=(*hidden, DenseConfig()), kernel=kernel)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -81,7 +87,7 @@ class Case:
     @property
     def layers(self) -> str:
         """The network in words."""
-        names = ["conv" if isinstance(layer, Conv) else str(layer) for layer in self.hidden]
+        names = ["conv" if isinstance(layer, ConvConfig) else str(layer) for layer in self.hidden]
         return "-".join([str(self.inputs), *names, str(NUM_CLASSES)])
 
 

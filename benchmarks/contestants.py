@@ -22,7 +22,7 @@ from vsml.meta.mapping import map_trials
 from vsml.meta.objectives.episode import segments_of, trial_result
 from vsml.networks.kernels import Kernel, missing
 from vsml.networks.modules import Functional
-from vsml.types import Array, Episode, Params
+from vsml.types import Array, Classes, Episode, Params
 
 NOISE_STD = 0.05
 
@@ -50,7 +50,7 @@ def make_learner(case: Case, contestant: str) -> Learner | None:
     if contestant == FLAX:
         return None if case.convolutions else FlaxLstms(case.input_shape, NUM_CLASSES, case.hidden_units)
     kernel: Any = contestant
-    return Vsml(case.input_shape, NUM_CLASSES, case.hidden, kernel=kernel)
+    return Vsml(case.input_shape, NUM_CLASSES, case.config(kernel))
 
 
 @struct.dataclass
@@ -117,7 +117,7 @@ class FlaxLstms:
         carries, backward, logits = jax.vmap(functools.partial(self._sweep, params))(
             state.carries, state.backward, x, state.feedback.error
         )
-        return FlaxState(carries, backward, Feedback.of(logits, y)), logits
+        return FlaxState(carries, backward, Feedback.of(Classes(self.num_classes), logits, y)), logits
 
     def predict(self, params: Params, state: FlaxState, x: Array) -> Array:
         raise NotImplementedError("this learner is only for measuring; run_episode does all that is needed")

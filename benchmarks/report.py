@@ -46,7 +46,7 @@ class Result:
 
 def learner_of(case: Case) -> Vsml:
     """Return the learner that a case is about; others do the same work."""
-    return Vsml(case.input_shape, NUM_CLASSES, case.hidden)
+    return Vsml(case.input_shape, NUM_CLASSES, case.config())
 
 
 def segments_in(case: Case) -> int:

@@ -29,7 +29,7 @@ from vsml.losses import right_answers
 from vsml.meta.mapping import map_trials
 from vsml.reporting import plots, text_plots
 from vsml.tasks import build_task, load
-from vsml.types import Array, Episode, Params
+from vsml.types import Array, Classes, Episode, Params
 
 SHAPE, CLASSES = (8, 8, 1), 10
 WINDOW = 50  # examples that an accuracy is the mean over
@@ -44,10 +44,18 @@ options = parser.parse_args()
 
 digits = build_task(load("digits", "test"), options.half, replacement=False)
 algorithm = vsml.load_learner(options.algorithm, input_shape=SHAPE, num_classes=CLASSES)
+adam = SgdConfig(optimizer="adam", learning_rate=0.01)
+sgd = SgdConfig(optimizer="sgd", learning_rate=0.1)
 learners: dict[str, tuple[Learner, Params]] = {
     f"VSML '{options.algorithm}'": (algorithm.learner, algorithm.params),
-    "Adam (1 layer, rate 0.01)": (Sgd(SHAPE, CLASSES, SgdConfig(optimizer="adam", learning_rate=0.01)), {}),
-    "SGD (1 layer, rate 0.1)": (Sgd(SHAPE, CLASSES, SgdConfig(optimizer="sgd", learning_rate=0.1)), {}),
+    "Adam (1 layer, rate 0.01)": (
+        Sgd(SHAPE, Classes(CLASSES), adam),
+        {},
+    ),
+    "SGD (1 layer, rate 0.1)": (
+        Sgd(SHAPE, Classes(CLASSES), sgd),
+        {},
+    ),
 }
 
 

@@ -9,11 +9,11 @@ import optax
 import psutil
 import pytest
 from comparing import Ranks
+from flat_vsml import flat_vsml
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from stand_ins import Brightness
 
-from vsml.learners import Vsml
 from vsml.meta.objectives import EpisodeLoss
 from vsml.meta.optimizers import base
 from vsml.meta.optimizers.antithetic import AntitheticEvolution, evaluate_pair
@@ -240,7 +240,7 @@ def textured(size):
 
 
 def small_vsml(*shapes):
-    return Vsml(*shapes, state_size=4, message_size=2, micro_ticks=1)
+    return flat_vsml(*shapes, state_size=4, message_size=2, micro_ticks=1)
 
 
 @pytest.mark.parametrize("learner", [Brightness, pytest.param(small_vsml, marks=pytest.mark.slow)])

@@ -1,18 +1,16 @@
 """Meta-parameters that are back-propagation: against the derivatives themselves, and in whole networks."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import changed, conv, flat_vsml
 
 from vsml.config.files import ConfigError
 from vsml.introspection.trajectories import Descent
 from vsml.launching.schema import load_config
-from vsml.learners import Vsml, continue_episode, make_learner, run_episode
+from vsml.learners import continue_episode, make_learner, run_episode
 from vsml.losses import bound_logits
-from vsml.networks.wirings.conv import Conv
 from vsml.networks.written import TERMS, activate, cells_of, decode, encode
 from vsml.types import Episode
 
@@ -29,7 +27,7 @@ each_activation = pytest.mark.parametrize("activation", TERMS)
 
 def make(shape, classes, **settings):
     fixed = {"backward_pass": True, "micro_ticks": 1, "random_fraction": 0.25, "init": "backprop"}
-    return Vsml(shape, classes, init_rate=RATE, **(fixed | settings))
+    return flat_vsml(shape, classes, init_rate=RATE, **(fixed | settings))
 
 
 def make_episode(length, inputs, classes):
@@ -59,8 +57,8 @@ def descend(learner, episode, weights):
 def start(learner, weights):
     """Return the fresh state of a learner whose synapses hold the weights [I, O] of each layer."""
     layers = learner.network.layers
-    activation = learner.init_activation
-    rest = [(0, 0), (0, 0), (learner.state_size - cells_of(activation), 0)]
+    activation = learner.config.synapse.init_activation
+    rest = [(0, 0), (0, 0), (learner.config.synapse.state_size - cells_of(activation), 0)]
     cells = [jnp.pad(encode(w, jnp.zeros_like(w), activation), rest) for w in weights]
     states = tuple(layer.with_cells(c) for layer, c in zip(layers, cells, strict=True))
     return learner.with_network(learner.network.with_layers(states))
@@ -135,7 +133,7 @@ def test_descent_is_that_of_an_ordinary_network():
 def test_a_rate_is_fed_or_built_in():
     episode = make_episode(60, 12, 3)
     fed = make((12,), 3, state_size=9, random_fraction=0.0, error_scale=0.2)
-    built_in = dataclasses.replace(fed, error_scale=1.0, init_rate=0.2 * RATE)
+    built_in = changed(fed, error_scale=1.0, init_rate=0.2 * RATE)
     logits = [run_episode(each, each.init_params(KEY), KEY, episode) for each in (fed, built_in)]
     assert np.abs(logits[0]).max() > 0.1
     np.testing.assert_allclose(*logits, atol=0.01 * np.abs(logits[0]).max())
@@ -153,15 +151,15 @@ def test_a_fresh_state_holds_the_weights_that_are_asked_for():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"init_weights": 1.0, "state_size": 8}, "expected 0 with state_size 8 < 9"),
-        ({"init_weights": 1.0, "hidden": (Conv(2, 3),)}, "expected 0 with convolutions"),
+        ({"init_weights": 1.0, "state_size": 8}, "expected 0 unless synapse.state_size is 9 or more"),
+        ({"init_weights": 1.0, "hidden": (conv(2, 3),)}, "expected 0 unless all layers are dense"),
         ({"init_weights": 6.0}, "expected at most 5 with a fan-in of 4"),
-        ({"error_scale": 0.0}, "expected them above 0"),
+        ({"error_scale": 0.0}, "error_scale\n.*greater than 0"),
     ],
 )
 def test_weights_that_cannot_be_held_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        Vsml((4,), 3, **settings)
+        flat_vsml((4,), 3, **settings)
 
 
 def test_large_weights_need_room():
@@ -225,4 +223,4 @@ def test_settings_that_it_cannot_be_written_for_are_refused(override, path):
     with pytest.raises(ConfigError, match=path):
         load_config(overrides=[*SETTINGS, override])
     model = load_config(overrides=SETTINGS).model
-    assert make_learner("vsml", model.settings, (4,), 3).init == "backprop"
+    assert make_learner("vsml", model.settings, (4,), 3).config.synapse.init == "backprop"

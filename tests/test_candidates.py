@@ -5,12 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml.config.files import ConfigError
 from vsml.evaluation.candidates import compared_candidates, restored_params
 from vsml.evaluation.stored import StoredParams
 from vsml.launching.schema import load_config
-from vsml.learners import Vsml, make_learner
+from vsml.learners import make_learner
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
@@ -43,10 +44,10 @@ def candidates(*settings):
 
 def test_meta_parameters_of_another_learner_are_refused(tmp_path):
     path = tmp_path / "small.safetensors"
-    export_params(path, Vsml((2, 2, 1), 2, **SMALL).init_params(jax.random.key(0)), {})
+    export_params(path, flat_vsml((2, 2, 1), 2, **SMALL).init_params(jax.random.key(0)), {})
     setup = setup_of(f"checkpoint.restore={path}")
     with pytest.raises(CheckpointError, match=r"lstm/kernel.*expected float32 \(32, 64\)"):
-        restored_params(setup, COMM).fit(Vsml((2, 2, 1), 2))
+        restored_params(setup, COMM).fit(flat_vsml((2, 2, 1), 2))
 
 
 def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
@@ -55,7 +56,7 @@ def test_meta_parameters_found_for_other_settings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"1 mistake.*\n.*vsml.feed_label: got False, expected True"):
         restored_params(setup_of(here), COMM)
     same = setup_of(here, "model.vsml.feed_label=true")
-    restored = restored_params(same, COMM).fit(Vsml((2, 2, 1), 2, feed_label=True))
+    restored = restored_params(same, COMM).fit(flat_vsml((2, 2, 1), 2, feed_label=True))
     assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
 
 
@@ -66,7 +67,7 @@ def test_settings_of_other_types_of_learner_do_not_matter(tmp_path):
 
 def test_a_file_may_be_older_than_a_setting_but_not_have_unknown_ones(tmp_path):
     path = tmp_path / "old.safetensors"
-    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    params = flat_vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"micro_ticks": 2}}}})
     restored_params(setup_of(f"checkpoint.restore={path}"), COMM)
     export_params(path, params, {"config": {"model": {"type": "vsml", "vsml": {"macro_ticks": 2}}}})

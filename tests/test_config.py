@@ -304,7 +304,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
         ),
         (
             "model.vsml.layers=[{type: cone, out_channels: 2}, {}]",
-            "layers.0.type: got 'cone', expected 'dense' or 'conv' or 'conv1d' (from --config",
+            "layers.0.type: got 'cone', expected one of dense, conv, conv1d, or package.module:Name",
         ),
         (
             "model.vsml.layers=[{out_channels: 2, stride: 2}, {}]",

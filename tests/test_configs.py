@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import requests
 from data_files import noise, write, write_data_root, write_mnist
+from flat_vsml import flat_vsml
 from safetensors.numpy import load_file
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
@@ -26,7 +27,7 @@ from vsml.config.files import dump
 from vsml.config.schema import model_choices
 from vsml.launching.command_line import parse, read_config
 from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
-from vsml.learners import Vsml, make_learner
+from vsml.learners import make_learner
 from vsml.meta.optimizers.evosax import Evolution
 from vsml.meta.trials import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
@@ -196,7 +197,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs")
     write_data_root(folder / "root")
     (folder / "run" / "checkpoints").mkdir(parents=True)
-    params = Vsml((2, 2, 1), 2).init_params(jax.random.key(0))
+    params = flat_vsml((2, 2, 1), 2).init_params(jax.random.key(0))
     for name in ("learner.safetensors", "checkpoints/best.safetensors"):
         export_params(folder / "run" / name, params, {"config": WholeConfig().model_dump(mode="json")})
     return folder

@@ -5,14 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
+from flat_vsml import changed, conv, flat_vsml
 
 from vsml.calls.plan import step_flops
 from vsml.cost.counts import Cost, cost_of, count, counted_cost, visit_cost, vsml_cost
-from vsml.learners import LEARNERS, Vsml, make_learner
+from vsml.learners import LEARNERS, make_learner
 from vsml.learners import config_type as settings_of
 from vsml.meta.objectives.episode import trial_result
 from vsml.meta.trials import params_shapes, state_bytes
-from vsml.networks.wirings.conv import Conv
 from vsml.types import Episode
 
 TANH_FLOPS = 21
@@ -20,24 +20,24 @@ TANH_FLOPS = 21
 
 SHAPE = (8, 8, 1)
 CASES = {
-    "one layer": (Vsml(SHAPE, 10), 1),
-    "MNIST": (Vsml((28, 28, 1), 10), 1),
-    "layer norm": (Vsml(SHAPE, 10, layer_norm=True), 1),
-    "two layers": (Vsml(SHAPE, 10, (32,)), 1),
-    "backward pass": (Vsml(SHAPE, 10, (32,), backward_pass=True), 1),
-    "four ticks": (Vsml(SHAPE, 10, micro_ticks=4), 1),
-    "other sizes": (Vsml(SHAPE, 10, (12,), state_size=8, message_size=4), 1),
-    "inner batch": (Vsml(SHAPE, 10), 4),
-    "convolution": (Vsml((14, 14, 1), 10, (Conv(8, 3, 2),)), 1),
-    "convolution along the width": (Vsml((8, 8, 2), 10, (Conv(4, 3, 1, axes=1),)), 1),
-    "convolution, layer norm": (Vsml((14, 14, 1), 10, (Conv(8, 3, 2),), layer_norm=True), 1),
+    "one layer": (flat_vsml(SHAPE, 10), 1),
+    "MNIST": (flat_vsml((28, 28, 1), 10), 1),
+    "layer norm": (flat_vsml(SHAPE, 10, layer_norm=True), 1),
+    "two layers": (flat_vsml(SHAPE, 10, (32,)), 1),
+    "backward pass": (flat_vsml(SHAPE, 10, (32,), backward_pass=True), 1),
+    "four ticks": (flat_vsml(SHAPE, 10, micro_ticks=4), 1),
+    "other sizes": (flat_vsml(SHAPE, 10, (12,), state_size=8, message_size=4), 1),
+    "inner batch": (flat_vsml(SHAPE, 10), 4),
+    "convolution": (flat_vsml((14, 14, 1), 10, (conv(8, 3, 2),)), 1),
+    "convolution along the width": (flat_vsml((8, 8, 2), 10, (conv(4, 3, 1, axes=1),)), 1),
+    "convolution, layer norm": (flat_vsml((14, 14, 1), 10, (conv(8, 3, 2),), layer_norm=True), 1),
 }
 each_case = pytest.mark.parametrize(("learner", "batch_size"), CASES.values(), ids=CASES)
 
 
 def traced(learner, batch_size, steps, segments, gradient):
     """Count an episode, for each example, in the kernel that hides nothing."""
-    learner = dataclasses.replace(learner, kernel="tiled") if learner.kernel == "auto" else learner
+    learner = changed(learner, kernel="tiled") if learner.config.kernel == "auto" else learner
     x = jax.ShapeDtypeStruct((steps, batch_size, *learner.input_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((steps, batch_size), jnp.int32)
 
@@ -75,7 +75,7 @@ def test_a_gradient_is_what_jax_is_told_to_do_within_a_tenth(learner, batch_size
 
 @each_case
 def test_the_plain_formulation_is_counted_too(learner, batch_size):
-    plain = dataclasses.replace(learner, kernel="reference")
+    plain = changed(learner, kernel="reference")
     counted = traced(plain, batch_size, steps=100, segments=1, gradient=False)
     cost = vsml_cost(learner, batch_size, formulation="plain")
     assert_counted(cost, counted, tolerance=0.1, tanh_flops=0)
@@ -84,7 +84,7 @@ def test_the_plain_formulation_is_counted_too(learner, batch_size):
 
 
 def test_an_mnist_example_costs_what_the_arithmetic_says():
-    learner = Vsml((28, 28, 1), 10)
+    learner = flat_vsml((28, 28, 1), 10)
     cost = cost_of(learner)
     assert cost.synapses == 7840
     assert cost.matrix_flops == pytest.approx(32e6, rel=0.05)
@@ -96,10 +96,10 @@ def test_an_mnist_example_costs_what_the_arithmetic_says():
 
 
 def test_before_the_rewrites_it_cost_more_than_twice_as_much():
-    learner = Vsml((28, 28, 1), 10)
+    learner = flat_vsml((28, 28, 1), 10)
     assert vsml_cost(learner, formulation="plain").matrix_flops == pytest.approx(68e6, rel=0.01)
     # Two visits of one tick, that is with messages sent at every tick.
-    every_tick = vsml_cost(dataclasses.replace(learner, micro_ticks=1), formulation="plain").times(2)
+    every_tick = vsml_cost(changed(learner, micro_ticks=1), formulation="plain").times(2)
     assert every_tick.matrix_flops == pytest.approx(72e6, rel=0.01)
 
 
@@ -111,9 +111,9 @@ def test_the_state_is_as_large_as_that_of_the_learner_but_for_messages(learner, 
 
 
 def test_a_convolution_of_one_position_costs_as_a_dense_layer_but_for_what_it_averages():
-    conv = Vsml((1, 1, 6), 3, (Conv(5, 1),)).network
-    dense = Vsml((6,), 3, (5,)).network
-    one, other = visit_cost(conv, conv.layers[0]), visit_cost(dense, dense.layers[0])
+    one_position = flat_vsml((1, 1, 6), 3, (conv(5, 1),)).network
+    dense = flat_vsml((6,), 3, (5,)).network
+    one, other = visit_cost(one_position, one_position.layers[0]), visit_cost(dense, dense.layers[0])
     assert (one.synapses, one.transcendentals, one.moved_bytes) == (
         30,
         other.transcendentals,
@@ -124,7 +124,7 @@ def test_a_convolution_of_one_position_costs_as_a_dense_layer_but_for_what_it_av
 
 
 def test_a_second_sweep_doubles_the_work_and_not_the_state():
-    one, two = (cost_of(Vsml(SHAPE, 10, backward_pass=both)) for both in (False, True))
+    one, two = (cost_of(flat_vsml(SHAPE, 10, backward_pass=both)) for both in (False, True))
     assert two == dataclasses.replace(one.times(2), state_bytes=one.state_bytes, synapses=one.synapses)
 
 
@@ -135,7 +135,7 @@ def test_costs_add_up_and_are_repeated():
 
 
 def test_the_gradient_of_the_plain_formulation_is_not_known():
-    network = Vsml(SHAPE, 10).network
+    network = flat_vsml(SHAPE, 10).network
     with pytest.raises(ValueError, match="what: got 'gradient', expected 'forward' for the plain"):
         visit_cost(network, network.layers[0], "gradient", "plain")
 
@@ -166,7 +166,7 @@ def test_a_convolution_counts_two_for_each_product():
 
 
 def test_states_of_16_bits_are_half_as_large_and_half_as_much_to_move():
-    full, half = (cost_of(Vsml(SHAPE, 10, state_dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    full, half = (cost_of(flat_vsml(SHAPE, 10, state_dtype=dtype)) for dtype in ("float32", "bfloat16"))
     assert half == dataclasses.replace(
         full,
         state_bytes=full.state_bytes / 2,

@@ -4,9 +4,9 @@ import re
 
 import jax
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml import demo
-from vsml.learners import Vsml
 from vsml.runs.checkpoint import export_params
 
 
@@ -18,7 +18,7 @@ def _own_process(monkeypatch):
 @pytest.fixture(scope="module")
 def algorithm(tmp_path_factory):
     path = tmp_path_factory.mktemp("algorithm") / "mine.safetensors"
-    params = Vsml((8, 8, 1), 10).init_params(jax.random.key(0))
+    params = flat_vsml((8, 8, 1), 10).init_params(jax.random.key(0))
     export_params(path, params, {"config": {"model": {"type": "vsml"}}})
     return path
 

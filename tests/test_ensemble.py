@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml.config.files import ConfigError
 from vsml.cost.counts import cost_of
 from vsml.launching.schema import load_config
-from vsml.learners import Ensemble, Sgd, Vsml, make_learner, run_episode
+from vsml.learners import Ensemble, Sgd, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.types import Episode
 
@@ -50,12 +51,12 @@ def test_predicting_is_what_the_next_step_would_answer():
 def test_views_make_an_ensemble_of_networks_that_share_meta_parameters():
     views = [{"count": 7, "activation": "tanh"}, {}, {"count": 5, "keep_input": True}]
     learner = make_learner("vsml", VsmlConfig.model_validate({"views": views}), (2, 2), 3)
-    pixels = Vsml((2, 2), 3)
+    pixels = flat_vsml((2, 2), 3)
     assert learner.members == (
         pixels,
-        Vsml((2, 2), 3, random_features=7, activation="tanh"),
+        flat_vsml((2, 2), 3, random_features=7, activation="tanh"),
         pixels,
-        Vsml((2, 2), 3, random_features=5, keep_input=True),
+        flat_vsml((2, 2), 3, random_features=5, keep_input=True),
     )
     assert (learner.input_shape, learner.num_classes) == ((2, 2), 3)
     params = learner.init_params(KEY)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml.calls.evaluate import run_evaluation
 from vsml.evaluation.candidates import Candidate, compared_candidates
@@ -12,7 +13,6 @@ from vsml.evaluation.episodes import evaluate
 from vsml.evaluation.results import write_results
 from vsml.evaluation.scores import Evaluation
 from vsml.launching.schema import load_config
-from vsml.learners import Vsml
 from vsml.losses import right_answers
 from vsml.runs.directory import RunDirectory
 from vsml.setup import EvaluationTask, Setup
@@ -79,7 +79,7 @@ class OneOfTwo(SerialCommunicator):
 
 def test_ranks_share_the_episodes_and_get_the_same_result():
     task = EvaluationTask("digits", build_task(load("digits", "test"), 3, replacement=False))
-    learner = Vsml((8, 8, 1), 10, state_size=4, message_size=2)
+    learner = flat_vsml((8, 8, 1), 10, state_size=4, message_size=2)
     params = learner.init_params(jax.random.key(0))
 
     def run(comm):
@@ -104,7 +104,7 @@ def test_results_are_written_and_printed(tmp_path, capsys):
 
 def test_each_example_of_an_inner_batch_counts():
     task = EvaluationTask("digits", build_task(load("digits", "test"), 3, batch_size=4, replacement=False))
-    learner = Vsml((8, 8, 1), 10, state_size=4, message_size=2)
+    learner = flat_vsml((8, 8, 1), 10, state_size=4, message_size=2)
     params = learner.init_params(jax.random.key(0))
     result = evaluate("it", learner, params, task, 2, jax.random.key(1), SerialCommunicator())
     assert result.correct.shape == (2, 12)
@@ -113,7 +113,7 @@ def test_each_example_of_an_inner_batch_counts():
 
 def test_only_queries_count_in_few_shot_episodes():
     task = build_task(load("digits", "test"), 5, ways=2, shots=1)  # two of support, three queries
-    learner = Vsml((8, 8, 1), 2, state_size=4, message_size=2)
+    learner = flat_vsml((8, 8, 1), 2, state_size=4, message_size=2)
     params = learner.init_params(jax.random.key(0))
     few_shot = EvaluationTask("digits", task)
     result = evaluate("it", learner, params, few_shot, 4, jax.random.key(1), SerialCommunicator())

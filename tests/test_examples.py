@@ -38,7 +38,7 @@ def test_an_algorithm_that_was_meta_trained_and_saved_is_loaded_again(tmp_path):
     losses = re.search(r"loss in nats: (\S+) at first, (\S+) over", printed)
     assert all(2.0 < float(loss) < 2.6 for loss in losses.groups())  # untrained: chance is 2.303
     assert 0 <= float(re.search(r"accuracy on digits 398 to 497: (\S+);", printed)[1]) < 0.4
-    assert vsml.load_learner(str(file), input_shape=(3,), num_classes=2).learner.feed_label
+    assert vsml.load_learner(str(file), input_shape=(3,), num_classes=2).learner.config.feed_label
 
 
 def test_who_descends_forgets_the_old_labels_and_learns_the_new(tmp_path):

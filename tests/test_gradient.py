@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flat_vsml import flat_vsml
 from jax.flatten_util import ravel_pytree
 
-from vsml.learners import Vsml, run_episode
+from vsml.learners import run_episode
 from vsml.learners.base import continue_episode
 from vsml.losses import cross_entropy
 from vsml.meta.objectives import EpisodeConfig, EpisodeLoss
@@ -97,7 +98,7 @@ def step(optimizer, state, gradient, loss=(1.0, 1.0)):
 @pytest.mark.parametrize(
     ("learner", "segments", "loss_type"),
     [
-        (Vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), 1, "mean"),
+        (flat_vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), 1, "mean"),
         (Linear(), 1, "last"),
         (Linear(), 2, "mean"),
     ],
@@ -124,7 +125,7 @@ def test_the_sum_of_gradients_is_the_gradient_of_the_episodes_losses(
 
 @pytest.mark.parametrize("length", [3, 9])
 def test_a_truncated_gradient_is_that_of_the_last_steps_from_a_fixed_state(length):
-    learner, trials = Vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), [0, 1]
+    learner, trials = flat_vsml((2, 2, 1), 3, state_size=4, message_size=2, micro_ticks=1), [0, 1]
     params = learner.init_params(KEY)
     optimizer = BackPropagation(meta_adam(0.01), EpisodeLoss(EpisodeConfig(truncation_length=length)))
     loss, _, total = optimizer.evaluate(params, make_chunk(learner, trials), KEY)

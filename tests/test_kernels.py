@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import conv as conv_section
 from flax import nnx
 
 from vsml.networks.cells.lstm import Synapse
@@ -14,8 +15,9 @@ from vsml.networks.kernels import native
 from vsml.networks.kernels.activations import BOUND, tanh
 from vsml.networks.kernels.positions import GROUP_SYNAPSES, group_positions
 from vsml.networks.kernels.tiled import TILE_SYNAPSES, tile_rows
-from vsml.networks.wirings.conv import Conv, ConvLayer
-from vsml.networks.wirings.dense import DenseLayer, from_tiles
+from vsml.networks.wirings.base import from_tiles
+from vsml.networks.wirings.conv import ConvLayer
+from vsml.networks.wirings.dense import DenseLayer
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -129,11 +131,11 @@ def test_the_fast_kernels_compute_what_the_plain_one_does(
 @pytest.mark.parametrize(
     ("shape", "conv", "micro_ticks", "layer_norm", "tiles", "groups", "positions_last"),
     [
-        ((5, 4, 1), Conv(2, 3, 2), 2, False, 1, 1, False),
-        ((4, 4, 1), Conv(2, 3), 1, True, 1, 1, True),
-        ((1, 600, 1), Conv(3, 5, axes=1), 2, False, 1, 3, True),
-        ((1, 3, 120), Conv(4, 5, axes=1), 2, True, 4, 3, False),  # an output unit has 600 synapses
-        ((1, 2, 210), Conv(2, 5, axes=1), 1, False, 2, 2, False),  # more than a tile should have
+        ((5, 4, 1), conv_section(2, 3, 2), 2, False, 1, 1, False),
+        ((4, 4, 1), conv_section(2, 3), 1, True, 1, 1, True),
+        ((1, 600, 1), conv_section(3, 5, axes=1), 2, False, 1, 3, True),
+        ((1, 3, 120), conv_section(4, 5, axes=1), 2, True, 4, 3, False),  # an output unit has 600 synapses
+        ((1, 2, 210), conv_section(2, 5, axes=1), 1, False, 2, 2, False),  # more than a tile should have
     ],
 )
 def test_the_fast_kernel_of_convolutions_computes_what_the_plain_one_does(
@@ -142,15 +144,15 @@ def test_the_fast_kernel_of_convolutions_computes_what_the_plain_one_does(
     layers = [ConvLayer(shape, conv, kernel) for kernel in ("tiled", "reference")]
     graph, params = make_synapse(5, 3, layer_norm)
     kernel = (conv.kernel_size,) * conv.axes
-    cells = RANDOM.normal(size=(*kernel, shape[-1], conv.channels, 5)).astype(np.float32)
+    cells = RANDOM.normal(size=(*kernel, shape[-1], conv.out_channels, 5)).astype(np.float32)
     forward = RANDOM.normal(size=(layers[0].fan_in, 3)).astype(np.float32)
     backward = RANDOM.normal(size=(layers[0].fan_out, 3)).astype(np.float32)
     compare(*(visit_all(layer, graph, params, cells, forward, backward, micro_ticks) for layer in layers))
 
     fan_in = math.prod(kernel) * shape[-1]
     assert layers[0].with_cells(cells).c.shape[0] == tiles
-    places = layers[0].fan_out // conv.channels
-    assert group_positions(conv.channels // tiles, fan_in, places) == (places // groups, positions_last)
+    places = layers[0].fan_out // conv.out_channels
+    assert group_positions(conv.out_channels // tiles, fan_in, places) == (places // groups, positions_last)
 
 
 @pytest.mark.parametrize(

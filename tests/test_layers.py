@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.wirings.dense import DenseLayer, from_tiles
+from vsml.networks.wirings.base import from_tiles
+from vsml.networks.wirings.dense import DenseLayer
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

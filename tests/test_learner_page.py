@@ -28,7 +28,7 @@ def test_a_learner_is_added_as_the_page_says(tmp_path):
     (tmp_path / file).write_text(code_after(page, f"`{file}`:"))
     registry = tmp_path / "vsml" / "learners" / "__init__.py"
     shown = code_after(page, "`vsml/learners/__init__.py`").strip().splitlines()
-    added_import, head, line = shown[0], shown[-3], shown[-2]
+    added_import, head, line = shown[0], "\n".join(shown[-6:-3]), shown[-3]
     code = registry.read_text()
     assert code.count(head) == 1
     code = code.replace(head, f"{head}\n{line}").replace(

@@ -1,18 +1,22 @@
 """What every learner owes, whatever it is; then what is special to each baseline."""
 
 import functools
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from pydantic import Field
 
 from vsml.config.files import ConfigError
 from vsml.launching.schema import load_config
-from vsml.learners import LEARNERS, continue_episode, make_learner, run_episode
+from vsml.learners import LEARNERS, config_type, continue_episode, make_learner, run_episode
+from vsml.learners.base import LearnerBase
 from vsml.losses import cross_entropy, error_signal
-from vsml.types import Episode
+from vsml.settings import Positive, Section
+from vsml.types import Classes, Episode
 
 SHAPE, CLASSES = (4, 4, 1), 3
 
@@ -161,6 +165,48 @@ def test_logits_are_bounded(variant):
     assert jnp.abs(run(learner, make_episode())).max() <= 0.01
 
 
+class MajorityConfig(Section):
+    """The class that came most often."""
+
+    head_start: Positive = Field(default=1, description="examples that the first class starts with")
+
+
+@dataclass(frozen=True)
+class Majority(LearnerBase):
+    """A learner from outside of the package: it answers with the counts of the classes so far."""
+
+    config: MajorityConfig = field(default_factory=MajorityConfig)
+
+    def init_params(self, key):
+        return {}
+
+    def init_state(self, params, key, batch_size=1):
+        return jnp.zeros(self.num_classes).at[0].set(self.config.head_start)
+
+    def step(self, params, state, x, y, taught=None):
+        return state + jax.nn.one_hot(y, self.num_classes).sum(0), self.predict(params, state, x)
+
+    def predict(self, params, state, x):
+        return jnp.broadcast_to(state, (len(x), self.num_classes))
+
+
+def test_a_learner_from_outside_is_named_by_its_module():
+    name = f"{__name__}:Majority"
+    assert config_type(name) is MajorityConfig
+    learner = make_learner(name, MajorityConfig(head_start=3), SHAPE, CLASSES)
+    assert learner == Majority(SHAPE, Classes(CLASSES), MajorityConfig(head_start=3))
+    episode = make_episode(4)
+    np.testing.assert_array_equal(run(learner, episode)[0, 0], [3, 0, 0])
+    assert run(learner, episode)[-1].sum() == 3 + 3
+    for wrong, message in (
+        (f"{__name__}:Majorty", f"did you mean {__name__}:Majority"),
+        ("hebian", "did you mean 'hebbian'"),
+        (f"{__name__}:make", "got config of type None, expected a subclass of vsml.settings.Section"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_type(wrong)
+
+
 # Meta RNN.
 
 
@@ -190,7 +236,7 @@ def test_hebbian_weights_change_by_the_rule(rule):
     F = jax.random.normal(jax.random.key(1), (7, 2))
     x, label = jnp.array([[0.5, -1.0, 2.0]]), jnp.array([1])
     new, logits = learner.step(params, F, x, label)
-    z = jnp.concatenate([x[0], error_signal(logits, label)[0], jnp.array([0.0, 1.0])])
+    z = jnp.concatenate([x[0], error_signal(Classes(2), logits, label)[0], jnp.array([0.0, 1.0])])
     weights = params["layer"]["slow"] + params["layer"]["coefficient"] * F
     y = jax.nn.softmax(z @ weights + params["layer"]["bias"])
     r = jax.nn.sigmoid(params["layer"]["rate_logit"])

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from flat_vsml import flat_vsml
 
 from vsml.learners import Vsml
 from vsml.meta import BackPropagation, group_trials, meta_adam
@@ -39,7 +40,7 @@ def test_500_steps_at_28x28_of_8_episodes_at_once_fit_in_2_gb():
 
 def test_8_episodes_side_by_side_fit_too():
     """As an accelerator takes them."""
-    learner = Vsml((28, 28, 1), 10)
+    learner = flat_vsml((28, 28, 1), 10)
     params = learner.init_params(jax.random.key(0))
     x = jax.ShapeDtypeStruct((8, 500, 1, 28, 28, 1), np.float32)
     labels = jax.ShapeDtypeStruct((8, 500, 1), np.int32)

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 from flax import nnx
 
 import vsml.networks.kernels
-from vsml.learners import Vsml
 from vsml.networks.cells.lstm import Synapse
 from vsml.networks.kernels import chosen, fused, native, tiled
-from vsml.networks.wirings.dense import SynapseState
+from vsml.networks.wirings.base import SynapseState
 
 RANDOM = np.random.default_rng(0)
 N, M, FAN_IN, FAN_OUT = 16, 4, 21, 3
@@ -166,7 +166,7 @@ def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch
 @pytest.mark.parametrize("kernel", ["native", "tiled", "reference"])
 @pytest.mark.parametrize("inputs", [3, 400])
 def test_inputs_of_another_size_are_refused(kernel, inputs):
-    learner = Vsml((40,), 2, kernel=kernel)
+    learner = flat_vsml((40,), 2, kernel=kernel)
     params = learner.init_params(jax.random.key(0))
     state = learner.init_state(params, jax.random.key(1))
     with pytest.raises((ValueError, TypeError), match=r"shape|size"):
@@ -208,7 +208,7 @@ def test_without_a_compiler_synapses_tick_by_xla_and_it_is_said(forgotten, monke
     with pytest.raises(
         ValueError, match=r"model\.vsml\.kernel: got 'native', which cannot be used here: no C"
     ):
-        Vsml((3,), 2, state_size=7, kernel="native")
+        flat_vsml((3,), 2, state_size=7, kernel="native")
 
 
 def test_a_source_that_does_not_compile_says_what_the_compiler_said(forgotten, monkeypatch, tmp_path):
@@ -243,7 +243,7 @@ def test_states_too_large_for_the_stack_are_left_to_xla(forgotten):
         == "states and normalised messages have at most 128 numbers in it"
     )
     with pytest.raises(ValueError, match="at most 128 numbers"):
-        Vsml((3,), 2, state_size=129, kernel="native")
+        flat_vsml((3,), 2, state_size=129, kernel="native")
 
 
 def test_a_compiler_may_be_a_command_with_arguments(forgotten, monkeypatch, tmp_path):

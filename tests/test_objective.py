@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 from flax import struct
 from stand_ins import Brightness
 
-from vsml.learners import Vsml, run_episode
+from vsml.learners import run_episode
 from vsml.losses import cross_entropy
 from vsml.meta import mapping
 from vsml.meta.mapping import map_trials, sum_trials, tree_sum
@@ -244,7 +245,7 @@ def evaluate(optimizer, params, group, size):
 
 
 def test_what_a_trial_comes_to_does_not_depend_on_its_chunk():
-    learner = Vsml((3, 3, 1), 3, state_size=4, message_size=2, micro_ticks=1)
+    learner = flat_vsml((3, 3, 1), 3, state_size=4, message_size=2, micro_ticks=1)
     optimizer = BackPropagation(meta_adam(0.01))
     params = learner.init_params(KEY)
     group = make_group(5, learner=learner, tasks=(build_task(textured(), 4),))

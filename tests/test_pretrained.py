@@ -145,7 +145,8 @@ def test_a_folder_of_a_run_is_a_learner_too(run):
             "nothing: no such learning algorithm; expected one of",
         ),
         ("general", (0,), 2, ValueError, r"got input_shape \(0,\)"),
-        ("general", (3,), 0, ValueError, "num_classes 0, expected positive numbers"),
+        ("general", (3,), 0, ValueError, "outputs: got 0, expected Classes"),
+        ("general", (3,), None, ValueError, "got num_classes None and outputs None, expected one of them"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(name, shape, classes, error, message):

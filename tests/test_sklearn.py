@@ -1,4 +1,4 @@
-"""VSMLClassifier among scikit-learn's tools, what it keeps to itself, and learning online."""
+"""VSMLClassifier and VSMLRegressor among scikit-learn's tools, what they keep, and learning online."""
 
 import pickle
 import subprocess
@@ -19,7 +19,7 @@ import vsml.sklearn
 from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.runs.checkpoint import CheckpointError, export_params
-from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, learn_online
+from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, VSMLRegressor, learn_online
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def equal(left, right):
     return jax.tree.all(jax.tree.map(np.array_equal, left.learned_, right.learned_))
 
 
-@parametrize_with_checks([VSMLClassifier()])
+@parametrize_with_checks([VSMLClassifier(), VSMLRegressor()])
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
 
@@ -299,3 +299,81 @@ def test_results_are_printed_at_round_numbers_and_at_the_end():
 def test_streams_of_different_length_are_refused(tiny):
     with pytest.raises(ValueError, match="got 10 inputs and 9 labels, expected as many"):
         learn_online(VSMLClassifier(tiny), np.zeros((10, 2)), np.zeros(9))
+
+
+# Regression.
+
+
+def plane(n=60, outputs=1, seed=0):
+    """Return a linear function of five inputs, in units of its own."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(n, 5))
+    y = X @ np.random.default_rng(99).normal(size=(5, outputs)) * 40 + 300
+    return X, y[:, 0] if outputs == 1 else y
+
+
+def test_a_linear_map_is_learned_in_its_own_units():
+    X, y = plane(400)
+    regressor = VSMLRegressor()
+    answers = regressor.partial_fit_predict(X, y)
+    late = slice(300, 400)
+    assert np.square(answers[late] - y[late]).mean() < 0.1 * y.var()
+    assert regressor.score(*plane(100, seed=1)) > 0.9
+
+
+def test_several_targets_are_learned_side_by_side_as_each_alone():
+    X, y = plane(40, outputs=2)
+    both = VSMLRegressor().fit(X, y)
+    assert (both.n_outputs_, both.predict(X).shape) == (2, (40, 2))
+    # A synapse learns from its own output's error only, where nothing but gradient descent is in it.
+    alone = np.stack([VSMLRegressor().fit(X, y[:, k]).predict(X) for k in range(2)], axis=1)
+    np.testing.assert_allclose(both.predict(X), alone, rtol=1e-3)
+
+
+def test_units_of_targets_do_not_matter():
+    X, y = plane(40)
+    plain = VSMLRegressor().fit(X, y).predict(X)
+    np.testing.assert_allclose(VSMLRegressor().fit(X, 1e-3 * y - 7).predict(X), 1e-3 * plain - 7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_regression_streams_may_be_cut_anywhere_and_saved(outputs, tmp_path):
+    X, y = plane(25, outputs)
+    whole, single = VSMLRegressor(), VSMLRegressor()
+    answers = whole.partial_fit_predict(X, y)
+    assert not answers[0].any()
+    single.partial_fit(X[:1], y[:1])
+    asked = []
+    for t in range(1, 25):
+        asked.append(single.predict(X[t : t + 1])[0])
+        single.partial_fit(X[t : t + 1], y[t : t + 1])
+        if t == 12:
+            single.save(tmp_path / "half.safetensors")
+            single = VSMLRegressor.load(tmp_path / "half.safetensors")
+    assert equal(whole, single)
+    np.testing.assert_allclose(answers[1:], asked, rtol=1e-6)
+
+
+def test_a_regressor_learns_by_any_algorithm_and_its_rate_may_be_changed(tiny):
+    X, y = plane(20)
+    assert np.isfinite(VSMLRegressor(tiny).fit(X, y).predict(X)).all()
+    slower = VSMLRegressor(model={"vsml": {"error_scale": 0.1}}).fit(X, y)
+    assert slower.model_["vsml"]["error_scale"] == 0.1
+    assert (
+        np.abs(slower.predict(X) - y.mean()).mean()
+        < np.abs(VSMLRegressor().fit(X, y).predict(X) - y.mean()).mean()
+    )
+
+
+def test_what_a_regressor_cannot_learn_is_said(tiny, tmp_path):
+    X, y = plane(10, outputs=2)
+    regressor = VSMLRegressor().fit(X, y)
+    with pytest.raises(ValueError, match="y: got 1 outputs, expected 2 as at the first call"):
+        regressor.partial_fit(X, y[:, 0])
+    with pytest.raises(ValueError, match="epochs: got 0"):
+        VSMLRegressor(epochs=0).fit(X, y)
+    with pytest.raises(ValueError, match="y: got values up to"):
+        VSMLRegressor().fit(X, y * 1e200)
+    VSMLClassifier(tiny).fit(X, [0, 1] * 5).save(tmp_path / "classifier.safetensors")
+    with pytest.raises(CheckpointError, match=r"expected one of VSMLRegressor\.save"):
+        VSMLRegressor.load(tmp_path / "classifier.safetensors")

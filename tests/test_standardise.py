@@ -63,3 +63,15 @@ def test_a_constant_feature_is_zero():
 def test_values_whose_squares_overflow_are_refused():
     with pytest.raises(ValueError, match=r"got values up to 1e\+200, expected ones whose squares are finite"):
         RunningStatistics.nothing(1).learn(np.array([[0.0], [1e200]]))
+
+
+def test_moments_before_an_example_are_those_of_all_that_came_before_it():
+    x = np.random.default_rng(0).normal(5, 3, (7, 2))
+    seen, _ = RunningStatistics.nothing(2).learn(x[:3])
+    for statistics, before in ((RunningStatistics.nothing(2), x[:0]), (seen, x[:3])):
+        means, deviations = statistics.moments_before(x[3:])
+        for t in range(4):
+            past = np.concatenate([before, x[3 : 3 + t]])
+            expected = (past.mean(0), past.std(0)) if len(past) else (np.zeros(2), np.zeros(2))
+            np.testing.assert_allclose((means[t], deviations[t]), expected, rtol=1e-12)
+    np.testing.assert_allclose(seen.moments(), (x[:3].mean(0), x[:3].std(0)), rtol=1e-12)

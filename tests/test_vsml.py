@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import changed, conv, flat_vsml
 
 from vsml.learners import Vsml, continue_episode, make_learner, run_episode
+from vsml.learners.flat import PATHS
 from vsml.learners.vsml import VsmlConfig
 from vsml.losses import cross_entropy
-from vsml.networks.wirings.conv import Conv
-from vsml.networks.wirings.dense import from_tiles
-from vsml.types import Episode
+from vsml.networks.wirings.base import from_tiles
+from vsml.types import Classes, Episode, Values
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -29,12 +30,12 @@ def make(**settings):
     """Build a learner that compiles fast: its size is of no matter, the number of its ticks is."""
     small = {
         "input_shape": SHAPE,
-        "num_classes": CLASSES,
+        "outputs": CLASSES,
         "state_size": 6,
         "message_size": 4,
         "micro_ticks": 1,
     }
-    return Vsml(**(small | settings))
+    return flat_vsml(**(small | settings))
 
 
 def make_params(learner, seed=0):
@@ -55,7 +56,9 @@ def make_cells(learner, seed=1):
     """Draw the cells [I, O, N] of each layer."""
     random = np.random.default_rng(seed)
     return [
-        random.normal(size=(layer.fan_in, layer.fan_out, learner.state_size)).astype(np.float32)
+        random.normal(size=(layer.fan_in, layer.fan_out, learner.config.synapse.state_size)).astype(
+            np.float32
+        )
         for layer in learner.network.layers
     ]
 
@@ -89,7 +92,7 @@ OPTIONS = {
         "backward_pass": True,
         "separate_backward": True,
         "layerwise": True,
-        "hidden": (Conv(2, stride=2),),
+        "hidden": (conv(2, stride=2),),
         "feed_label": True,
     },
     "random features, deep": {"random_features": 7, "activation": "tanh", "hidden": (4,)},
@@ -219,7 +222,7 @@ def test_predict_deals_inputs_to_the_elements_of_an_inner_batch_in_turn():
     assert (logits[0] != logits[1]).any()
 
 
-@pytest.mark.parametrize(("state_size", "hidden"), [(6, ()), (5, ()), (5, (Conv(2),))])
+@pytest.mark.parametrize(("state_size", "hidden"), [(6, ()), (5, ()), (5, (conv(2),))])
 def test_an_inner_batch_shares_the_first_half_of_its_state(state_size, hidden):
     learner = make(state_size=state_size, hidden=hidden)
     params, episode = make_params(learner), make_episode(3, batch=3)
@@ -239,7 +242,7 @@ def test_an_inner_batch_shares_the_first_half_of_its_state(state_size, hidden):
         close(predict(learner, params, alone, x[b : b + 1])[0], logits[b])
 
 
-@pytest.mark.parametrize("hidden", [(), (Conv(2, stride=2),)])
+@pytest.mark.parametrize("hidden", [(), (conv(2, stride=2),)])
 def test_elements_of_an_inner_batch_start_alike_and_do_not_depend_on_their_order(hidden):
     learner = make(feed_label=True, hidden=hidden)
     params, episode = make_params(learner), make_episode(4, batch=3)
@@ -302,11 +305,14 @@ def test_an_episode_may_be_interrupted():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"output_channel": 4}, "output_channel: got 4, expected one of 4 channels"),
-        ({"output_channel": -1}, "output_channel: got -1"),
-        ({"separate_backward": True}, "separate_backward: got True, expected False without backward_pass"),
+        ({"output_channel": 4}, "output_channel: got 4, expected less than synapse.message_size, 4"),
+        ({"output_channel": -1}, "output_channel\n.*greater than or equal to 0"),
+        ({"separate_backward": True}, "separate_backward: got True, expected false unless backward_pass"),
         ({"feed_label": True, "message_size": 1, "output_channel": 0}, "feed_label: got True"),
-        ({"random_features": 4, "hidden": (Conv(2),)}, "random_features: got 4, expected None before a conv"),
+        (
+            {"random_features": 4, "hidden": (conv(2),)},
+            "random_features.count: got 4, expected null, as random features",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -320,7 +326,7 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
         ({}, 2384),
         ({"layer_norm": True}, 2384 + 4 * 8),
         ({"hidden": (32, 7)}, 2384),
-        ({"hidden": (Conv(8, 5, 3), Conv(4, axes=1), 7)}, 2384),
+        ({"hidden": (conv(8, 5, 3), conv(4, axes=1), 7)}, 2384),
         ({"hidden": (32, 7), "layerwise": True}, 3 * 2384),
         ({"hidden": (32,), "layerwise": True, "backward_pass": True}, 2 * 2384),
         (
@@ -331,14 +337,14 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
 )
 @pytest.mark.parametrize("shape", [(1,), (28, 28, 1)])
 def test_the_number_of_meta_parameters_depends_on_nothing_but_the_synapse(settings, count, shape):
-    learner = Vsml(shape, 10, **settings)
+    learner = flat_vsml(shape, 10, **settings)
     params = jax.eval_shape(learner.init_params, KEY)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
 def test_meta_parameters_serve_any_number_of_inputs_and_classes():
     params = make_params(make())
-    learner = make(input_shape=(2, 3, 1), num_classes=7)
+    learner = make(input_shape=(2, 3, 1), outputs=7)
     logits = run(learner, params, KEY, make_episode(3, shape=(2, 3, 1), classes=7))
     assert logits.shape == (3, 1, 7)
     assert np.isfinite(logits).all()
@@ -346,7 +352,7 @@ def test_meta_parameters_serve_any_number_of_inputs_and_classes():
 
 @pytest.mark.parametrize(("shape", "classes", "length"), [((1,), 1, 1), ((1,), 2, 1), ((2, 1, 1), 1, 2)])
 def test_the_smallest_problems_run(shape, classes, length):
-    learner = make(input_shape=shape, num_classes=classes)
+    learner = make(input_shape=shape, outputs=classes)
     episode = make_episode(length, shape=shape, classes=classes)
     logits = run(learner, make_params(learner), KEY, episode)
     assert logits.shape == (length, 1, classes)
@@ -356,12 +362,12 @@ def test_the_smallest_problems_run(shape, classes, length):
 @pytest.mark.parametrize(
     ("shape", "hidden", "fans"),
     [
-        ((6, 5, 2), (Conv(3, stride=2), 4), [(60, 27), (27, 4), (4, 3)]),
-        ((6, 5), (Conv(3, stride=2),), [(30, 27), (27, 3)]),
-        ((6,), (Conv(3, stride=2),), [(6, 9), (9, 3)]),
-        ((2, 2, 2, 2), (Conv(1, stride=4),), [(16, 4), (4, 3)]),
-        ((6, 5, 2), (7, Conv(3, stride=2, axes=1)), [(60, 7), (7, 12), (12, 3)]),
-        ((6, 5, 2), (Conv(3, stride=2, axes=1), Conv(2, 5, 3)), [(60, 54), (54, 4), (4, 3)]),
+        ((6, 5, 2), (conv(3, stride=2), 4), [(60, 27), (27, 4), (4, 3)]),
+        ((6, 5), (conv(3, stride=2),), [(30, 27), (27, 3)]),
+        ((6,), (conv(3, stride=2),), [(6, 9), (9, 3)]),
+        ((2, 2, 2, 2), (conv(1, stride=4),), [(16, 4), (4, 3)]),
+        ((6, 5, 2), (7, conv(3, stride=2, axes=1)), [(60, 7), (7, 12), (12, 3)]),
+        ((6, 5, 2), (conv(3, stride=2, axes=1), conv(2, 5, 3)), [(60, 54), (54, 4), (4, 3)]),
         ((), (), [(1, 3)]),
     ],
 )
@@ -391,7 +397,7 @@ def test_the_same_key_draws_the_same_and_another_key_another():
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_fresh_meta_parameters_are_cut_normal_with_variance_one_over_fan_in(scale):
-    learner = Vsml(SHAPE, CLASSES, state_size=64, message_size=32, layer_norm=True, init_scale=scale)
+    learner = flat_vsml(SHAPE, CLASSES, state_size=64, message_size=32, layer_norm=True, init_scale=scale)
     (synapse,) = learner.init_params(KEY).values()
     for name, fan_in in (("lstm", 128), ("forward_message", 64), ("backward_message", 64)):
         kernel = synapse[name]["kernel"] * fan_in**0.5 / scale
@@ -469,9 +475,46 @@ def test_the_configuration_names_every_setting():
         }
     )
     learner = make_learner("vsml", config, [2, 2, 1], 3)
-    expected = Vsml((2, 2, 1), 3, (4,), 6, 5, 0.25, 3, 7.0, 2, True, True, True, True, True, 2.0)
-    assert learner == dataclasses.replace(expected, random_features=9, activation="relu", keep_input=True)
+    assert learner == Vsml((2, 2, 1), Classes(3), config)
+    network = learner.network
+    assert [(layer.fan_in, layer.fan_out) for layer in network.layers] == [(13, 4), (4, 3)]
+    assert (network.state_size, network.message_size, network.random_fraction) == (6, 5, 0.25)
+    assert (network.micro_ticks, network.init_scale) == (3, 2.0)
+    assert network.layerwise and network.separate_backward and network.layer_norm
     assert make_learner("vsml", VsmlConfig(), (5,), 3) == Vsml((5,), 3)
+
+
+def test_flat_settings_of_version_0_1_work_with_a_warning_that_says_the_new_form():
+    with pytest.warns(
+        DeprecationWarning, match=r"config=VsmlConfig.model_validate\({'synapse': {'init_scale': 4}"
+    ):
+        old = Vsml(SHAPE, CLASSES, init_scale=4, hidden=(32, conv(2)), random_features=None)
+    assert old == flat_vsml(SHAPE, CLASSES, (32, conv(2)), init_scale=4)
+    with pytest.warns(DeprecationWarning):
+        assert Vsml(input_shape=SHAPE, num_classes=CLASSES, feed_label=True).config.feed_label
+    with pytest.warns(DeprecationWarning):
+        assert dataclasses.replace(old, kernel="tiled") == changed(old, kernel="tiled")
+    with pytest.warns(DeprecationWarning, match=r"Vsml\.init_scale is Vsml\.config\.synapse\.init_scale now"):
+        assert old.init_scale == 4
+    with pytest.raises(TypeError, match="unexpected keyword argument 'init_scal'"):
+        Vsml(SHAPE, CLASSES, init_scal=4)
+    with pytest.raises(AttributeError, match="'Vsml' object has no attribute 'init_scal'"):
+        old.init_scal  # noqa: B018
+
+
+def test_every_flat_setting_has_a_place_and_every_setting_a_flat_name():
+    def leaves(config, path=()):
+        for key, value in config.items():
+            yield from leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
+
+    places = set(leaves(VsmlConfig().model_dump())) - {("layers",), ("views",)}
+    assert set(PATHS.values()) == places
+
+
+@pytest.mark.parametrize("outputs", [0, Values(0), None, "3"])
+def test_outputs_that_are_none_are_refused(outputs):
+    with pytest.raises((ValueError, TypeError), match="expected Classes"):
+        Vsml(SHAPE, outputs)
 
 
 def test_the_configuration_has_layers_of_each_type():
@@ -483,5 +526,5 @@ def test_the_configuration_has_layers_of_each_type():
         {},
     ]
     learner = make_learner("vsml", VsmlConfig.model_validate({"layers": layers}), (4, 4, 1), 3)
-    assert learner == Vsml((4, 4, 1), 3, (Conv(8), Conv(4, 5, 2, axes=1), 6, 7))
+    assert learner == flat_vsml((4, 4, 1), 3, (conv(8), conv(4, 5, 2, axes=1), 6, 7))
     assert VsmlConfig.model_validate(VsmlConfig.model_validate({"layers": layers}).model_dump()).layers

@@ -151,9 +151,10 @@ def _learners(algorithm: str, task: "TaskDistribution") -> "dict[str, tuple[Lear
 
     loaded = load_learner(algorithm, input_shape=task.input_shape, num_classes=task.num_classes)
     settings = SgdConfig(optimizer="adam", learning_rate=ADAM_LEARNING_RATE)
+    adam = Sgd(task.input_shape, loaded.learner.outputs, settings)
     return {
         f"VSML '{Path(algorithm).stem}'": (loaded.learner, loaded.params),
-        f"Adam (1 layer, rate {ADAM_LEARNING_RATE})": (Sgd(task.input_shape, task.num_classes, settings), {}),
+        f"Adam (1 layer, rate {ADAM_LEARNING_RATE})": (adam, {}),
     }
 
 

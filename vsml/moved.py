@@ -47,7 +47,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.kernels.positions": ("vsml.networks.kernels.positions",),
     "vsml.kernels.reference": ("vsml.networks.kernels.reference",),
     "vsml.kernels.tiled": ("vsml.networks.kernels.tiled",),
-    "vsml.layers": ("vsml.networks.wirings.dense",),
+    "vsml.layers": ("vsml.networks.wirings.base", "vsml.networks.wirings.dense"),
     "vsml.learners.backprop": ("vsml.networks.written",),
     "vsml.meta": ("vsml.meta.trials",),
     "vsml.meta.antithetic": ("vsml.meta.optimizers.antithetic",),
@@ -95,6 +95,8 @@ NAMES: dict[str, str] = {
     "vsml.meta.objective:sample_unit": "vsml.meta.trials:sample_trial",
     "vsml.meta.objective:sum_units": "vsml.meta.mapping:sum_trials",
     "vsml.meta.objective:unit_result": "vsml.meta.objectives.episode:trial_result",
+    "vsml.modules:Features": "vsml.networks.modules:ConvEncoder",
+    "vsml.cost:wiring": "vsml.networks.wirings.base:Extent",
 }
 """Names that have changed: old `module:name` to the present `module:name`."""
 

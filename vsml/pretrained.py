@@ -33,7 +33,7 @@ from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, open_run, read_metrics
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
-from vsml.types import Array, Episode, Params, State
+from vsml.types import Array, Episode, Outputs, Params, State, as_outputs, target_shape
 
 MAX_BYTES = 100_000
 """Size of a file that comes with the library, at most."""
@@ -46,7 +46,7 @@ _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])~?/[^\s,:\[\]{}'\"]+")
 
 @dataclass(frozen=True, eq=False)
 class LoadedLearner:
-    """A learning algorithm: a learner for one input shape and number of classes, with its meta-parameters.
+    """A learning algorithm: a learner for one input shape and its outputs, with its meta-parameters.
 
     Inputs are expected as in meta-training: of mean 0 and variance 1, over all inputs or each.
 
@@ -68,41 +68,57 @@ class LoadedLearner:
         """Draw the state of a learner that has not seen anything, for `batch_size` examples a step."""
         return _start(self.learner, self.params, jax.random.key(seed), batch_size)
 
-    def step(self, state: State, x: Any, y: Any) -> tuple[State, Array]:
-        """Answer the inputs x [B, *input_shape], then learn from their labels y [B].
+    def step(self, state: State, x: Any, y: Any, taught: Any = None) -> tuple[State, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their targets y.
+
+        Args:
+            state: what was learned so far.
+            x: inputs.
+            y: labels [B], or values [B, D].
+            taught: 1 where the target is told, 0 where it is not, [B]; None: always.
 
         Returns:
-            The new state and the logits [B, C], given before y was seen.
+            The new state and the logits [B, C] or values [B, D], given before y was seen.
         """
-        return _step(self.learner, self.params, state, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
+        return _step(self.learner, self.params, state, *self._example(x, y, taught))
 
-    def run(self, state: State, x: Any, y: Any) -> tuple[State, Array]:
-        """Take a step for each of x [T, B, *input_shape] and y [T, B] in one compiled call.
+    def run(self, state: State, x: Any, y: Any, taught: Any = None) -> tuple[State, Array]:
+        """Take a step for each of x [T, B, *input_shape] and y [T, B] or [T, B, D] in one compiled call.
 
         Returns:
-            The state after the last and the logits [T, B, C], each given before its label was seen.
+            The state after the last, and the logits [T, B, C] or values [T, B, D], each given before its
+            target was seen.
         """
-        return _run(self.learner, self.params, state, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
+        return _run(self.learner, self.params, state, *self._example(x, y, taught))
 
     def predict(self, state: State, x: Any) -> Array:
-        """Return the logits [K, C] of inputs x [K, *input_shape]; nothing is learned."""
+        """Return the logits [K, C] or values [K, D] of inputs x [K, *input_shape]; nothing is learned."""
         return _predict(self.learner, self.params, state, jnp.asarray(x, jnp.float32))
+
+    def _example(self, x: Any, y: Any, taught: Any) -> tuple[Array, Array, Array | None]:
+        """Return what is learned from as arrays of the types that the learner takes."""
+        targets = jnp.asarray(y, target_shape(self.learner.outputs).dtype)
+        told = None if taught is None else jnp.asarray(taught, jnp.float32)
+        return jnp.asarray(x, jnp.float32), targets, told
 
 
 def load_learner(
     name: str,
     *,
     input_shape: tuple[int, ...],
-    num_classes: int,
+    num_classes: int | None = None,
+    outputs: Outputs | None = None,
     model: Mapping[str, Any] | None = None,
 ) -> LoadedLearner:
-    """Load a learning algorithm for inputs of a shape and a number of classes.
+    """Load a learning algorithm for inputs of a shape, and a number of classes or of values.
 
     Args:
         name: one that comes with the library (`available()`), or the path of a file such as
             learner.safetensors, or of a run's folder.
         input_shape: shape of one input, such as (28, 28) or (13,).
-        num_classes: C, at least 1.
+        num_classes: C, at least 1; or
+        outputs: what it answers with, such as `vsml.types.Values(2)`. Those that come with the library were
+            meta-trained on classes.
         model: settings that differ from the file's, as in a run's configuration: of the network around the
             synapses (`vsml.evaluation.candidates.NETWORK`), and of how they are computed. More features cost
             more time and are often worth it: {"vsml": {"random_features": {"count": 512}}}.
@@ -113,17 +129,18 @@ def load_learner(
         ConfigError: its model settings are none that exist here, or `model` makes it another algorithm.
         ValueError: a shape or number is out of range, or the file does not say what model it is of.
     """
-    if num_classes < 1 or not all(size > 0 for size in input_shape):
-        raise ValueError(
-            f"load_learner: got input_shape {input_shape} and num_classes {num_classes}, "
-            "expected positive numbers"
-        )
+    if (num_classes is None) == (outputs is None):
+        got = f"num_classes {num_classes} and outputs {outputs}"
+        raise ValueError(f"load_learner: got {got}, expected one of them")
+    asked = as_outputs(num_classes if outputs is None else outputs)  # type: ignore[arg-type]
+    if not all(size > 0 for size in input_shape):
+        raise ValueError(f"load_learner: got input_shape {input_shape}, expected positive numbers")
     path = f"{checkpoint.PRETRAINED_PREFIX}{name}" if name in available() else name
     stored = StoredParams.read(path, SerialCommunicator())
     if stored.model is None:
         raise ValueError(f"{name}: does not say what model it is of; expected a file with its config")
     settings = _changed(stored, stored.model, model or {})
-    learner = make_learner(settings.type, settings.settings, tuple(input_shape), num_classes)
+    learner = make_learner(settings.type, settings.settings, tuple(input_shape), asked)
     metadata = checkpoint.params_from_bytes(stored.data, name)[1]
     return LoadedLearner(name, learner, stored.fit(learner), settings, metadata)
 
@@ -149,13 +166,18 @@ def _start(learner: Learner, params: Params, key: Array, batch_size: int) -> Sta
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _step(learner: Learner, params: Params, state: State, x: Array, y: Array) -> tuple[State, Array]:
-    return learner.step(params, state, x, y)
+def _step(
+    learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
+) -> tuple[State, Array]:
+    return learner.step(params, state, x, y) if taught is None else learner.step(params, state, x, y, taught)
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _run(learner: Learner, params: Params, state: State, x: Array, y: Array) -> tuple[State, Array]:
-    return continue_episode(learner, params, state, Episode(x, y, jnp.ones(y.shape)))
+def _run(
+    learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
+) -> tuple[State, Array]:
+    weight = jnp.ones(y.shape[:2])
+    return continue_episode(learner, params, state, Episode(x, y, weight, taught))
 
 
 @partial(jax.jit, static_argnames=("learner",))

@@ -1,4 +1,4 @@
-"""VSML for scikit-learn: a classifier that learns one example at a time, and a test of such classifiers.
+"""VSML for scikit-learn: a classifier and a regressor that learn online, and a test of such classifiers.
 
 from sklearn.datasets import load_wine
 from vsml.sklearn import VSMLClassifier, learn_online
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, shuffle
 from sklearn.utils.multiclass import check_classification_targets
@@ -29,8 +29,9 @@ from vsml.learners import Learner, make_learner
 from vsml.pretrained import load_learner
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointError
+from vsml.settings import deep_merge
 from vsml.standardise import RunningStatistics
-from vsml.types import Array, Params, State
+from vsml.types import Array, Classes, Outputs, Params, State, Values
 
 Scale = Literal["feature", "all", "none"]
 """What has a mean and a variance of its own: each feature, or all together; or inputs stay as they are."""
@@ -42,10 +43,201 @@ _ROWS = (16, 1024)
 """Examples that a compiled call has room for; fewer cost no more than they are."""
 
 _SETTINGS = ("learner", "scale", "units", "epochs", "model", "random_state")
-_SAVED_AS = "classifier"
+
+GRADIENT_DESCENT: Mapping[str, Any] = {
+    "type": "vsml",
+    "vsml": {
+        "backward_pass": True,
+        "micro_ticks": 1,
+        "synapse": {
+            "init": "backprop",
+            "init_rate": 0.4,
+            "init_max_weight": 160.0,
+            "state_size": 9,
+            "random_fraction": 0.0,
+        },
+    },
+}
+"""A network whose synapses do gradient descent and nothing else: what `VSMLRegressor` learns by."""
 
 
-class VSMLClassifier(ClassifierMixin, BaseEstimator):
+class _OnlineEstimator(BaseEstimator):
+    """What classifier and regressor share: standardised and projected inputs, compiled steps, and files.
+
+    A subclass says what its outputs are, in `_outputs`, and how a file describes it.
+    """
+
+    _SAVED_AS: ClassVar[str]
+
+    learner: str | os.PathLike[str] | None
+    scale: Scale
+    units: int | None
+    epochs: int
+    model: Mapping[str, Any] | None
+    random_state: Any
+    learned_: dict[str, Any]
+    model_: dict[str, Any]
+    n_features_in_: int
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file from which `load` goes on bit for bit: what was learned, and the learning algorithm.
+
+        Raises:
+            NotFittedError: nothing has been learned.
+            ValueError: labels or `random_state` are of a kind that JSON cannot hold.
+            OSError: the file cannot be written; an older one of that name is untouched.
+        """
+        check_is_fitted(self)
+        settings = {}
+        for name in _SETTINGS:
+            value = getattr(self, name)
+            settings[name] = int(value) if isinstance(value, Integral) else value
+        if self.learner is not None:
+            settings["learner"] = str(self.learner)
+        described = {
+            "settings": settings,
+            "model": self.model_,
+            "features": self.n_features_in_,
+            "units": self.learned_["projection"].shape[1],
+            "groups": len(self.learned_["statistics"]["shift"]),
+            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            **self._described(),
+        }
+        try:
+            json.dumps(described)
+        except TypeError as error:
+            raise ValueError(
+                f"save: got {error}, expected labels of text or numbers and random_state an int or None"
+            ) from error
+        checkpoint.save(path, self.learned_, {self._SAVED_AS: described})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is damaged, of a newer format, or of another kind.
+        """
+        data = Path(path).read_bytes()
+        described = checkpoint.from_bytes(data, str(path))[1].get(cls._SAVED_AS)
+        if described is None:
+            raise CheckpointError(
+                f"{path}: got another kind of checkpoint, expected one of {cls.__name__}.save"
+            )
+        estimator = cls(**described["settings"])
+        estimator.model_ = described["model"]
+        estimator.n_features_in_ = described["features"]
+        if described["feature_names"]:
+            estimator.feature_names_in_ = np.array(described["feature_names"], dtype=object)
+        estimator._restore(described)
+        template = estimator._template(described["units"], described["groups"])
+        estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
+        return estimator
+
+    def _outputs(self) -> Outputs:
+        """Return what is answered."""
+        raise NotImplementedError
+
+    def _described(self) -> dict[str, Any]:
+        """Return what a file says of this kind, to be given to `_restore`."""
+        raise NotImplementedError
+
+    def _restore(self, described: Mapping[str, Any]) -> None:
+        """Become what a file describes."""
+        raise NotImplementedError
+
+    def _template(self, units: int, groups: int) -> dict[str, Any]:
+        """Return `learned_` as a file has it, with zeros."""
+        learner = _learner(json.dumps(self.model_), units, self._outputs())
+        draw = partial(_draw, learner, _bucket(self.n_features_in_))
+        params = jax.eval_shape(learner.init_params, jax.random.key(0))
+        drawn = jax.eval_shape(draw, params, self.n_features_in_, jax.random.key(0))
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), drawn)
+        return {**zeros, "statistics": vars(RunningStatistics.nothing(groups))}
+
+    def _check_epochs(self) -> None:
+        if not isinstance(self.epochs, Integral) or self.epochs < 1:
+            raise ValueError(f"epochs: got {self.epochs!r}, expected an integer of at least 1")
+
+    def _start(self, outputs: Outputs) -> None:
+        """Become a learner of these outputs that has seen nothing."""
+        if self.scale not in get_args(Scale):
+            raise ValueError(f"scale: got {self.scale!r}, expected one of {', '.join(get_args(Scale))}")
+        if self.units is not None and (not isinstance(self.units, Integral) or self.units < 1):
+            raise ValueError(f"units: got {self.units!r}, expected None or an integer of at least 1")
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        features, room = self.n_features_in_, _bucket(self.n_features_in_)
+        units = room if self.units is None else int(self.units)
+        learner, params, model = self._load(units, outputs)
+        drawn = _draw(learner, room, params, features, jax.random.key(seed))
+        statistics = vars(RunningStatistics.nothing(features if self.scale == "feature" else 1))
+        self.model_ = model
+        self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
+
+    def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
+        """Return the learner, its meta-parameters and its settings."""
+        if self.learner is not None:
+            loaded = load_learner(str(self.learner), input_shape=(units,), outputs=outputs, model=self.model)
+            return loaded.learner, loaded.params, loaded.model.model_dump(mode="json")
+        model = ModelConfig.model_validate(deep_merge(GRADIENT_DESCENT, self.model or {}))
+        described = model.model_dump(mode="json")
+        learner = _learner(json.dumps(described), units, outputs)
+        return learner, learner.init_params(jax.random.key(0)), described
+
+    def _learn(self, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Learn from x [n, d] and targets [n] or [n, D]; return the answers [n, C or D] before each."""
+        statistics = RunningStatistics(**self.learned_["statistics"])
+        standard = x.astype(np.float32)
+        if self.scale != "none":
+            statistics, standard = statistics.learn(x)
+        learner, state, answers = self._own_learner(), self.learned_["state"], []
+        for start, rows, count in _chunks(len(x)):
+            part = slice(start, start + count)
+            state, answered = _learn_rows(
+                learner,
+                self.learned_["params"],
+                self.learned_["projection"],
+                state,
+                self._padded(standard[part], rows),
+                _with_rows(targets[part], rows),
+                count,
+            )
+            answers.append(np.asarray(answered)[:count])
+        learned = {"state": jax.tree.map(np.asarray, state), "statistics": vars(statistics)}
+        self.learned_ = {**self.learned_, **learned}
+        return np.concatenate(answers)
+
+    def _answers(self, X: Any) -> np.ndarray:
+        """Return the answers [n, C or D] to inputs, learning nothing."""
+        check_is_fitted(self)
+        x = validate_data(self, X, reset=False, dtype=np.float64, order="C")
+        statistics = RunningStatistics(**self.learned_["statistics"])
+        standard = x.astype(np.float32) if self.scale == "none" else statistics.apply(x)
+        known = [self.learned_[name] for name in ("params", "projection", "state")]
+        answers = []
+        for start, rows, count in _chunks(len(x)):
+            part = self._padded(standard[start : start + count], rows)
+            answered = _answer_rows(self._own_learner(), *known, part, count)
+            answers.append(np.asarray(answered)[:count])
+        return np.concatenate(answers)
+
+    def _padded(self, standard: np.ndarray, rows: int) -> np.ndarray:
+        """Return inputs [n, d] with zeros up to the shape that is compiled for."""
+        features = len(self.learned_["projection"])
+        return _with_rows(np.pad(standard, ((0, 0), (0, features - standard.shape[1]))), rows)
+
+    def _own_learner(self) -> Learner:
+        units = self.learned_["projection"].shape[1]
+        return _learner(json.dumps(self.model_), units, self._outputs())
+
+
+def _with_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    """Return an array [n, ...] with zeros behind it, [rows, ...]."""
+    return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)))
+
+
+class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
     """A classifier that learns online by a meta-learned learning algorithm: no gradient, no learning rate.
 
     Each example is standardised by running statistics of what has been seen, multiplied by one random matrix
@@ -78,6 +270,8 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
         model_: settings of the learner, as in a run's configuration.
     """
 
+    _SAVED_AS = "classifier"
+
     def __init__(
         self,
         learner: str | os.PathLike[str] = "general",
@@ -104,13 +298,12 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
             ValueError: input of another form, fewer than 2 classes, or a parameter out of range.
             FileNotFoundError: there is no such learning algorithm; other errors as `load_learner` raises.
         """
-        if not isinstance(self.epochs, Integral) or self.epochs < 1:
-            raise ValueError(f"epochs: got {self.epochs!r}, expected an integer of at least 1")
+        self._check_epochs()
         x, labels = self._check(X, y, reset=True)
-        classes = np.unique(labels)
-        self._start(classes)
+        self._start_with(np.unique(labels))
+        numbers = self._numbers(labels)
         for _ in range(self.epochs):
-            self._learn(x, np.searchsorted(classes, labels))
+            self._learn(x, numbers)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
@@ -142,81 +335,25 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
             unknown = sorted(set(labels.tolist()) - set(known.tolist()), key=str)
             raise ValueError(f"y: got labels {unknown[:5]}, expected some of classes, {known.tolist()[:20]}")
         if first:
-            self._start(known)
-        return self.classes_[self._learn(x, np.searchsorted(known, labels)).argmax(1)]
+            self._start_with(known)
+        logits = self._learn(x, self._numbers(labels))
+        return self.classes_[logits.argmax(1)]
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely labels [n] of X [n, d]."""
-        answers = self._logits(X).argmax(1)
+        answers = self._answers(X).argmax(1)
         return self.classes_[answers]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability [n, C] of each class in the order of `classes_`: the softmax of logits."""
-        logits = self._logits(X)
+        logits = self._answers(X)
         likelihood = np.exp(logits - logits.max(1, keepdims=True))
         return likelihood / likelihood.sum(1, keepdims=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits [n, C]; with two classes, that of the second minus that of the first, [n]."""
-        logits = self._logits(X)
+        logits = self._answers(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file from which `load` goes on bit for bit: what was learned, and the learning algorithm.
-
-        Raises:
-            NotFittedError: nothing has been learned.
-            ValueError: labels or `random_state` are of a kind that JSON cannot hold.
-            OSError: the file cannot be written; an older one of that name is untouched.
-        """
-        check_is_fitted(self)
-        settings = {name: getattr(self, name) for name in _SETTINGS} | {"learner": str(self.learner)}
-        described = {
-            "settings": {n: int(v) if isinstance(v, Integral) else v for n, v in settings.items()},
-            "model": self.model_,
-            "classes": self.classes_.tolist(),
-            "classes_dtype": self.classes_.dtype.str,
-            "features": self.n_features_in_,
-            "units": self.learned_["projection"].shape[1],
-            "groups": len(self.learned_["statistics"]["shift"]),
-            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
-        }
-        try:
-            json.dumps(described)
-        except TypeError as error:
-            raise ValueError(
-                f"save: got {error}, expected labels of text or numbers and random_state an int or None"
-            ) from error
-        checkpoint.save(path, self.learned_, {_SAVED_AS: described})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            CheckpointError: it is damaged, of a newer format, or not of a classifier.
-        """
-        data = Path(path).read_bytes()
-        described = checkpoint.from_bytes(data, str(path))[1].get(_SAVED_AS)
-        if described is None:
-            raise CheckpointError(
-                f"{path}: got another kind of checkpoint, expected one of VSMLClassifier.save"
-            )
-        classifier = cls(**described["settings"])
-        classifier.model_ = described["model"]
-        classifier.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
-        classifier.n_features_in_ = described["features"]
-        if described["feature_names"]:
-            classifier.feature_names_in_ = np.array(described["feature_names"], dtype=object)
-        learner = _learner(json.dumps(described["model"]), described["units"], len(classifier.classes_))
-        draw = partial(_draw, learner, _bucket(described["features"]))
-        params = jax.eval_shape(learner.init_params, jax.random.key(0))
-        drawn = jax.eval_shape(draw, params, described["features"], jax.random.key(0))
-        statistics = vars(RunningStatistics.nothing(described["groups"]))
-        template = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), {**drawn, "statistics": statistics})
-        classifier.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
-        return classifier
 
     def _check(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         x, labels = validate_data(self, X, y, reset=reset, dtype=np.float64, order="C")
@@ -236,81 +373,164 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
             )
         return given
 
-    def _start(self, classes: np.ndarray) -> None:
-        """Become a learner that has seen nothing."""
+    def _numbers(self, labels: np.ndarray) -> np.ndarray:
+        """Return the numbers of classes, int32 [n]."""
+        return np.searchsorted(self.classes_, labels).astype(np.int32)
+
+    def _start_with(self, classes: np.ndarray) -> None:
+        """Become a learner of these classes that has seen nothing."""
         if len(classes) < 2:
             raise ValueError(f"y: got {len(classes)} class, expected at least 2 classes")
-        if self.scale not in get_args(Scale):
-            raise ValueError(f"scale: got {self.scale!r}, expected one of {', '.join(get_args(Scale))}")
-        if self.units is not None and (not isinstance(self.units, Integral) or self.units < 1):
-            raise ValueError(f"units: got {self.units!r}, expected None or an integer of at least 1")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        features, room = self.n_features_in_, _bucket(self.n_features_in_)
-        units = room if self.units is None else int(self.units)
-        loaded = load_learner(
-            str(self.learner), input_shape=(units,), num_classes=len(classes), model=self.model
-        )
-        drawn = _draw(loaded.learner, room, loaded.params, features, jax.random.key(seed))
-        statistics = vars(RunningStatistics.nothing(features if self.scale == "feature" else 1))
+        self._start(Classes(len(classes)))
         self.classes_ = classes
-        self.model_ = loaded.model.model_dump(mode="json")
-        self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
 
-    def _learn(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Learn from x [n, d] and the numbers of classes [n]; return the logits [n, C] before each."""
-        statistics = RunningStatistics(**self.learned_["statistics"])
-        standard = x.astype(np.float32)
-        if self.scale != "none":
-            statistics, standard = statistics.learn(x)
-        learner, state, answers = self._own_learner(), self.learned_["state"], []
-        for start, rows, count in _chunks(len(x)):
-            part = slice(start, start + count)
-            state, logits = _learn_rows(
-                learner,
-                self.learned_["params"],
-                self.learned_["projection"],
-                state,
-                self._padded(standard[part], rows),
-                np.pad(labels[part].astype(np.int32), (0, rows - count)),
-                count,
+    def _outputs(self) -> Outputs:
+        return Classes(len(self.classes_))
+
+    def _described(self) -> dict[str, Any]:
+        return {"classes": self.classes_.tolist(), "classes_dtype": self.classes_.dtype.str}
+
+    def _restore(self, described: Mapping[str, Any]) -> None:
+        self.classes_ = np.array(described["classes"], dtype=described["classes_dtype"])
+
+
+class VSMLRegressor(RegressorMixin, _OnlineEstimator):
+    """A regressor that learns online: the network of VSML, with values as its answers.
+
+    Inputs are treated as by `VSMLClassifier`. Targets are standardised by running statistics, too, each
+    output by its own; predictions are in the units of the targets. The learning algorithms that come with
+    the library were meta-trained on classes. So by default the network learns by what meta-training may
+    start with: gradient descent, written into its synapses (`GRADIENT_DESCENT`). docs/using.md compares.
+
+    Args:
+        learner: None: gradient descent; or as of `VSMLClassifier`.
+        scale: as of `VSMLClassifier`.
+        units: likewise.
+        epochs: likewise.
+        model: likewise; for instance {"vsml": {"error_scale": 0.5}} halves the rate of learning.
+        random_state: likewise.
+
+    Attributes:
+        n_outputs_: D.
+        n_features_in_: d.
+        learned_: as of `VSMLClassifier`, with the statistics of `targets`.
+        model_: settings of the learner, as in a run's configuration.
+    """
+
+    _SAVED_AS = "regressor"
+
+    def __init__(
+        self,
+        learner: str | os.PathLike[str] | None = None,
+        *,
+        scale: Scale = "feature",
+        units: int | None = None,
+        epochs: int = 1,
+        model: Mapping[str, Any] | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.learner = learner
+        self.scale = scale
+        self.units = units
+        self.epochs = epochs
+        self.model = model
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Forget everything, then learn the examples X [n, d] with targets y [n] or [n, D], in their order.
+
+        Raises:
+            ValueError: input of another form, or a parameter out of range.
+            FileNotFoundError: there is no such learning algorithm; other errors as `load_learner` raises.
+        """
+        self._check_epochs()
+        x, targets = self._check(X, y, first=True)
+        for _ in range(self.epochs):
+            self._learn_targets(x, targets)
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Learn the examples X [n, d] with targets y [n] or [n, D] on top of what has been learned.
+
+        Raises:
+            ValueError: input of another form, or another number of outputs than at the first call; at the
+                first call as `fit`.
+        """
+        self.partial_fit_predict(X, y)
+        return self
+
+    def partial_fit_predict(self, X: Any, y: Any) -> np.ndarray:
+        """Answer each example and then learn it; see `partial_fit`.
+
+        Returns:
+            Predictions [n] or [n, D], each given before its example was learned: those of alternating
+            `predict` and `partial_fit`, in one compiled call. The very first is 0.
+        """
+        first = not hasattr(self, "learned_")
+        x, targets = self._check(X, y, first)
+        return self._in_shape_of_y(self._learn_targets(x, targets))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predictions [n] or [n, D] for X [n, d], in the units of the targets."""
+        answers = self._answers(X)
+        mean, deviation = RunningStatistics(**self.learned_["targets"]).moments()
+        return self._in_shape_of_y(mean + deviation * answers)
+
+    def _check(self, X: Any, y: Any, first: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs [n, d] and targets [n, D]; with the first ones, start afresh."""
+        x, y = validate_data(
+            self, X, y, reset=first, dtype=np.float64, order="C", multi_output=True, y_numeric=True
+        )
+        targets = np.asarray(y, np.float64).reshape(len(x), -1)
+        if first:
+            self._start(Values(targets.shape[1]))
+            self.n_outputs_ = targets.shape[1]
+            self._one_column = y.ndim == 1
+            self.learned_ = {**self.learned_, "targets": vars(RunningStatistics.nothing(self.n_outputs_))}
+        elif targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y: got {targets.shape[1]} outputs, expected {self.n_outputs_} as at the first call"
             )
-            answers.append(np.asarray(logits)[:count])
-        learned = {"state": jax.tree.map(np.asarray, state), "statistics": vars(statistics)}
-        self.learned_ = {**self.learned_, **learned}
-        return np.concatenate(answers)
+        return x, targets
 
-    def _logits(self, X: Any) -> np.ndarray:
-        """Return the logits [n, C] of inputs, learning nothing."""
-        check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=np.float64, order="C")
-        statistics = RunningStatistics(**self.learned_["statistics"])
-        standard = x.astype(np.float32) if self.scale == "none" else statistics.apply(x)
-        known = [self.learned_[name] for name in ("params", "projection", "state")]
-        answers = [
-            np.asarray(
-                _answer_rows(
-                    self._own_learner(), *known, self._padded(standard[start : start + count], rows), count
-                )
-            )[:count]
-            for start, rows, count in _chunks(len(x))
-        ]
-        return np.concatenate(answers)
+    def _learn_targets(self, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Learn x [n, d] and targets [n, D]; return the predictions [n, D] before each."""
+        before = RunningStatistics(**self.learned_["targets"])
+        statistics, standard = before.learn(targets, "y")
+        # Each answer is in units of what had been seen when it was given.
+        means, deviations = before.moments_before(targets)
+        answers = self._learn(x, standard)
+        self.learned_ = {**self.learned_, "targets": vars(statistics)}
+        return means + deviations * answers
 
-    def _padded(self, standard: np.ndarray, rows: int) -> np.ndarray:
-        """Return inputs [n, d] with zeros up to the shape that is compiled for."""
-        n, d = standard.shape
-        return np.pad(standard, ((0, rows - n), (0, len(self.learned_["projection"]) - d)))
+    def _in_shape_of_y(self, predictions: np.ndarray) -> np.ndarray:
+        return predictions[:, 0] if self._one_column else predictions
 
-    def _own_learner(self) -> Learner:
-        units = self.learned_["projection"].shape[1]
-        return _learner(json.dumps(self.model_), units, len(self.classes_))
+    def _outputs(self) -> Outputs:
+        return Values(self.n_outputs_)
+
+    def _described(self) -> dict[str, Any]:
+        return {"outputs": self.n_outputs_, "one_column": self._one_column}
+
+    def _restore(self, described: Mapping[str, Any]) -> None:
+        self.n_outputs_ = described["outputs"]
+        self._one_column = described["one_column"]
+
+    def _template(self, units: int, groups: int) -> dict[str, Any]:
+        targets = vars(RunningStatistics.nothing(self.n_outputs_))
+        return {**super()._template(units, groups), "targets": targets}
 
 
 @lru_cache(maxsize=64)
-def _learner(model: str, units: int, num_classes: int) -> Learner:
+def _learner(model: str, units: int, outputs: Outputs) -> Learner:
     """Build the learner of model settings in JSON; for the same the same object: nothing recompiles."""
     settings = ModelConfig.model_validate(json.loads(model))
-    return make_learner(settings.type, settings.settings, (units,), num_classes)
+    return make_learner(settings.type, settings.settings, (units,), outputs)
 
 
 def _bucket(features: int) -> int:
@@ -327,7 +547,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int, int]]:
 
 @partial(jax.jit, static_argnames=("learner", "room"))
 def _draw(learner: Learner, room: int, params: Params, features: Array | int, key: Array) -> dict[str, Any]:
-    """Draw what a fresh classifier knows: the projection, of which `features` rows count, and the state."""
+    """Draw what a fresh estimator knows: the projection, of which `features` rows count, and the state."""
     projection_key, state_key = jax.random.split(key)
     shape = (room, math.prod(learner.input_shape))
     return {
@@ -341,26 +561,26 @@ def _draw(learner: Learner, room: int, params: Params, features: Array | int, ke
 def _learn_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, y: Array, count: Array | int
 ) -> tuple[State, Array]:
-    """Step through the first `count` of x [rows, d] and y [rows]: the state and the logits [rows, C]."""
+    """Step through the first `count` of x [rows, d] and y [rows, ...]: the state and the answers."""
 
     def step(t: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, logits = carry
+        state, answers = carry
         state, answer = learner.step(params, state, (x[t] @ projection)[None], y[t][None])
-        return state, logits.at[t].set(answer[0])
+        return state, answers.at[t].set(answer[0])
 
-    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.num_classes))))
+    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
 
 
 @partial(jax.jit, static_argnames=("learner",))
 def _answer_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, count: Array | int
 ) -> Array:
-    """Answer the first `count` of x [rows, d], one at a time, all from the same state: logits [rows, C]."""
+    """Answer the first `count` of x [rows, d], one at a time, all from the same state: [rows, C or D]."""
 
-    def answer(t: Array, logits: Array) -> Array:
-        return logits.at[t].set(learner.predict(params, state, (x[t] @ projection)[None])[0])
+    def answer(t: Array, answers: Array) -> Array:
+        return answers.at[t].set(learner.predict(params, state, (x[t] @ projection)[None])[0])
 
-    return jax.lax.fori_loop(0, count, answer, jnp.zeros((len(x), learner.num_classes)))
+    return jax.lax.fori_loop(0, count, answer, jnp.zeros((len(x), learner.outputs.size)))
 
 
 @dataclass(frozen=True, eq=False)

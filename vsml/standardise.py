@@ -34,8 +34,12 @@ class RunningStatistics:
         empty = np.zeros(groups)
         return cls(np.zeros(()), empty, empty, empty)
 
-    def learn(self, x: np.ndarray) -> tuple[Self, np.ndarray]:
-        """Take in examples x [n, d] one after the other.
+    def learn(
+        self,
+        x: np.ndarray,
+        name: str = "X",
+    ) -> tuple[Self, np.ndarray]:
+        """Take in examples x [n, d] one after the other; errors call them by `name`.
 
         Returns:
             The new statistics, and the inputs float32 [n, d], each standardised by all up to and with itself.
@@ -43,41 +47,103 @@ class RunningStatistics:
         Raises:
             ValueError: values are so large that their squares overflow.
         """
-        start = self if self.count else replace(self, shift=self._grouped(x[:1]).mean(2)[0])
+        start = self._shifted(x)
         with np.errstate(over="ignore"):  # told below
             counts, totals, squares = start._after(x, np.add.accumulate)
         if not np.isfinite(squares).all():
             raise ValueError(
-                f"X: got values up to {np.abs(x).max():g}, expected ones whose squares are finite"
+                f"{name}: got values up to {np.abs(x).max():g}, expected ones whose squares are finite"
             )
-        new = replace(start, count=counts[-1, 0], total=totals[-1], squares=squares[-1])
+        new = replace(
+            start,
+            count=counts[-1, 0],
+            total=totals[-1],
+            squares=squares[-1],
+        )
         return new, start._standardise(x, counts, totals, squares)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return x [n, d] as `learn` would return each of them if it came next; nothing is taken in."""
-        return self._standardise(x, *self._after(x, lambda sums, axis: sums[:1] + sums))
+
+        def alone(sums: np.ndarray, axis: int) -> np.ndarray:
+            return sums[:1] + sums
+
+        after = self._after(x, alone)
+        return self._standardise(x, *after)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of what has been seen, [groups]; 0 where nothing has."""
+        if not self.count:
+            return np.zeros_like(self.shift), np.zeros_like(self.shift)
+        mean, deviation = _moments(self.count, self.total, self.squares)
+        return self.shift + mean, deviation
+
+    def moments_before(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation [n, groups] as they were before each example of x [n, d]."""
+        first_mean, first_deviation = self.moments()
+        start = self._shifted(x)
+        means, deviations = _moments(*start._after(x, np.add.accumulate))
+        # What was known before an example is what was known after the one before it.
+        means = np.concatenate([first_mean[None], start.shift + means[:-1]])
+        return means, np.concatenate([first_deviation[None], deviations[:-1]])
+
+    def _shifted(self, x: np.ndarray) -> Self:
+        """Return the statistics, with the first example of x as their shift if they have none."""
+        if self.count:
+            return self
+        first = self._grouped(x[:1])
+        return replace(self, shift=first.mean(2)[0])
 
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         """Return x as [n, groups, values of a group]."""
         return x.reshape(len(x), len(self.shift), -1)
 
-    def _after(self, x: np.ndarray, gather: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _after(
+        self,
+        x: np.ndarray,
+        gather: Any,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return count [n, 1], totals and squares [n, groups] after each example."""
         values = self._grouped(x) - self.shift[:, None]
-        counts = np.full((len(x), 1), float(values.shape[2]))
-        pairs = (
-            (self.count.reshape(1), counts),
-            (self.total, values.sum(2)),
-            (self.squares, np.square(values).sum(2)),
+        of_one = float(values.shape[2])
+        counts = np.full((len(x), 1), of_one)
+
+        def after(
+            before: np.ndarray,
+            each: np.ndarray,
+        ) -> np.ndarray:
+            # The sum so far is the first row, so that the bits do not depend on how a stream is cut.
+            return gather(np.vstack([before, each]), axis=0)[1:]
+
+        return (
+            after(self.count.reshape(1), counts),
+            after(self.total, values.sum(2)),
+            after(self.squares, np.square(values).sum(2)),
         )
-        counts, totals, squares = (gather(np.vstack([before, each]), axis=0)[1:] for before, each in pairs)
-        return counts, totals, squares
 
     def _standardise(
-        self, x: np.ndarray, counts: np.ndarray, totals: np.ndarray, squares: np.ndarray
+        self,
+        x: np.ndarray,
+        counts: np.ndarray,
+        totals: np.ndarray,
+        squares: np.ndarray,
     ) -> np.ndarray:
-        mean = totals / counts
-        deviation = np.sqrt(np.maximum(squares / counts - np.square(mean), 0))[..., None]
+        mean, deviation = _moments(counts, totals, squares)
         centred = self._grouped(x) - self.shift[:, None] - mean[..., None]
-        ratio = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
-        return np.clip(ratio, -CLIP, CLIP).reshape(x.shape).astype(np.float32)
+        # A feature that has not changed yet is at its mean.
+        zeros = np.zeros_like(centred)
+        ratio = np.divide(centred, deviation[..., None], out=zeros, where=deviation[..., None] > 0)
+        clipped = np.clip(ratio, -CLIP, CLIP)
+        return clipped.reshape(x.shape).astype(np.float32)
+
+
+def _moments(
+    counts: np.ndarray,
+    totals: np.ndarray,
+    squares: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean, about the shift, and deviation of sums."""
+    mean = totals / counts
+    variance = squares / counts - np.square(mean)
+    # Rounding may leave less than 0.
+    return mean, np.sqrt(np.maximum(variance, 0))

@@ -6,9 +6,11 @@ M message channels, N synapse state size, C classes, D values.
 
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 Array = jax.Array
@@ -45,6 +47,25 @@ class Values:
 
 Outputs = Classes | Values
 """What a learner answers with."""
+
+
+def as_outputs(outputs: Outputs | int) -> Outputs:
+    """Return outputs, of which a number means so many classes.
+
+    Raises:
+        ValueError: it is no kind of outputs, or has no size.
+    """
+    known = Classes(int(outputs)) if isinstance(outputs, Integral) else outputs
+    if not isinstance(known, Classes | Values) or known.size < 1:
+        raise ValueError(f"outputs: got {outputs!r}, expected Classes(C), Values(D) or a number of classes")
+    return known
+
+
+def target_shape(outputs: Outputs, *batch: int) -> jax.ShapeDtypeStruct:
+    """Return shape and type of targets: int32 [*batch] of classes, float32 [*batch, D] of values."""
+    if isinstance(outputs, Values):
+        return jax.ShapeDtypeStruct((*batch, outputs.size), jnp.float32)
+    return jax.ShapeDtypeStruct(batch, jnp.int32)
 
 
 @struct.dataclass

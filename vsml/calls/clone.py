@@ -13,8 +13,9 @@ from vsml.calls.train import run_training
 from vsml.config.schema import POINTS, CloneConfig, Config
 from vsml.introspection.trajectories import follow_all
 from vsml.learners import Vsml
-from vsml.learners.vsml import ConvConfig, VsmlConfig
+from vsml.learners.vsml import VsmlConfig
 from vsml.meta.objectives.clone import QUANTITIES, CloneLoss, Comparison, compare, explained
+from vsml.networks.wirings import own_settings
 from vsml.reporting import plots
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, jsonable
@@ -80,7 +81,7 @@ def _follow_problems(config: Config, vsml: VsmlConfig, involved: tuple[str, ...]
     """Yield what networks of clones cannot be followed with."""
     model = ("model.vsml", *involved)
     follow = config.clone.follow
-    if vsml.views or any(isinstance(layer, ConvConfig) for layer in vsml.layers):
+    if vsml.views or not all(own_settings(layer).holds_weights for layer in vsml.layers):
         yield Problem("clone.follow", follow, "0 with views or convolutions", model)
     if len(vsml.layers) > 1 and not vsml.synapse.init_weights:
         expected = "above 0 with clone.follow and hidden layers, whose units would stay alike"

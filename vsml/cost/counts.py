@@ -48,8 +48,8 @@ from jax.extend.core import jaxprs_in_params
 from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.trials import params_shapes, state_bytes
 from vsml.networks.layered import Network
-from vsml.networks.wirings.conv import ConvLayer
-from vsml.networks.wirings.dense import Layer
+from vsml.networks.wirings.base import Layer
+from vsml.types import target_shape
 
 What = Literal["forward", "gradient"]
 Formulation = Literal["rewritten", "plain"]
@@ -158,7 +158,7 @@ def vsml_cost(
 ) -> Cost:
     """Return the cost of a step of VSML for each example; see `cost_of` and the top of this file."""
     network = learner.network
-    sweeps = 2 if learner.backward_pass else 1
+    sweeps = 2 if learner.config.backward_pass else 1
     total = Cost()
     for layer in network.layers:
         total += visit_cost(network, layer, what, formulation, segments).times(sweeps)
@@ -181,28 +181,27 @@ def visit_cost(
 
     Args:
         network: says the sizes of synapses and messages, micro ticks, and whether there is a layer norm.
-        layer: dense or a convolution.
+        layer: of any wiring.
         what: see `cost_of`.
         formulation: "rewritten", or "plain" as the paper writes it; forward only.
         segments: see `cost_of`.
     """
     if formulation == "plain" and what != "forward":
         raise ValueError(f"what: got {what!r}, expected 'forward' for the plain formulation")
-    fan_in, fan_out, positions = wiring(layer)
+    extent = layer.extent
     N, M, ticks, norm = network.state_size, network.message_size, network.micro_ticks, network.layer_norm
-    synapses = fan_in * fan_out
-    placed = positions * synapses  # each at every position that uses it
-    units = positions * (fan_in + fan_out)
-    conv = isinstance(layer, ConvLayer)
+    synapses = extent.synapses
+    placed = extent.positions * synapses  # each at every position that uses it
+    units = extent.positions * (extent.fan_in + extent.fan_out)
     state = jnp.dtype(network.state_dtype).itemsize * 2 * N * synapses
     gates = FLOAT_BYTES * 4 * N * placed * ticks
 
-    averaging = 2 * N * placed * ticks if conv else 0
+    averaging = 2 * N * placed * ticks if extent.shared else 0
     if formulation == "plain":
         matrix = 2 * (2 * M + N) * 4 * N * ticks * placed + 2 * 2 * N * M * placed
         elementwise = PLAIN_CELL_FLOPS * N * ticks * placed + 2 * 2 * M * placed
     else:
-        passes = ticks if conv else 1
+        passes = ticks if extent.shared else 1
         matrix = (
             2 * N * 4 * N * ticks * synapses
             + 2 * M * 4 * N * units * passes
@@ -224,20 +223,12 @@ def visit_cost(
     derivatives = Cost(
         matrix_flops=2 * matrix,
         elementwise_flops=CELL_DERIVATIVE_FLOPS * N * ticks * placed
-        + SUMMED_DERIVATIVE_FLOPS * N * placed * (ticks if conv else 1)
+        + SUMMED_DERIVATIVE_FLOPS * N * placed * (ticks if extent.shared else 1)
         + (2 * NORM_FLOPS * M * placed if norm else 0),
         moved_bytes=state,  # beside twice 2 states, of the second visit for the derivatives
         unfused_bytes=3 * gates,
     )
     return forward.times(2 if segments == 1 else 3) + derivatives
-
-
-def wiring(layer: Layer) -> tuple[int, int, int]:
-    """Return what one output unit of a layer reads, output units at a position, and positions."""
-    if isinstance(layer, ConvLayer):
-        *positions, channels = layer.output_shape
-        return math.prod(layer.conv.kernel_shape) * layer.input_shape[-1], channels, math.prod(positions)
-    return layer.fan_in, layer.fan_out, 1
 
 
 def counted_cost(learner: Learner, batch_size: int = 1) -> Cost:
@@ -247,11 +238,12 @@ def counted_cost(learner: Learner, batch_size: int = 1) -> Cost:
     bound from below: the state, read and written, without the meta-parameters.
     """
     if isinstance(learner, Vsml):
-        learner = dataclasses.replace(learner, kernel="tiled")
+        config = learner.config.model_copy(update={"kernel": "tiled"})
+        learner = dataclasses.replace(learner, config=config)
     params = params_shapes(learner)
     state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), batch_size), params)
     x = jax.ShapeDtypeStruct((batch_size, *learner.input_shape), jnp.float32)
-    y = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    y = target_shape(learner.outputs, batch_size)
     counted = count(jax.make_jaxpr(learner.step)(params, state, x, y).jaxpr).times(1 / batch_size)
     size = state_bytes(learner, batch_size) / batch_size
     return dataclasses.replace(counted, state_bytes=size, moved_bytes=2 * size, unfused_bytes=2 * size)

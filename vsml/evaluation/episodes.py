@@ -12,13 +12,13 @@ import numpy as np
 from vsml.evaluation.metrics import Metric, main_metric
 from vsml.evaluation.scores import RECENT_SHARE, Evaluation, Measured
 from vsml.learners import Learner, run_episode
-from vsml.losses import cross_entropy
+from vsml.losses import loss
 from vsml.meta.mapping import map_trials
 from vsml.meta.trials import sample_trial
 from vsml.setup import EvaluationTask
 from vsml.system.comm import Communicator
 from vsml.tasks import TaskDistribution
-from vsml.types import Array, Classes, Episode, Outputs, Params
+from vsml.types import Array, Episode, Params
 
 Metrics = tuple[tuple[str, Metric], ...]
 """Metrics by name, hashable."""
@@ -41,18 +41,18 @@ def score_episode(
         metric with weights, "baseline"; of other metrics `NAME` and `NAME/weight`.
     """
     answers = run_episode(learner, params, key, episode)
-    _, main = main_metric(_outputs(learner))
+    _, main = main_metric(learner.outputs)
     found = {
-        "loss": cross_entropy(answers, episode.y).mean(-1),
+        "loss": loss(learner.outputs, answers, episode.y).mean(-1),
         "weight": episode.weight.mean(-1),
     }
-    value, weight = main.measure(_outputs(learner), answers, episode.y)
+    value, weight = main.measure(learner.outputs, answers, episode.y)
     found["score"] = value.mean(-1)
     if weight is not None:
         found["baseline"] = weight.mean(-1)
     for name, metric in metrics:
-        if metric.applies_to(_outputs(learner)):
-            value, weight = metric.measure(_outputs(learner), answers, episode.y)
+        if metric.applies_to(learner.outputs):
+            value, weight = metric.measure(learner.outputs, answers, episode.y)
             found[name] = value.mean(-1)
             if weight is not None:
                 found[f"{name}/weight"] = weight.mean(-1)
@@ -140,7 +140,7 @@ def dispatch(
     share = math.ceil(count / comm.size)
     numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
     scores = _scores(learner, params, evaluation_task.task, numbers, key, metrics)
-    metric, _ = main_metric(_outputs(learner))
+    metric, _ = main_metric(learner.outputs)
     return PendingEvaluation(name, evaluation_task, count, scores, metric)
 
 
@@ -191,7 +191,3 @@ def score_episodes(
         return score_episode(learner, params, key, episode, metrics)
 
     return map_trials(score, (episodes, keys), params)
-
-
-def _outputs(learner: Learner) -> Outputs:
-    return getattr(learner, "outputs", None) or Classes(learner.num_classes)

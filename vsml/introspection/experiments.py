@@ -13,7 +13,7 @@ import numpy as np
 
 from vsml.learners import Learner, Vsml, VsmlState, run_episode
 from vsml.meta.mapping import map_trials
-from vsml.networks.wirings.dense import from_tiles
+from vsml.networks.wirings.base import from_tiles
 from vsml.types import Array, Episode, Params
 
 INPUTS = np.linspace(-2, 2, 33).astype(np.float32)
@@ -153,7 +153,7 @@ def check_opened(learner: Learner) -> Vsml:
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(learner, Vsml) or len(learner.network.layers) > 1 or learner.layer_norm:
+    if not isinstance(learner, Vsml) or len(learner.network.layers) > 1 or learner.config.synapse.layer_norm:
         raise ValueError(
             f"got {type(learner).__name__}, expected VSML with one dense layer, without layer norm"
         )
@@ -164,7 +164,7 @@ def switched_off(probe: Probe) -> np.ndarray:
     """Return the accuracy over the last half of the episodes with each channel of h and c kept at 0, [N]."""
     learner = check_opened(probe.learner)
     half = probe.labels.shape[1] // 2
-    masks = 1 - jnp.eye(learner.state_size)
+    masks = 1 - jnp.eye(learner.config.synapse.state_size)
     answers = _masked_answers(learner, probe.params, probe.episodes, probe.keys, masks)
     return (np.asarray(answers).argmax(-1) == probe.labels)[:, :, half:].mean((1, 2))
 
@@ -227,7 +227,7 @@ def record(probe: Probe, synapses: int, seed: int = 0) -> Recording:
     label = np.eye(learner.num_classes)[probe.labels[0]]
     error = np.exp(logits - logits.max(-1, keepdims=True))
     error = error / error.sum(-1, keepdims=True) - label
-    kernel = probe.params[0]["forward_message"]["kernel"][:, learner.output_channel]
+    kernel = probe.params[0]["forward_message"]["kernel"][:, learner.config.output_channel]
     return Recording(
         h=h,
         c=c,
@@ -288,27 +288,27 @@ def effective_update(probe: Probe, recording: Recording, when: int) -> Update:
 def _changes(learner: Vsml, params: Params, h_SxN: Array, c_SxN: Array) -> Array:
     synapses = learner.synapses.with_params(params)
     network = learner.network
-    M = learner.message_size
+    M = learner.config.synapse.message_size
 
     def visit(state: tuple[Array, Array], x: Array, e: Array, backward: bool) -> tuple[Array, Array]:
         synapse = network.synapse_of(synapses, 0, backward_sweep=backward)
         forward = jnp.zeros(M).at[0].set(x)
-        feedback = jnp.zeros(M).at[0].set(learner.error_scale * e)
-        feedback = feedback.at[1].set((e < 0) * float(learner.feed_label))
-        for _ in range(learner.micro_ticks):
+        feedback = jnp.zeros(M).at[0].set(learner.config.error_scale * e)
+        feedback = feedback.at[1].set((e < 0) * float(learner.config.feed_label))
+        for _ in range(learner.config.micro_ticks):
             state = synapse(*state, forward, feedback)
         return state
 
     def slope(state: tuple[Array, Array]) -> Array:
         def answer(x: float) -> Array:
             h, _ = visit(state, jnp.asarray(x), jnp.zeros(()), False)
-            return network.synapse_of(synapses, 0).messages(h)[0][learner.output_channel]
+            return network.synapse_of(synapses, 0).messages(h)[0][learner.config.output_channel]
 
         return answer(1.0) - answer(-1.0)
 
     def change(h: Array, c: Array, x: Array, e: Array) -> Array:
         state = visit((h, c), x, jnp.zeros(()), False)
-        if learner.backward_pass:
+        if learner.config.backward_pass:
             return slope(visit(state, x, e, True)) - slope(visit(state, x, jnp.zeros(()), True))
         # The error arrives together with the next input, of which nothing is known: its mean, 0.
         zero = jnp.zeros(())

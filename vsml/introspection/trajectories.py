@@ -52,7 +52,7 @@ class Descent:
         """Return the logits [C] of one input [I]."""
         for w, b in weights:
             x = (activation(self.learner, x)[:, None] * w + b).mean(0)
-        return bound_logits(x, self.learner.logit_bound)
+        return bound_logits(x, self.learner.config.logit_bound)
 
     def step(self, weights: Weights, x: Array, y: Array) -> tuple[Weights, Array]:
         """Answer one input [I], then learn from its label: the new weights, and the logits."""
@@ -62,13 +62,14 @@ class Descent:
             return cross_entropy(logits, y), logits
 
         gradient, logits = jax.grad(loss, has_aux=True)(weights)
-        scale = self.learner.error_scale * self.learner.init_rate
+        synapse = self.learner.config.synapse
+        scale = self.learner.config.error_scale * synapse.init_rate
         moved = []
         for layer, (w, b), (dw, db) in reversed(
             list(zip(self.learner.network.layers, weights, gradient, strict=True))
         ):
             scale *= layer.fan_in
-            moved.append((w - scale * dw, b - scale * self.learner.init_bias_rate * db))
+            moved.append((w - scale * dw, b - scale * synapse.init_bias_rate * db))
             scale /= layer.fan_out
         return moved[::-1], logits
 

@@ -1,7 +1,6 @@
 """Learning algorithms, one a file. A new one is a file here and a line in `LEARNERS`."""
 
 from collections.abc import Callable, Sequence
-from typing import get_type_hints
 
 from vsml.learners.base import Learner, continue_episode, run_episode
 from vsml.learners.ensemble import Ensemble
@@ -11,8 +10,9 @@ from vsml.learners.hebbian import Hebbian
 from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
-from vsml.registry import Registry
+from vsml.registry import Registry, section_of
 from vsml.settings import Section
+from vsml.types import Outputs, as_outputs
 
 LEARNERS: Registry[Callable[..., Learner]] = Registry(
     "learner",
@@ -26,7 +26,11 @@ LEARNERS: Registry[Callable[..., Learner]] = Registry(
         "sgd": Sgd,
     },
 )
-"""What `model.type` may name, and what builds it from input_shape, num_classes and config, a section."""
+"""What `model.type` may name, and what builds it from input_shape, outputs and config, a section.
+
+`LEARNERS.resolve` also finds what installed packages name in the group `vsml.learners`, and
+`package.module:Name`.
+"""
 
 __all__ = [
     "LEARNERS",
@@ -46,17 +50,28 @@ __all__ = [
 
 
 def config_type(name: str) -> type[Section]:
-    """Return the section of a learner's settings: the type of the `config` that it is built with."""
-    return get_type_hints(LEARNERS[name])["config"]
+    """Return the section of a learner's settings: the type of the `config` that it is built with.
+
+    Args:
+        name: as `LEARNERS.resolve` takes it.
+
+    Raises:
+        ValueError: there is no such learner, or it is not built with a section.
+    """
+    return section_of(LEARNERS.resolve(name))
 
 
-def make_learner(name: str, settings: Section, input_shape: Sequence[int], num_classes: int) -> Learner:
+def make_learner(name: str, settings: Section, input_shape: Sequence[int], outputs: Outputs | int) -> Learner:
     """Build a learner.
 
     Args:
-        name: of `LEARNERS`.
+        name: as `LEARNERS.resolve` takes it: of this library, of an installed package, or
+            `package.module:Name`.
         settings: its section of the configuration.
         input_shape: shape of one input.
-        num_classes: number of classes.
+        outputs: what it answers with; an int is a number of classes.
+
+    Raises:
+        ValueError: there is no such learner, or it refuses its settings, shapes or outputs.
     """
-    return LEARNERS.resolve(name)(tuple(input_shape), num_classes, settings)
+    return LEARNERS.resolve(name)(tuple(input_shape), as_outputs(outputs), settings)

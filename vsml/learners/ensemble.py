@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
-from vsml.types import Array, Params, State
+from vsml.learners.memory import Change, HasFixed, NoMemoryError, Remembers
+from vsml.types import Array, Outputs, Params, State, Values
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Learners whose probabilities are averaged: `p(y | x) = 1/K sum_k p_k(y | x)`.
+    """Learners whose probabilities are averaged: `p(y | x) = 1/K sum_k p_k(y | x)`; or whose values are.
 
     Each has a fresh state of its own and learns from the error of its own answers, as if it were alone; what
     they do not agree on is averaged away (Hansen & Salamon, 1990). They share meta-parameters.
@@ -29,15 +30,25 @@ class Ensemble:
         return self.members[0].input_shape
 
     @property
+    def outputs(self) -> Outputs:
+        """What it answers with."""
+        return self.members[0].outputs
+
+    @property
     def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.members[0].num_classes
+        """The size of its outputs."""
+        return self.outputs.size
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters, which all members share."""
         return self.members[0].init_params(key)
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> tuple[State, ...]:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> tuple[State, ...]:
         """Draw a fresh state for each member; the first member's is the one that it would have alone."""
         keys = [key, *(jax.random.fold_in(key, number) for number in range(1, len(self.members)))]
         return tuple(
@@ -45,20 +56,62 @@ class Ensemble:
         )
 
     def step(
-        self, params: Params, state: tuple[State, ...], x: Array, y: Array
+        self,
+        params: Params,
+        state: tuple[State, ...],
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[tuple[State, ...], Array]:
-        """Answer x [B, *input_shape] together, then learn from y [B], each alone; see `Learner.step`."""
-        steps = [member.step(params, own, x, y) for member, own in zip(self.members, state, strict=True)]
-        return tuple(own for own, _ in steps), _together([logits for _, logits in steps])
+        """Answer x [B, *input_shape] together, then learn from y, each alone; see `Learner.step`."""
+        example = (x, y) if taught is None else (x, y, taught)
+        states, answers = [], []
+        for member, own in zip(self.members, state, strict=True):
+            own, answer = member.step(params, own, *example)
+            states.append(own)
+            answers.append(answer)
+        return tuple(states), self._together(answers)
 
-    def predict(self, params: Params, state: tuple[State, ...], x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: tuple[State, ...],
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return _together(
-            [member.predict(params, own, x) for member, own in zip(self.members, state, strict=True)]
-        )
+        answers = []
+        for member, own in zip(self.members, state, strict=True):
+            answers.append(member.predict(params, own, x))
+        return self._together(answers)
 
+    def map_memory(
+        self,
+        state: tuple[State, ...],
+        change: Change,
+    ) -> tuple[State, ...]:
+        """Return the states with other memories of all members.
 
-def _together(logits: list[Array]) -> Array:
-    """Return the logarithms of the members' mean probabilities, from their logits [B, C]."""
-    likelihoods = jax.nn.log_softmax(jnp.stack(logits))
-    return jax.nn.logsumexp(likelihoods, axis=0) - math.log(len(logits))
+        Raises:
+            NoMemoryError: a member does not mark its memory.
+        """
+        states = []
+        for member, own in zip(self.members, state, strict=True):
+            if not isinstance(member, Remembers):
+                raise NoMemoryError(f"{type(member).__name__}: got no map_memory, expected one")
+            states.append(member.map_memory(own, change))
+        return tuple(states)
+
+    def fixed(self, state: tuple[State, ...]) -> dict[str, State]:
+        """Return what never changes in the states of the members."""
+        fixed: dict[str, State] = {}
+        for number, (member, own) in enumerate(zip(self.members, state, strict=True)):
+            if isinstance(member, HasFixed):
+                fixed |= {f"{name} of member {number + 1}": part for name, part in member.fixed(own).items()}
+        return fixed
+
+    def _together(self, answers: list[Array]) -> Array:
+        """Return the logarithms of the members' mean probabilities [B, C], or their mean values [B, D]."""
+        if isinstance(self.outputs, Values):
+            return jnp.stack(answers).mean(0)
+        likelihoods = jax.nn.log_softmax(jnp.stack(answers))
+        return jax.nn.logsumexp(likelihoods, axis=0) - math.log(len(answers))

@@ -1,15 +1,16 @@
 """Meta RNN: an LSTM that is told its last error and label, and whose state is all that it learns in."""
 
-import functools
+import dataclasses
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field
 
-from vsml.learners.base import Feedback, batch_elements
-from vsml.losses import bound_logits
-from vsml.networks.modules import CONV_ACTIVATIONS, Features, Functional, Lstm, linear
+from vsml.learners.base import Feedback, ModuleLearner, batch_elements
+from vsml.learners.memory import Change
+from vsml.losses import bound_answers
+from vsml.networks.modules import CONV_ACTIVATIONS, ConvEncoder, Lstm, linear
 from vsml.settings import Bool, LogitBound, Positive, Section
 from vsml.types import Array, Params
 
@@ -28,10 +29,18 @@ class MetaRnnConfig(Section):
 class MetaRnnModule(nnx.Module):
     """The meta-parameters of a Meta RNN."""
 
-    def __init__(self, config: MetaRnnConfig, input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs):
-        self.conv = Features(input_shape, CONV_CHANNELS, CONV_ACTIVATIONS if config.conv else (), rngs)
-        self.lstm = Lstm(self.conv.size + 2 * num_classes, config.hidden_size, rngs)
-        self.output = linear(config.hidden_size, num_classes, rngs)
+    def __init__(
+        self,
+        config: MetaRnnConfig,
+        input_shape: tuple[int, ...],
+        size: int,
+        rngs: nnx.Rngs,
+    ):
+        activations = CONV_ACTIVATIONS if config.conv else ()
+        self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
+        # The input, and the error and the label of the last answers.
+        self.lstm = Lstm(self.conv.size + 2 * size, config.hidden_size, rngs)
+        self.output = linear(config.hidden_size, size, rngs)
 
 
 @struct.dataclass
@@ -50,48 +59,80 @@ class MetaRnnState:
 
 
 @dataclass(frozen=True)
-class MetaRnn:
+class MetaRnn(ModuleLearner):
     """Learn in the state of an LSTM (Hochreiter et al., 2001, "Learning to Learn Using Gradient Descent").
 
     A step feeds (x, the last error, the last label) to the LSTM for `micro_ticks` ticks and reads the logits
-    off its hidden state. Meta-parameters depend on input_shape and num_classes.
+    off its hidden state. Meta-parameters depend on input_shape and outputs.
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: MetaRnnConfig = field(default_factory=MetaRnnConfig)
 
-    @functools.cached_property
-    def _module(self) -> Functional[MetaRnnModule]:
-        return Functional(lambda rngs: MetaRnnModule(self.config, self.input_shape, self.num_classes, rngs))
+    def make_module(self, rngs: nnx.Rngs) -> MetaRnnModule:
+        """Make the meta-parameters."""
+        return MetaRnnModule(self.config, self.input_shape, self.outputs.size, rngs)
 
-    def init_params(self, key: Array) -> Params:
-        """Draw fresh meta-parameters: truncated-normal kernels with variance 1 / fan-in, biases 0."""
-        return self._module.init(key)
-
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> MetaRnnState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> MetaRnnState:
         """Return the state that knows nothing; no draw is made."""
         zeros = jnp.zeros((batch_size, self.config.hidden_size))
-        return MetaRnnState(h=zeros, c=zeros, feedback=Feedback.nothing(batch_size, self.num_classes))
+        nothing = Feedback.nothing(batch_size, self.outputs.size)
+        return MetaRnnState(h=zeros, c=zeros, feedback=nothing)
 
-    def step(self, params: Params, state: MetaRnnState, x: Array, y: Array) -> tuple[MetaRnnState, Array]:
-        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
-        h, c, logits = self._answer(params, state, x)
-        return MetaRnnState(h=h, c=c, feedback=Feedback.of(logits, y)), logits
+    def step(
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
+    ) -> tuple[MetaRnnState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
+        h, c, answers = self._answer(params, state, x)
+        feedback = Feedback.of(self.outputs, answers, y, taught)
+        return MetaRnnState(h=h, c=c, feedback=feedback), answers
 
-    def predict(self, params: Params, state: MetaRnnState, x: Array) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
-        return self._answer(params, batch_elements(state, len(x)), x)[2]
+    def predict(
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+    ) -> Array:
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
+        each = batch_elements(state, len(x))
+        _, _, answers = self._answer(params, each, x)
+        return answers
 
-    def _answer(self, params: Params, state: MetaRnnState, x: Array) -> tuple[Array, Array, Array]:
-        module = self._module.with_params(params)
-        inputs = jnp.concatenate([module.conv(x), state.feedback.error, state.feedback.label], axis=-1)
+    def map_memory(
+        self,
+        state: MetaRnnState,
+        change: Change,
+    ) -> MetaRnnState:
+        """Return the state with another h and c of the LSTM."""
+        h, c = change((state.h, state.c), 1)
+        return dataclasses.replace(state, h=h, c=c)
+
+    def _answer(
+        self,
+        params: Params,
+        state: MetaRnnState,
+        x: Array,
+    ) -> tuple[Array, Array, Array]:
+        """Return the new h and c, and the answers."""
+        module = self.module.with_params(params)
+        inputs = state.feedback.beside(module.conv(x))
         h, c = state.h, state.c
+        # The input stays the same from tick to tick.
         for _ in range(self.config.micro_ticks):
             h, c = module.lstm(inputs, h, c)
-        return h, c, bound_logits(module.output(h), self.config.logit_bound)
+        answers = bound_answers(self.outputs, module.output(h), self.config.logit_bound)
+        return h, c, answers

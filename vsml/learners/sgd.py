@@ -1,6 +1,6 @@
 """Gradient descent: an ordinary network trained online within the episode, as a learner to compare with."""
 
-import functools
+import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,8 +13,10 @@ import optax
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
-from vsml.losses import bound_logits, cross_entropy
-from vsml.networks.modules import Features, Functional, linear
+from vsml.learners.base import ModuleLearner, only_if
+from vsml.learners.memory import Change
+from vsml.losses import bound_answers, known_targets, loss
+from vsml.networks.modules import ConvEncoder, linear
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params
 
@@ -81,15 +83,17 @@ OPTIMIZERS = _optimizers()
 class Mlp(nnx.Module):
     """Linear layers with tanh between them, after convolutions if there are any."""
 
-    def __init__(self, config: SgdConfig, input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs):
-        self.conv = Features(input_shape, CONV_CHANNELS, CONV_ACTIVATIONS if config.conv else (), rngs)
-        sizes = (self.conv.size, *[config.hidden_size] * (config.num_layers - 1), num_classes)
+    def __init__(self, config: SgdConfig, input_shape: tuple[int, ...], size: int, rngs: nnx.Rngs):
+        activations = CONV_ACTIVATIONS if config.conv else ()
+        self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
+        hidden = [config.hidden_size] * (config.num_layers - 1)
+        sizes = (self.conv.size, *hidden, size)
         self.dense = nnx.List(
             [linear(fan_in, fan_out, rngs) for fan_in, fan_out in itertools.pairwise(sizes)]
         )
 
     def __call__(self, x: Array) -> Array:
-        """Return the unbounded logits [B, C] of inputs x [B, *input_shape]."""
+        """Return the unbounded answers [B, C] of inputs x [B, *input_shape]."""
         *hidden, last = self.dense
         x = self.conv(x)
         for layer in hidden:
@@ -111,25 +115,24 @@ class SgdState:
 
 
 @dataclass(frozen=True)
-class Sgd:
+class Sgd(ModuleLearner):
     """Train a network within the episode: one step of an optax optimizer for each (batch of) examples.
 
-    The loss is the cross-entropy of the bounded logits, averaged over the inner batch. Nothing is
+    The loss is the cross-entropy of the bounded logits, or half the squared error of values, averaged over
+    the inner batch. Nothing is
     meta-learned: there are no meta-parameters, and the weights are drawn anew for each episode.
 
     Attributes:
         input_shape: shape of one input; (H, W, Ch) with `conv`.
-        num_classes: C.
+        outputs: what it answers with; an int is a number of classes.
         config: settings.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
     config: SgdConfig = field(default_factory=SgdConfig)
 
-    @functools.cached_property
-    def _module(self) -> Functional[Mlp]:
-        return Functional(lambda rngs: Mlp(self.config, self.input_shape, self.num_classes, rngs))
+    def make_module(self, rngs: nnx.Rngs) -> Mlp:
+        """Make the network that an episode trains."""
+        return Mlp(self.config, self.input_shape, self.outputs.size, rngs)
 
     def init_params(self, key: Array) -> Params:
         """Return no meta-parameters."""
@@ -137,26 +140,48 @@ class Sgd:
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> SgdState:
         """Draw a network: truncated-normal kernels with variance 1 / fan-in, biases 0."""
-        return self.with_weights(self._module.init(key))
+        return self.with_weights(self.module.init(key))
 
     def with_weights(self, weights: Params) -> SgdState:
         """Return the state of an episode that starts with the given network."""
         return SgdState(weights=weights, optimizer=self.config.make_optimizer().init(weights))
 
-    def step(self, params: Params, state: SgdState, x: Array, y: Array) -> tuple[SgdState, Array]:
-        """Answer the inputs x [B, *input_shape], then descend the loss on y [B]; see `Learner.step`."""
+    def step(
+        self, params: Params, state: SgdState, x: Array, y: Array, taught: Array | None = None
+    ) -> tuple[SgdState, Array]:
+        """Answer the inputs x [B, *input_shape], then descend the loss on y; see `Learner.step`.
 
-        def loss(weights: Params) -> tuple[Array, Array]:
-            logits = self._answer(weights, x)
-            return cross_entropy(logits, y).mean(), logits
+        Where nobody is taught there is no step, and moments stay as they are, too.
+        """
+        y = known_targets(y, taught)
 
-        gradient, logits = jax.grad(loss, has_aux=True)(state.weights)
+        def mean_loss(weights: Params) -> tuple[Array, Array]:
+            answers = self._answer(weights, x)
+            losses = loss(self.outputs, answers, y)
+            losses = losses if taught is None else taught * losses
+            return losses.mean(), answers
+
+        gradient, answers = jax.grad(mean_loss, has_aux=True)(state.weights)
         updates, optimizer = self.config.make_optimizer().update(gradient, state.optimizer, state.weights)
-        return SgdState(weights=optax.apply_updates(state.weights, updates), optimizer=optimizer), logits
+        weights = optax.apply_updates(state.weights, updates)
+        new = SgdState(weights=weights, optimizer=optimizer)
+        if taught is not None:
+            new = only_if((taught > 0).any(), new, state)
+        return new, answers
 
     def predict(self, params: Params, state: SgdState, x: Array) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         return self._answer(state.weights, x)
 
+    def map_memory(self, state: SgdState, change: Change) -> SgdState:
+        """Return the state with other weights; moments stay. Units are the inputs of each layer."""
+
+        def changed(weights: Array) -> Array:
+            # A kernel is [..., inputs, outputs]. Biases are no unit's own, and stay.
+            return change(weights, -2) if weights.ndim > 1 else weights
+
+        return dataclasses.replace(state, weights=jax.tree.map(changed, state.weights))
+
     def _answer(self, weights: Params, x: Array) -> Array:
-        return bound_logits(self._module.with_params(weights)(x), self.config.logit_bound)
+        answers = self.module.with_params(weights)(x)
+        return bound_answers(self.outputs, answers, self.config.logit_bound)

@@ -3,28 +3,40 @@
 import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from vsml.learners.base import batch_elements
+from vsml.learners import flat
+from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
-from vsml.losses import bound_logits, error_signal
+from vsml.learners.memory import Change
+from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
-from vsml.networks.wirings.conv import Conv, ConvLayer
-from vsml.networks.wirings.dense import DenseLayer, Layer, SynapseState, from_tiles
+from vsml.networks.wirings import (
+    WIRINGS,
+    DenseConfig,
+    LayerConfig,
+    LayerSection,
+    build_layer,
+    layer_problems,
+    own_settings,
+    type_problems,
+)
+from vsml.networks.wirings import ConvConfig as ConvConfig  # it is imported from here
+from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles
 from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
 from vsml.networks.written import Activation as BackpropActivation
-from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, refuse
-from vsml.types import Array, Params
+from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, deep_merge, refuse
+from vsml.types import Array, Outputs, Params
 
 StateType = Literal["float32", "bfloat16", "float16"]
 
@@ -42,47 +54,8 @@ _TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
 _RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
 
 
-class DenseConfig(Section):
-    """A dense layer: a synapse between each of its input units and each of its output units."""
-
-    type: Literal["dense"] = Field(default="dense", description="kind of layer")
-    out_size: Positive | None = Field(
-        default=None,
-        description="units that the layer feeds; null, for the last layer only: the number of classes",
-    )
-
-
-def _odd(size: int) -> int:
-    if size % 2 == 0:
-        raise PydanticCustomError("odd", "Input should be an odd number")
-    return size
-
-
-class ConvConfig(Section):
-    """A convolutional layer: the same synapses at every position of an image."""
-
-    type: Literal["conv", "conv1d"] = Field(
-        description="kind of layer; conv: over height and width, conv1d: along the width, every row alike"
-    )
-    kernel_size: Annotated[Positive, AfterValidator(_odd)] = Field(
-        default=3, description="pixels along an axis that an output unit reads; odd"
-    )
-    stride: Positive = Field(default=1, description="pixels from one output unit to the next")
-    out_channels: Positive = Field(description="channels of the output")
-
-
-LAYER_TYPES = ("dense", "conv", "conv1d")
-
-
-def _layer_form(layer: Any) -> str:
-    kind = layer.get("type") if isinstance(layer, Mapping) else getattr(layer, "type", None)
-    return "<conv>" if kind in ("conv", "conv1d") else "<dense>"
-
-
-LayerConfig = Annotated[
-    Annotated[DenseConfig, Tag("<dense>")] | Annotated[ConvConfig, Tag("<conv>")],
-    Discriminator(_layer_form),
-]
+LAYER_TYPES = tuple(WIRINGS)
+"""Kinds of layers of this library."""
 
 
 class SynapseConfig(Section):
@@ -197,7 +170,7 @@ class VsmlConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _check_types(cls, values: Any) -> Any:
-        refuse(_type_problems(values))
+        refuse(type_problems(values.get("layers") if isinstance(values, Mapping) else None))
         return values
 
     @model_validator(mode="after")
@@ -206,41 +179,22 @@ class VsmlConfig(Section):
         return self
 
 
-def _type_problems(values: Any) -> Iterator[Problem]:
-    """Yield layers of no known type, of which nothing else can be judged."""
-    layers = values.get("layers") if isinstance(values, Mapping) else None
-    for index, layer in enumerate(layers if isinstance(layers, list | tuple) else ()):
-        if not isinstance(layer, Mapping):
-            continue
-        if layer.get("type", "dense") not in LAYER_TYPES:
-            expected = " or ".join(map(repr, LAYER_TYPES))
-            yield Problem(f"layers.{index}.type", layer["type"], expected, ("layers",))
-        if "type" not in layer and (keys := sorted(layer.keys() & ConvConfig.model_fields.keys())):
-            expected = f"'conv' or 'conv1d' for a layer with {', '.join(keys)}"
-            yield Problem(f"layers.{index}.type", None, expected, ("layers",))
-
-
 def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    *hidden, last = vsml.layers
     size = vsml.synapse.message_size
-    for index, layer in enumerate(hidden):
-        if isinstance(layer, DenseConfig) and layer.out_size is None:
-            expected = "a number of units, as only the last layer feeds the classes"
-            yield Problem(f"layers.{index}.out_size", None, expected, ("layers",))
-    if isinstance(last, ConvConfig):
-        expected = "dense, as the last layer feeds the classes"
-        yield Problem(f"layers.{len(hidden)}.type", last.type, expected, ("layers",))
-    elif last.out_size is not None:
-        expected = "null, as the last layer feeds the classes"
-        yield Problem(f"layers.{len(hidden)}.out_size", last.out_size, expected, ("layers",))
+    yield from layer_problems(vsml.layers)
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
     if vsml.synapse.init == "backprop":
         yield from written_problems(vsml, "synapse.init: backprop")
     if weights := vsml.synapse.init_weights:
-        if any(isinstance(layer, ConvConfig) for layer in vsml.layers):
-            yield Problem("synapse.init_weights", weights, "0 with convolutions", ("layers",))
+        if not all(own_settings(layer).holds_weights for layer in vsml.layers):
+            yield Problem(
+                "synapse.init_weights",
+                weights,
+                "0 unless all layers are dense",
+                ("layers",),
+            )
         if vsml.synapse.state_size < (cells := cells_of(vsml.synapse.init_activation)):
             expected = f"0 unless synapse.state_size is {cells} or more, as weights are held in so many cells"
             yield Problem("synapse.init_weights", weights, expected, ("synapse",))
@@ -270,10 +224,10 @@ def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
 
 
 def _features_problems(
-    path: str, features: RandomFeaturesConfig, layers: Sequence[DenseConfig | ConvConfig]
+    path: str, features: RandomFeaturesConfig, layers: Sequence[LayerSection]
 ) -> Iterator[Problem]:
-    if features.count is not None and isinstance(layers[0], ConvConfig):
-        expected = "null, as random features are no image and the first layer is a convolution"
+    if features.count is not None and own_settings(layers[0]).needs_image:
+        expected = "null, as random features are no image, which the first layer needs"
         yield Problem(f"{path}.count", features.count, expected, ("layers",))
     if features.count is None:
         for name, without in (("activation", "linear"), ("keep_input", False)):
@@ -282,15 +236,7 @@ def _features_problems(
                 yield Problem(f"{path}.{name}", got, expected, (f"{path}.count",))
 
 
-def _hidden(layer: DenseConfig | ConvConfig) -> int | Conv:
-    if isinstance(layer, ConvConfig):
-        axes = {"conv": 2, "conv1d": 1}[layer.type]
-        return Conv(layer.out_channels, layer.kernel_size, layer.stride, axes)
-    assert layer.out_size is not None  # the last layer alone has none
-    return layer.out_size
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _image_shape(shape: tuple[int, ...]) -> ImageShape:
     """Return (H, W, channels) of what a layer's units form."""
     if len(shape) == 3:
         return shape
@@ -313,8 +259,8 @@ class VsmlState:
     features: Array | None = None
 
 
-@dataclass(frozen=True)
-class Vsml:
+@dataclass(frozen=True, init=False)
+class Vsml(LearnerBase):
     """Variable Shared Meta Learning (Kirsch & Schmidhuber, 2021), as a learner.
 
     A step answers x by a forward sweep over the layers: x enters channel 0 of the forward message to the
@@ -322,180 +268,128 @@ class Vsml:
     bounded smoothly. The error `e = d loss / d logits` (channel 0) and, with `feed_label`, the label as
     one-hot (channel 1) enter behind the last layer: together with the input of the next step or, with
     `backward_pass`, at once, by a second sweep from the last layer to the first. All the rest, among it what
-    the error means, is left to the meta-parameters. They do not depend on input_shape or num_classes.
+    the error means, is left to the meta-parameters. They do not depend on input_shape or outputs. Values are
+    answered unbounded, and their label is the target.
+
+    With `synapse.init: backprop`, fresh meta-parameters have gradient descent written into them
+    (`vsml.networks.written`). With `random_features` (Rahimi & Recht, 2007), features drawn with every fresh
+    state and never changed enter the network: `z = x R`, R normal with variance 1 / inputs; or relu or tanh
+    of z + b, b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z.
 
     Attributes:
         input_shape: shape of one input. To a convolution (H, W) is an image of one channel, and what has any
             other number of axes than 2 or 3 is a row of units.
-        num_classes: C, the output units.
-        hidden: the layers before the last, which is dense: a dense one as its number of output units, and
-            convolutions.
-        state_size: N, size of a synapse's h and c.
-        message_size: M, channels of a message.
-        random_fraction: share of a fresh synapse's cell entries that are random.
-        micro_ticks: ticks of a layer per visit.
-        logit_bound: logits stay within (-logit_bound, logit_bound); 0: unbounded.
-        output_channel: the message channel that is the logit, from 0.
-        backward_pass: feed the error back by a sweep of its own.
-        separate_backward: that sweep has meta-parameters of its own.
-        feed_label: feed the label, too.
-        layerwise: each layer has meta-parameters of its own.
-        layer_norm: normalise the messages of single synapses.
-        init_scale: factor on the initial kernels, 1 in the paper. Above 1, the products of weights that
-            learning to learn starts from are larger, and the plateau that meta-training starts on shorter.
-        init: "backprop": fresh meta-parameters have gradient descent written into them
-            (`vsml.networks.written`), beside which the remaining cells are random as ever.
-        init_rate, init_bias_rate, init_activation, init_max_weight: its rate of learning, that of biases as a
-            share of it, what inputs go through, and what weights it can hold.
-        init_weights: deviation of the weights that a fresh state holds for it, as a share of the square root
-            of a layer's fan-in; they take the last cells, whatever else would start there.
-        error_scale: factor on the error that is fed.
-        state_dtype: floating-point type that states are kept as between visits; arithmetic is in float32.
-        kernel: what makes the synapses tick; see `vsml.networks.kernels.Kernel`.
-        random_features: F, how many random features of an input enter the network in its place, drawn with
-            every fresh state and never changed (Rahimi & Recht, 2007); None: the input itself.
-        activation: which features: `z = x R`, R normal with variance 1 / inputs; or relu or tanh of z + b,
-            b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z.
-        keep_input: the input enters, too, before its features.
+        outputs: what it answers with; an int is a number of classes.
+        config: settings, without `views`: `Vsml.from_config` makes an `Ensemble` of these.
     """
 
-    input_shape: tuple[int, ...]
-    num_classes: int
-    hidden: tuple[int | Conv, ...] = ()
-    state_size: int = 16
-    message_size: int = 8
-    random_fraction: float = 0.5
-    micro_ticks: int = 2
-    logit_bound: float = 100.0
-    output_channel: int = 1
-    backward_pass: bool = False
-    separate_backward: bool = False
-    feed_label: bool = False
-    layerwise: bool = False
-    layer_norm: bool = False
-    init_scale: float = 1.0
-    init: Literal["random", "backprop"] = "random"
-    init_rate: float = 2.0
-    init_bias_rate: float = 0.02
-    init_activation: BackpropActivation = "tanh"
-    init_max_weight: float = MAX_WEIGHT
-    init_weights: float = 0.0
-    error_scale: float = 1.0
-    state_dtype: StateType = "float32"
-    kernel: Kernel = "auto"
-    random_features: int | None = None
-    activation: Activation = "linear"
-    keep_input: bool = False
+    config: VsmlConfig
 
-    def __post_init__(self) -> None:
-        if self.kernel != "auto":
-            normed = self.message_size if self.layer_norm else 0
-            chosen(self.kernel, self.state_size, normed)  # now, and not in the middle of a run
-        if not 0 <= self.output_channel < self.message_size:
-            raise ValueError(
-                f"output_channel: got {self.output_channel}, expected one of {self.message_size} channels"
-            )
-        if self.random_features is not None and self.hidden and isinstance(self.hidden[0], Conv):
-            got = f"random_features: got {self.random_features}"
-            raise ValueError(f"{got}, expected None before a convolution, as they form no image")
-        self._check_weights()
-        if self.separate_backward and not self.backward_pass:
-            raise ValueError("separate_backward: got True, expected False without backward_pass")
-        if self.feed_label and self.message_size < 2:
-            raise ValueError(
-                f"feed_label: got True, expected False with message_size {self.message_size} < 2"
-            )
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: Outputs | int | None = None,
+        config: VsmlConfig | None = None,
+        **old: Any,
+    ) -> None:
+        if isinstance(config, tuple):  # `hidden` came third in version 0.1
+            config, old = None, {"hidden": config, **old}
+        outputs = old.pop("num_classes", outputs)
+        if outputs is None:
+            raise TypeError("Vsml: got no outputs, expected Classes(C), Values(D) or a number of classes")
+        config = VsmlConfig() if config is None else config
+        if old:
+            nested = flat.nested(old)
+            flat.warn(f"Vsml(..., {', '.join(old)})", nested)
+            config = VsmlConfig.model_validate(deep_merge(config.model_dump(), nested))
+        object.__setattr__(self, "input_shape", input_shape)
+        object.__setattr__(self, "outputs", outputs)
+        object.__setattr__(self, "config", config)
+        self.__post_init__()
 
-    def _check_weights(self) -> None:
-        """Check that a fresh state can hold the weights that it is to."""
-        if self.error_scale <= 0 or self.init_max_weight <= 0 or self.init_weights < 0:
-            got = f"{self.error_scale}, {self.init_max_weight} and {self.init_weights}"
-            names = "error_scale, init_max_weight and init_weights"
-            raise ValueError(f"{names}: got {got}, expected them above 0, the last at least 0")
-        if not self.init_weights:
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        """Hash the settings once: every call of a compiled function asks for it."""
+        return hash((self.input_shape, self.outputs, self.config))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a setting by its name of version 0.1."""
+            if name not in flat.PATHS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            path = flat.PATHS[name]
+            warnings.warn(
+                f"Vsml.{name} is Vsml.config.{'.'.join(path)} now; the old name goes with version 0.3",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return functools.reduce(getattr, path, self.config)
+
+    def check(self) -> None:
+        """Refuse settings that do not go with the shapes, or that this machine cannot compute."""
+        config, synapse = self.config, self.config.synapse
+        if config.views:
+            raise ValueError(
+                f"views: got {len(config.views)} of them, expected none; Vsml.from_config makes an ensemble"
+            )
+        if config.kernel != "auto":
+            normed_channels = synapse.message_size if synapse.layer_norm else 0
+            chosen(config.kernel, synapse.state_size, normed_channels)  # now, not in the middle of a run
+        if not synapse.init_weights:
             return
-        if any(isinstance(layer, Conv) for layer in self.hidden):
-            raise ValueError(f"init_weights: got {self.init_weights}, expected 0 with convolutions")
-        if self.state_size < (cells := cells_of(self.init_activation)):
-            raise ValueError(
-                f"init_weights: got {self.init_weights}, expected 0 with state_size "
-                f"{self.state_size} < {cells}"
-            )
+        # The layer with the largest fan-in needs the largest weights, as messages are means.
         fan_in = max(layer.fan_in for layer in self.network.layers)
-        if self.init_weights * fan_in**0.5 > (most := _ROOM * self.init_max_weight):
+        limit = _ROOM * synapse.init_max_weight / fan_in**0.5
+        if synapse.init_weights > limit:
             raise ValueError(
-                f"init_weights: got {self.init_weights}, expected at most {most / fan_in**0.5:.3g} with a "
-                f"fan-in of {fan_in}, for which init_max_weight, {self.init_max_weight}, has room"
+                f"init_weights: got {synapse.init_weights}, expected at most {limit:.3g} with a fan-in of "
+                f"{fan_in}, for which init_max_weight, {synapse.init_max_weight}, has room"
             )
 
     @classmethod
     def from_config(
-        cls, input_shape: tuple[int, ...], num_classes: int, config: VsmlConfig
+        cls, input_shape: tuple[int, ...], outputs: Outputs, config: VsmlConfig
     ) -> "Vsml | Ensemble":
         """Build the learner that a configuration describes; with `views`, an ensemble of such learners."""
-        members = tuple(
-            cls._of_features(input_shape, num_classes, config, features)
-            for features in (config.random_features, *config.views)
-        )
-        return Ensemble(members) if config.views else members[0]
-
-    @classmethod
-    def _of_features(
-        cls,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        config: VsmlConfig,
-        features: RandomFeaturesConfig,
-    ) -> "Vsml":
-        return cls(
-            input_shape=input_shape,
-            num_classes=num_classes,
-            hidden=tuple(_hidden(layer) for layer in config.layers[:-1]),
-            random_features=features.count,
-            activation=features.activation,
-            keep_input=features.keep_input,
-            micro_ticks=config.micro_ticks,
-            logit_bound=config.logit_bound,
-            output_channel=config.output_channel,
-            backward_pass=config.backward_pass,
-            separate_backward=config.separate_backward,
-            feed_label=config.feed_label,
-            layerwise=config.layerwise,
-            error_scale=config.error_scale,
-            state_dtype=config.state_dtype,
-            kernel=config.kernel,
-            **config.synapse.model_dump(),
-        )
+        members = []
+        for features in (config.random_features, *config.views):
+            own = config.model_copy(update={"random_features": features, "views": ()})
+            members.append(cls(input_shape, outputs, own))
+        return Ensemble(tuple(members)) if config.views else members[0]
 
     @functools.cached_property
     def network(self) -> Network:
         """The network that the synapses form."""
+        config, synapse = self.config, self.config.synapse
         return Network(
             layers=self._layers(),
-            state_size=self.state_size,
-            message_size=self.message_size,
-            random_fraction=self.random_fraction,
-            micro_ticks=self.micro_ticks,
-            layerwise=self.layerwise,
-            separate_backward=self.separate_backward,
-            layer_norm=self.layer_norm,
-            init_scale=self.init_scale,
-            state_dtype=self.state_dtype,
+            state_size=synapse.state_size,
+            message_size=synapse.message_size,
+            random_fraction=synapse.random_fraction,
+            micro_ticks=config.micro_ticks,
+            layerwise=config.layerwise,
+            separate_backward=config.separate_backward,
+            layer_norm=synapse.layer_norm,
+            init_scale=synapse.init_scale,
+            state_dtype=config.state_dtype,
         )
 
     def _layers(self) -> tuple[Layer, ...]:
+        """Return the layers, each of which reads what the one before feeds."""
+        features, kernel = self.config.random_features, self.config.kernel
         shape = _image_shape(self.input_shape)
-        if self.random_features is not None:
-            shape = (1, self.random_features + self.keep_input * math.prod(shape), 1)
+        if features.count is not None:
+            kept = math.prod(shape) if features.keep_input else 0
+            shape = (1, features.count + kept, 1)
         layers: list[Layer] = []
-        for out in (*self.hidden, self.num_classes):
-            if isinstance(out, Conv):
-                conv = ConvLayer(shape, out, self.kernel)
-                shape = conv.output_shape
-                layers.append(conv)
-            else:
-                layers.append(DenseLayer(math.prod(shape), out, self.kernel))
-                shape = (1, out, 1)
+        for config in self.config.layers:
+            layer = build_layer(config, shape, self.outputs.size, kernel)
+            layers.append(layer)
+            shape = layer.output_shape
         return tuple(layers)
 
     @functools.cached_property
@@ -506,45 +400,51 @@ class Vsml:
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters: kernels normal, cut, with variance 1 / fan-in, biases 0; see `init`."""
         params = self.synapses.init(key)
-        return params if self.init == "random" else self._with_backprop(params)
+        if self.config.synapse.init == "random":
+            return params
+        return self._with_backprop(params)
 
     def _with_backprop(self, params: Params) -> Params:
         """Return fresh meta-parameters with back-propagation in each synapse."""
-        answering = len(params) // 2 if self.separate_backward else 0  # those of forward sweeps come first
-        return {
-            number: back_propagating(
+        settings = self.config.synapse
+        # Those of forward sweeps come first; where backward sweeps have others, they only answer.
+        answering = len(params) // 2 if self.config.separate_backward else 0
+        written = {}
+        for number, synapse in params.items():
+            written[number] = back_propagating(
                 synapse,
-                self.init_rate,
-                self.init_bias_rate,
-                self.init_activation,
+                settings.init_rate,
+                settings.init_bias_rate,
+                settings.init_activation,
                 learns=number >= answering,
-                max_weight=self.init_max_weight,
+                max_weight=settings.init_max_weight,
             )
-            for number, synapse in params.items()
-        }
+        return written
 
     def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
         network = self.network.init_state(key)
-        if self.init_weights:
+        if self.config.synapse.init_weights:
             network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
         state = self.with_network(network, batch_size)
-        if self.random_features is None:
+        count = self.config.random_features.count
+        if count is None:
             return state
         inputs = math.prod(self.input_shape)
-        normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, self.random_features))
+        normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, count))
         scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
         return dataclasses.replace(state, features=normal * scale)
 
     def _holding_weights(self, network: NetworkState, key: Array) -> NetworkState:
         """Return a fresh network state whose synapses hold random weights."""
+        settings = self.config.synapse
 
         def holding(number: int, layer: Layer, state: SynapseState) -> SynapseState:
             tiles, _, *rest = state.c.shape
             normal = jax.random.normal(jax.random.fold_in(key, number), (tiles, *rest))
-            w = self.init_weights * layer.fan_in**0.5 * normal
-            cells = encode(w, jnp.zeros_like(w), self.init_activation, self.init_max_weight)
-            others = state.c[:, : self.state_size - cells.shape[-1]]
+            w = settings.init_weights * layer.fan_in**0.5 * normal
+            cells = encode(w, jnp.zeros_like(w), settings.init_activation, settings.init_max_weight)
+            others = state.c[:, : settings.state_size - cells.shape[-1]]
             c = jnp.concatenate([others, jnp.moveaxis(cells, -1, 1).astype(others.dtype)], axis=1)
             return dataclasses.replace(state, c=c)
 
@@ -554,9 +454,10 @@ class Vsml:
 
     def weights(self, state: VsmlState) -> list[tuple[Array, Array]]:
         """Return what the cells of back-propagation hold: weights and biases [B, I, O] of each layer."""
-        cells = cells_of(self.init_activation)
+        settings = self.config.synapse
+        cells = cells_of(settings.init_activation)
         held = [jax.vmap(from_tiles)(layer.c)[..., -cells:] for layer in state.network.layers]
-        return [decode(c, self.init_activation, self.init_max_weight) for c in held]
+        return [decode(c, settings.init_activation, settings.init_max_weight) for c in held]
 
     def with_network(self, network: NetworkState, batch_size: int = 1) -> VsmlState:
         """Return the state of an episode that starts with the given network state, nothing pending."""
@@ -569,53 +470,70 @@ class Vsml:
         if state.features is None:
             return x
         z = x @ state.features[:-1]
-        if self.activation == "tanh":
+        settings = self.config.random_features
+        if settings.activation == "tanh":
             z = jnp.tanh(z + state.features[-1]) / _TANH_STD
-        elif self.activation == "relu":
+        elif settings.activation == "relu":
             z = (jax.nn.relu(z + state.features[-1]) - _RELU_MEAN) / _RELU_STD
-        return jnp.concatenate([x, z], axis=1) if self.keep_input else z
+        return jnp.concatenate([x, z], axis=1) if settings.keep_input else z
 
-    def step(self, params: Params, state: VsmlState, x: Array, y: Array) -> tuple[VsmlState, Array]:
-        """Answer the inputs x [B, *input_shape], then learn from their labels y [B]; see `Learner.step`."""
+    def step(
+        self, params: Params, state: VsmlState, x: Array, y: Array, taught: Array | None = None
+    ) -> tuple[VsmlState, Array]:
+        """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
-        network, forward, logits = self._answer(
+        network, forward, answers = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
         )
-        feedback = self.error_scale * error_signal(logits, y)[..., None]
-        label = jax.nn.one_hot(y, self.num_classes)[..., None] * self.feed_label
-        feedback = jnp.concatenate([feedback, label], axis=-1)
-        if self.backward_pass:
+        error = error_signal(self.outputs, answers, y, taught)
+        label = label_signal(self.outputs, y, taught)
+        channels = [self.config.error_scale * error[..., None], label[..., None] * self.config.feed_label]
+        feedback = jnp.concatenate(channels, axis=-1)
+        if self.config.backward_pass:
             sweep = functools.partial(self.network.backward_sweep, synapses)
-            network = jax.vmap(sweep)(network, forward, self._message(feedback))
+            swept = jax.vmap(sweep)(network, forward, self._message(feedback))
+            # A sweep with feedback 0 would not leave the state as it is.
+            network = swept if taught is None else only_if(taught > 0, swept, network)
             feedback = jnp.zeros_like(feedback)
-        return dataclasses.replace(state, network=network, feedback=feedback), logits
+        return dataclasses.replace(state, network=network, feedback=feedback), answers
 
     def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]: logits [K, C]; see `Learner.predict`."""
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
         return self._answer(synapses, network, feedback, self.features(state, x))[2]
 
+    def map_memory(self, state: VsmlState, change: Change) -> VsmlState:
+        """Return the state with other states of synapses; units are those on the input side of each layer."""
+        layers = tuple(change(layer, -1) for layer in state.network.layers)
+        return dataclasses.replace(state, network=dataclasses.replace(state.network, layers=layers))
+
+    def fixed(self, state: VsmlState) -> dict[str, Array]:
+        """Return the random features, which are drawn with the state and never change."""
+        return {} if state.features is None else {"random features": state.features}
+
     def _answer(
         self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
     ) -> tuple[NetworkState, tuple[Array, ...], Array]:
-        """Sweep forward: the new network state, the forward messages and the bounded logits."""
+        """Sweep forward: the new network state, the forward messages and the answers."""
         inputs = self._message(x[..., None])
         sweep = functools.partial(self.network.forward_sweep, synapses)
         network, forward = jax.vmap(sweep)(network, inputs, self._message(feedback))
-        return network, forward, bound_logits(forward[-1][..., self.output_channel], self.logit_bound)
+        answers = forward[-1][..., self.config.output_channel]
+        return network, forward, bound_answers(self.outputs, answers, self.config.logit_bound)
 
     def _message(self, channels: Array) -> Array:
         """Make channels [..., k] a message [..., M]: filled up with zeros, or cut."""
-        missing = self.message_size - channels.shape[-1]
+        message_size = self.config.synapse.message_size
+        missing = message_size - channels.shape[-1]
         if missing < 0:
-            return channels[..., : self.message_size]
+            return channels[..., :message_size]
         return jnp.pad(channels, [(0, 0)] * (channels.ndim - 1) + [(0, missing)])
 
     def _merge_batch(self, network: NetworkState) -> NetworkState:
         """Replace the first half of the N channels of h and c by its mean over the inner batch."""
-        half = self.state_size // 2
+        half = self.config.synapse.state_size // 2
 
         def merge(state_BxGNRI: Array) -> Array:
             if len(state_BxGNRI) == 1:

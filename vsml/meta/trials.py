@@ -44,7 +44,7 @@ class Group:
 
 
 def group_trials(
-    tasks: Sequence[TaskDistribution],
+    tasks: Sequence[Any],
     trials: int,
     make_learner: Callable[[tuple[int, ...], Any], Learner],
 ) -> list[Group]:
@@ -79,7 +79,7 @@ def _outputs_of(task: Any) -> Any:
 
 def _group_of(
     learner: Learner,
-    tasks: Sequence[TaskDistribution],
+    tasks: Sequence[Any],
     places: Sequence[int],
     trials: int,
 ) -> Group:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.wirings.dense import Layer, SynapseState
+from vsml.networks.wirings.base import Layer, SynapseState
 from vsml.types import Array
 
 

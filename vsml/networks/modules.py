@@ -30,25 +30,38 @@ class Functional(Generic[M]):
 
     @functools.cached_property
     def _graphdef(self) -> nnx.GraphDef[M]:
-        return nnx.split(nnx.eval_shape(lambda: self.make(nnx.Rngs(0))))[0]
+        module = nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+        graphdef, _ = nnx.split(module)
+        return graphdef
 
     def init(self, key: Array) -> Params:
         """Draw fresh parameters."""
-        return nnx.to_pure_dict(nnx.split(self.make(nnx.Rngs(key)))[1])
+        module = self.make(nnx.Rngs(key))
+        _, parameters = nnx.split(module)
+        return nnx.to_pure_dict(parameters)
 
     def with_params(self, params: Params) -> M:
         """Return the module with the given parameters."""
         return nnx.merge(self._graphdef, params)
 
 
-def kernel_init(fan_in: int, scale: float = 1.0) -> nnx.initializers.Initializer:
+def kernel_init(
+    fan_in: int,
+    scale: float = 1.0,
+) -> nnx.initializers.Initializer:
     """Standard normal cut at +-2, times `scale / sqrt(fan_in)`; the variance is not corrected for the cut."""
     return jax.nn.initializers.truncated_normal(scale * fan_in**-0.5)
 
 
-def linear(fan_in: int, fan_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
+def linear(
+    fan_in: int,
+    fan_out: int,
+    rngs: nnx.Rngs,
+    scale: float = 1.0,
+) -> nnx.Linear:
     """Make a linear map with a bias of 0 and a kernel from `kernel_init`."""
-    return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init(fan_in, scale), rngs=rngs)
+    init = kernel_init(fan_in, scale)
+    return nnx.Linear(fan_in, fan_out, kernel_init=init, rngs=rngs)
 
 
 class Lstm(nnx.Module):
@@ -59,20 +72,33 @@ class Lstm(nnx.Module):
         bias: [4 hidden].
     """
 
-    def __init__(self, input_size: int, hidden_size: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        rngs: nnx.Rngs,
+    ):
         fan_in = input_size + hidden_size
-        self.kernel = nnx.Param(kernel_init(fan_in)(rngs.params(), (fan_in, 4 * hidden_size)))
+        init = kernel_init(fan_in)
+        self.kernel = nnx.Param(init(rngs.params(), (fan_in, 4 * hidden_size)))
         self.bias = nnx.Param(jnp.zeros(4 * hidden_size))
 
-    def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    def __call__(
+        self,
+        x: Array,
+        h: Array,
+        c: Array,
+    ) -> tuple[Array, Array]:
         """Tick once: from inputs x [..., inputs] and the state h, c [..., hidden] to the new h, c."""
-        gates = jnp.concatenate([x, h], axis=-1) @ self.kernel[...] + self.bias[...]
+        inputs = jnp.concatenate([x, h], axis=-1)
+        gates = inputs @ self.kernel[...] + self.bias[...]
         i, g, f, o = jnp.split(gates, 4, axis=-1)
-        c = jax.nn.sigmoid(f + LSTM_FORGET_OFFSET) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        keep = jax.nn.sigmoid(f + LSTM_FORGET_OFFSET)
+        c = keep * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-class Features(nnx.Module):
+class ConvEncoder(nnx.Module):
     """Inputs as vectors: flattened, or through a stack of convolutions first.
 
     The stack is 3x3 convolutions with stride 2 and XLA's SAME padding, one for each activation; its output
@@ -100,9 +126,18 @@ class Features(nnx.Module):
         shape = input_shape
         layers = []
         for _ in activations:
-            height, width, features = shape
-            init = kernel_init(9 * features)
-            layers.append(nnx.Conv(features, channels, (3, 3), strides=2, kernel_init=init, rngs=rngs))
+            height, width, depth = shape
+            # An output is a sum over nine pixels.
+            init = kernel_init(9 * depth)
+            layer = nnx.Conv(
+                depth,
+                channels,
+                (3, 3),
+                strides=2,
+                kernel_init=init,
+                rngs=rngs,
+            )
+            layers.append(layer)
             shape = (math.ceil(height / 2), math.ceil(width / 2), channels)
         self.layers = nnx.List(layers)
         self.activations = activations

@@ -61,33 +61,54 @@ def cells_of(activation: Activation) -> int:
     return 2 * len(TERMS[activation]) ** 2 + 1
 
 
-def activate(x: Array, activation: Activation) -> Array:
+def activate(
+    x: Array,
+    activation: Activation,
+) -> Array:
     """Return the sum of sigmoids that stands for an activation, elementwise."""
     z = jnp.asarray(x)[..., None]
     a, k, d = jnp.asarray(TERMS[activation]).T
-    return (a / (1 + jnp.exp(-(k * z + d)))).sum(-1)
+    exponent = -(k * z + d)
+    return (a / (1 + jnp.exp(exponent))).sum(-1)
 
 
-def encode(w: Array, b: Array, activation: Activation, max_weight: float = MAX_WEIGHT) -> Array:
+def encode(
+    w: Array,
+    b: Array,
+    activation: Activation,
+    max_weight: float = MAX_WEIGHT,
+) -> Array:
     """Return the cells [..., cells] of synapses with weights w [...] and biases b [...].
 
     What max_weight has no room for is cut.
     """
     scale = 2 / max_weight
-    a = np.array([term[0] for term in TERMS[activation]])
+    a = _amplitudes(activation)
     stored = jnp.asarray(w)[..., None] * scale * a / (a**2).sum()
-    cells = jnp.repeat(stored, 2 * len(a), axis=-1)
+    # Once for each term that reads it, and for each sign of the nudge.
+    copies = jnp.repeat(stored, 2 * len(a), axis=-1)
     bias = jnp.asarray(b)[..., None] * scale
-    return jnp.arctanh(jnp.clip(jnp.concatenate([cells, bias], axis=-1), -0.999, 0.999))
+    held = jnp.concatenate([copies, bias], axis=-1)
+    return jnp.arctanh(jnp.clip(held, -0.999, 0.999))
 
 
-def decode(c: Array, activation: Activation, max_weight: float = MAX_WEIGHT) -> tuple[Array, Array]:
+def decode(
+    c: Array,
+    activation: Activation,
+    max_weight: float = MAX_WEIGHT,
+) -> tuple[Array, Array]:
     """Return the weights and the biases [...] that cells [..., cells] hold, means over copies."""
     scale = 2 / max_weight
-    a = np.array([term[0] for term in TERMS[activation]])
+    a = _amplitudes(activation)
     stored = jnp.tanh(c)
-    copies = stored[..., :-1].reshape(*c.shape[:-1], len(a), 2 * len(a)).mean(-1)
-    return (copies * a).sum(-1) / scale, stored[..., -1] / scale
+    copies = stored[..., :-1].reshape(*c.shape[:-1], len(a), 2 * len(a))
+    weights = (copies.mean(-1) * a).sum(-1)
+    return weights / scale, stored[..., -1] / scale
+
+
+def _amplitudes(activation: Activation) -> np.ndarray:
+    """Return the factor of each sigmoid."""
+    return np.array([amplitude for amplitude, _, _ in TERMS[activation]])
 
 
 def back_propagating(
@@ -109,40 +130,68 @@ def back_propagating(
             do that have others for the backward sweep.
         max_weight: what the cells can hold.
     """
-    scale, cells = 2 / max_weight, cells_of(activation)
+    scale = 2 / max_weight
+    cells = cells_of(activation)
     N, M = synapse["forward_message"]["kernel"].shape
-    kernel, bias = np.zeros((2 * M + N, 4, cells)), np.zeros((4, cells))
-    forward, backward = np.zeros((cells, M)), np.zeros((cells, M))
+    kernel = np.zeros((2 * M + N, 4, cells))
+    bias = np.zeros((4, cells))
+    forward = np.zeros((cells, M))
+    backward = np.zeros((cells, M))
+    # Gates, and rows of the kernel: channel 0 of the forward and of the backward message.
     i, g, f, o = range(4)
-    x, e = 0, M  # rows of the kernel
-    bias[i], bias[f] = _OPEN, _KEEP
+    x = 0
+    e = M
+    notices = int(learns)
+    bias[i] = _OPEN
+    bias[f] = _KEEP
+
+    # A weight is stored by each term of the activation, and read by each, with the error nudged up and down.
     terms = TERMS[activation]
-    for cell, (stores, reads, nudged) in enumerate(itertools.product(terms, terms, (1, -1))):
-        (a_s, k_s, d_s), (a_r, k_r, d_r) = stores, reads
-        kernel[x, i, cell], bias[i, cell] = k_s, d_s + _OPEN
-        kernel[x, o, cell], bias[o, cell] = k_r, d_r
-        kernel[e, o, cell] = learns * nudged * NUDGE
-        kernel[e, g, cell] = -learns * scale * rate
+    ways = itertools.product(terms, terms, (1, -1))
+    for cell, (stores, reads, nudged) in enumerate(ways):
+        a_s, k_s, d_s = stores
+        a_r, k_r, d_r = reads
+        # Input gate: the term by which an input is noticed.
+        kernel[x, i, cell] = k_s
+        bias[i, cell] = d_s + _OPEN
+        # Output gate: the term by which an input is answered.
+        kernel[x, o, cell] = k_r
+        bias[o, cell] = d_r
+        kernel[e, o, cell] = notices * nudged * NUDGE
+        # What is written: minus the rate times the error.
+        kernel[e, g, cell] = -notices * scale * rate
         forward[cell, _OUT] = a_s * a_r / (2 * scale)
-        backward[cell, 0] = learns * nudged * a_s * a_r * k_r / (2 * NUDGE * scale)
-    kernel[e, g, -1] = -learns * 2 * scale * rate * bias_rate
+        slope = a_s * a_r * k_r / (2 * NUDGE * scale)
+        backward[cell, 0] = notices * nudged * slope
+
+    # The last cell is the bias, whose gate is half open.
+    kernel[e, g, -1] = -notices * 2 * scale * rate * bias_rate
     forward[-1, _OUT] = 2 / scale
 
-    def put(old: Array, new: np.ndarray, axis: int = -1) -> Array:
-        """Replace the last cells of an axis of length N."""
-        return jnp.concatenate([jnp.split(old, [N - cells], axis)[0], jnp.asarray(new, old.dtype)], axis)
-
     lstm = synapse["lstm"]
-    old_kernel = lstm["kernel"].at[2 * M + N - cells :].set(0.0)  # no other cell reads what these hold
-    senders = {
-        name: {**synapse[name], "kernel": put(synapse[name]["kernel"], new, 0)}
-        for name, new in (("forward_message", forward), ("backward_message", backward))
+    # No other cell reads what these hold.
+    first = 2 * M + N - cells
+    old_kernel = lstm["kernel"].at[first:].set(0.0)
+    gates_kernel = _with_last(old_kernel.reshape(-1, 4, N), kernel)
+    gates_bias = _with_last(lstm["bias"].reshape(4, N), bias)
+    written = dict(synapse)
+    written["lstm"] = {
+        "kernel": gates_kernel.reshape(-1, 4 * N),
+        "bias": gates_bias.reshape(-1),
     }
-    return {
-        **synapse,
-        "lstm": {
-            "kernel": put(old_kernel.reshape(-1, 4, N), kernel).reshape(-1, 4 * N),
-            "bias": put(lstm["bias"].reshape(4, N), bias).reshape(-1),
-        },
-        **senders,
-    }
+    for name, new in (("forward_message", forward), ("backward_message", backward)):
+        sender = dict(synapse[name])
+        sender["kernel"] = _with_last(sender["kernel"], new, axis=0)
+        written[name] = sender
+    return written
+
+
+def _with_last(
+    old: Array,
+    new: np.ndarray,
+    axis: int = -1,
+) -> Array:
+    """Return an array whose last entries along an axis are replaced."""
+    kept = old.shape[axis] - new.shape[axis]
+    first, _ = jnp.split(old, [kept], axis)
+    return jnp.concatenate([first, jnp.asarray(new, old.dtype)], axis)

@@ -96,7 +96,7 @@ class Comparison:
 
 def activation(learner: Vsml, x: Array) -> Array:
     """Return act(x): tanh or relu themselves, whatever sum of sigmoids stands for them."""
-    if learner.init_activation == "tanh":
+    if learner.config.synapse.init_activation == "tanh":
         return jnp.tanh(x)
     return jax.nn.relu(x)
 
@@ -110,12 +110,12 @@ def draw_examples(learner: Vsml, draws: Draws, key: Array) -> Examples:
     held = encode(
         w,
         b,
-        learner.init_activation,
-        learner.init_max_weight,
+        learner.config.synapse.init_activation,
+        learner.config.synapse.init_max_weight,
     )
     # Some of the cells that hold neither are random, as in a fresh synapse; the rest is 0.
-    idle = learner.state_size - cells_of(learner.init_activation)
-    random = int(learner.state_size * learner.random_fraction)
+    idle = learner.config.synapse.state_size - cells_of(learner.config.synapse.init_activation)
+    random = int(learner.config.synapse.state_size * learner.config.synapse.random_fraction)
     noise = _IDLE_STD * jax.random.normal(idle_key, (samples, random))
     zeros = (0, idle - random)
     rest = jnp.pad(noise, ((0, 0), zeros))
@@ -143,23 +143,23 @@ def compare_on(learner: Vsml, params: Params, examples: Examples) -> Comparison:
     synapses = learner.synapses.with_params(params)
     forward = learner.network.synapse_of(synapses, 0, False)
     backward = learner.network.synapse_of(synapses, 0, True)
-    cells = cells_of(learner.init_activation)
+    cells = cells_of(learner.config.synapse.init_activation)
 
     def held(c: Array) -> tuple[Array, Array]:
         """Return the weight and the bias in a state."""
         return decode(
             c[-cells:],
-            learner.init_activation,
-            learner.init_max_weight,
+            learner.config.synapse.init_activation,
+            learner.config.synapse.init_max_weight,
         )
 
     def visit(synapse: Any, state: Any, x: Array, feedback: Array) -> Any:
         """Let a synapse tick as a layer does; feedback is an error and a label."""
         h, c = state
-        empty = jnp.zeros(learner.message_size)
+        empty = jnp.zeros(learner.config.synapse.message_size)
         message_forward = empty.at[0].set(x)
         message_backward = empty.at[:2].set(feedback)
-        for _ in range(learner.micro_ticks):
+        for _ in range(learner.config.micro_ticks):
             h, c = synapse(h, c, message_forward, message_backward)
         return h, c
 
@@ -169,7 +169,7 @@ def compare_on(learner: Vsml, params: Params, examples: Examples) -> Comparison:
         # What the synapse does: it answers, is told the error, and sends one back.
         state = visit(forward, state, x, jnp.zeros(2))
         message, _ = forward.messages(state[0])
-        answer = message[learner.output_channel]
+        answer = message[learner.config.output_channel]
         feedback = jnp.stack([e, label])
         state = visit(backward, state, x, feedback)
         _, message = backward.messages(state[0])
@@ -183,11 +183,11 @@ def compare_on(learner: Vsml, params: Params, examples: Examples) -> Comparison:
         ]
         # What back-propagation does with the same weight, bias and example.
         act, slope = jax.value_and_grad(partial(activation, learner))(x)
-        rate = learner.init_rate
+        rate = learner.config.synapse.init_rate
         target = [
             act * w + b,
             -rate * e * act,
-            -rate * learner.init_bias_rate * e,
+            -rate * learner.config.synapse.init_bias_rate * e,
             e * w * slope,
         ]
         both = [jnp.stack(prediction), jnp.stack(target)]
@@ -200,7 +200,7 @@ def compare_on(learner: Vsml, params: Params, examples: Examples) -> Comparison:
 
     # An error below 0 is that of the true class, whose label is 1.
     labels = jnp.zeros_like(examples.errors)
-    if learner.feed_label:
+    if learner.config.feed_label:
         labels = jnp.where(examples.errors < 0, 1.0, 0.0)
     shown = examples.inputs, examples.errors, labels
     stream_all = jax.vmap(stream, (0, 1))

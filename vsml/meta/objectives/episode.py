@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from vsml.learners import Learner, continue_episode, run_episode
-from vsml.losses import cross_entropy, right_answers
+from vsml.losses import loss as losses_of
+from vsml.losses import right_answers
 from vsml.meta.objectives.base import EpisodeShape, MemberResult
 from vsml.meta.trials import sample_trial, state_bytes
 from vsml.settings import Positive, Problem, Section
@@ -67,7 +68,7 @@ class EpisodeLoss:
 
     def score_name(self, learner: Learner) -> str:
         """Return "accuracy" for classes, and "explained" (share of the variance) for values."""
-        return "explained" if isinstance(_outputs_of(learner), Values) else "accuracy"
+        return "explained" if isinstance(learner.outputs, Values) else "accuracy"
 
     def draw(
         self,
@@ -135,16 +136,11 @@ class EpisodeLoss:
         return min(steps, self.config.truncation_length or steps)
 
 
-def _outputs_of(learner: Learner) -> Outputs | None:
-    """Return what a learner answers with; None, as good as classes, where it does not say."""
-    return getattr(learner, "outputs", None)
-
-
 def episode_result(
     answers: Array,
     episode: Episode,
     loss_type: LossType,
-    outputs: Outputs | None = None,
+    outputs: Outputs,
 ) -> MemberResult:
     """Judge the answers to an episode.
 
@@ -156,19 +152,17 @@ def episode_result(
         answers: [T, B, C] or [T, B, D].
         episode: with targets and weights [T, B].
         loss_type: "mean" of the loss over all steps, or that of the "last" step.
-        outputs: what the answers are; None: classes.
+        outputs: what the answers are.
     """
     weight = episode.weight
     if loss_type == "last":
         weight = weight.at[:-1].set(0.0)
     weight = weight / weight.sum()
+    loss = (losses_of(outputs, answers, episode.y) * weight).sum()
     if isinstance(outputs, Values):
-        losses = jnp.square(answers - episode.y).sum(-1) / 2
-        loss = (losses * weight).sum()
         return MemberResult(loss=loss, score=_explained(loss, episode))
     correct = right_answers(answers, episode.y)
-    losses = cross_entropy(answers, episode.y)
-    return MemberResult(loss=(losses * weight).sum(), score=(correct * weight).sum())
+    return MemberResult(loss=loss, score=(correct * weight).sum())
 
 
 def _explained(loss: Array, episode: Episode) -> Array:
@@ -207,7 +201,7 @@ def trial_result(
         truncation_length: judge only this many steps, the last of the episode, and let no gradient flow
             into those before. None judges all.
     """
-    outputs = _outputs_of(learner)
+    outputs = learner.outputs
     before = len(episode.y) - (truncation_length or len(episode.y))
     if before <= 0:
         answers = run_episode(learner, params, key, episode, segments)

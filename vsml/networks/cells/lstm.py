@@ -33,30 +33,53 @@ class Synapse(nnx.Module):
     """
 
     def __init__(
-        self, state_size: int, message_size: int, layer_norm: bool, init_scale: float, rngs: nnx.Rngs
+        self,
+        state_size: int,
+        message_size: int,
+        layer_norm: bool,
+        init_scale: float,
+        rngs: nnx.Rngs,
     ):
         def norm() -> nnx.LayerNorm | None:
             if not layer_norm:
                 return None
-            return nnx.LayerNorm(message_size, epsilon=NORM_EPSILON, use_fast_variance=False, rngs=rngs)
+            return nnx.LayerNorm(
+                message_size,
+                epsilon=NORM_EPSILON,
+                use_fast_variance=False,
+                rngs=rngs,
+            )
 
-        self.lstm = linear(2 * message_size + state_size, 4 * state_size, rngs, init_scale)
+        # Reads both messages and h; feeds the four gates.
+        received = 2 * message_size + state_size
+        self.lstm = linear(received, 4 * state_size, rngs, init_scale)
         self.forward_message = linear(state_size, message_size, rngs, init_scale)
         self.backward_message = linear(state_size, message_size, rngs, init_scale)
         self.forward_norm = norm()
         self.backward_norm = norm()
 
-    def __call__(self, h: Array, c: Array, forward: Array, backward: Array) -> tuple[Array, Array]:
+    def __call__(
+        self,
+        h: Array,
+        c: Array,
+        forward: Array,
+        backward: Array,
+    ) -> tuple[Array, Array]:
         """Tick once: from the state h, c [N] and the messages [M] it receives to its new h, c [N]."""
-        i, g, f, o = jnp.split(self.lstm(jnp.concatenate([forward, backward, h])), 4)
-        c = jax.nn.sigmoid(f + GATE_OFFSET) * c + jax.nn.sigmoid(i - GATE_OFFSET) * jnp.tanh(g)
+        received = jnp.concatenate([forward, backward, h])
+        i, g, f, o = jnp.split(self.lstm(received), 4)
+        keep = jax.nn.sigmoid(f + GATE_OFFSET)
+        write = jax.nn.sigmoid(i - GATE_OFFSET)
+        c = keep * c + write * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
     def messages(self, h: Array) -> tuple[Array, Array]:
         """Return the forward and the backward message [M] that a synapse in the hidden state h [N] sends."""
-        forward, backward = self.forward_message(h), self.backward_message(h)
+        forward = self.forward_message(h)
+        backward = self.backward_message(h)
         if self.forward_norm is not None and self.backward_norm is not None:
-            forward, backward = self.forward_norm(forward), self.backward_norm(backward)
+            forward = self.forward_norm(forward)
+            backward = self.backward_norm(backward)
         return forward, backward
 
     def cell_weights(self) -> CellWeights:
@@ -67,8 +90,11 @@ class Synapse(nnx.Module):
         kernel, bias = weights_of(self.lstm)
         N, M = self.forward_message.kernel.shape
         ones = jnp.ones(N, kernel.dtype)
-        offset = jnp.concatenate([-GATE_OFFSET * ones, 0 * ones, GATE_OFFSET * ones, 0 * ones])
-        scale = jnp.concatenate([ones / 2, ones, ones / 2, ones / 2])
+        zeros = 0 * ones
+        half = ones / 2
+        # Columns are those of i, g, f and o.
+        offset = jnp.concatenate([-GATE_OFFSET * ones, zeros, GATE_OFFSET * ones, zeros])
+        scale = jnp.concatenate([half, ones, half, half])
         kernel_4NxK = (kernel * scale).T
         return CellWeights(
             forward=kernel_4NxK[:, :M],
@@ -79,8 +105,11 @@ class Synapse(nnx.Module):
 
     def senders(self) -> Array:
         """Return the maps from h to the messages as [2, N + 1, M]: forward and backward, the bias last."""
-        maps = (self.forward_message, self.backward_message)
-        return jnp.stack([jnp.concatenate([kernel, bias[None]]) for kernel, bias in map(weights_of, maps)])
+        maps = []
+        for sender in (self.forward_message, self.backward_message):
+            kernel, bias = weights_of(sender)
+            maps.append(jnp.concatenate([kernel, bias[None]]))
+        return jnp.stack(maps)
 
 
 def weights_of(linear: nnx.Linear) -> tuple[Array, Array]:

@@ -2,54 +2,79 @@
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from vsml.networks.cells.lstm import Synapse
 from vsml.networks.kernels import Kernel, positions
-from vsml.networks.wirings.dense import SynapseState, draw_cells, mean_message, visit_reference
+from vsml.networks.wirings.base import (
+    Extent,
+    ImageShape,
+    LayerSection,
+    SynapseState,
+    draw_cells,
+    mean_message,
+    visit_reference,
+)
+from vsml.settings import Positive, Problem
 from vsml.types import Array
 
 
-@dataclass(frozen=True)
-class Conv:
-    """A convolution: what it does to images of any size.
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise PydanticCustomError("odd", "Input should be an odd number")
+    return size
 
-    Attributes:
-        channels: of its output.
-        kernel_size: K, pixels along each axis that an output unit reads; odd.
-        stride: s, pixels from one output unit to the next.
-        axes: 2 (height and width), or 1: along the width only, every row alike.
 
-    Raises:
-        ValueError: a number out of its range.
-    """
+class ConvConfig(LayerSection):
+    """A convolutional layer: the same synapses at every position of an image."""
 
-    channels: int
-    kernel_size: int = 3
-    stride: int = 1
-    axes: int = 2
+    type: Literal["conv", "conv1d"] = Field(
+        description="kind of layer; conv: over height and width, conv1d: along the width, every row alike"
+    )
+    kernel_size: Annotated[Positive, AfterValidator(_odd)] = Field(
+        default=3, description="pixels along an axis that an output unit reads; odd"
+    )
+    stride: Positive = Field(default=1, description="pixels from one output unit to the next")
+    out_channels: Positive = Field(description="channels of the output")
 
-    def __post_init__(self) -> None:
-        for name in ("channels", "kernel_size", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: got {self.kernel_size}, expected an odd number")
-        if self.axes not in (1, 2):
-            raise ValueError(f"axes: got {self.axes}, expected 1 or 2")
+    needs_image: ClassVar[bool] = True
 
     @property
-    def kernel_shape(self) -> tuple[int, ...]:
+    def axes(self) -> int:
+        """Over how many axes the kernel reaches: 2, or 1 along the width only."""
+        return 1 if self.type == "conv1d" else 2
+
+    @property
+    def kernel_shape(self) -> tuple[int, int]:
         """Rows and columns of the patch of an output unit."""
-        return (1, self.kernel_size) if self.axes == 1 else (self.kernel_size, self.kernel_size)
+        rows = 1 if self.axes == 1 else self.kernel_size
+        return rows, self.kernel_size
 
     @property
-    def strides(self) -> tuple[int, ...]:
+    def strides(self) -> tuple[int, int]:
         """Pixels between the patches of neighbouring output units, down and across."""
-        return (1, self.stride) if self.axes == 1 else (self.stride, self.stride)
+        down = 1 if self.axes == 1 else self.stride
+        return down, self.stride
+
+    def problems(self, last: bool) -> Iterator[Problem]:
+        """Yield that it cannot be the last."""
+        if last:
+            yield Problem("type", self.type, "dense, as the last layer feeds the classes")
+
+
+def Conv(  # noqa: N802
+    channels: int, kernel_size: int = 3, stride: int = 1, axes: int = 2
+) -> ConvConfig:
+    """Return the settings of a convolution; the form of version 0.1, which goes with version 0.3."""
+    kind: Literal["conv", "conv1d"] = "conv1d" if axes == 1 else "conv"
+    return ConvConfig(type=kind, out_channels=channels, kernel_size=kernel_size, stride=stride)
 
 
 @dataclass(frozen=True)
@@ -66,13 +91,18 @@ class ConvLayer:
 
     Attributes:
         input_shape: (H, W, channels).
-        conv: the convolution.
+        config: the convolution.
         kernel: "reference" (nested vmap), or any other for `kernels.positions` (fast).
     """
 
-    input_shape: tuple[int, int, int]
-    conv: Conv
+    input_shape: ImageShape
+    config: ConvConfig
     kernel: Kernel = "auto"
+
+    @classmethod
+    def build(cls, input_shape: ImageShape, config: ConvConfig, outputs: int, kernel: Kernel) -> "ConvLayer":
+        """Build the layer that a configuration describes; see `vsml.networks.wirings.WIRINGS`."""
+        return cls(input_shape, config, kernel)
 
     @property
     def fan_in(self) -> int:
@@ -85,22 +115,34 @@ class ConvLayer:
         return math.prod(self.output_shape)
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
+    def output_shape(self) -> ImageShape:
         """Height, width and channels of the output."""
         H, W, _ = self.input_shape
-        down, across = self.conv.strides
-        return math.ceil(H / down), math.ceil(W / across), self.conv.channels
+        down, across = self.config.strides
+        return math.ceil(H / down), math.ceil(W / across), self.config.out_channels
+
+    @property
+    def extent(self) -> Extent:
+        """The synapses of one patch, used at every position."""
+        fan_in = math.prod(self.config.kernel_shape) * self.input_shape[-1]
+        channels = self.config.out_channels
+        places = math.prod(self.output_shape[:2])
+        return Extent(fan_in * channels, fan_in, channels, places, shared=True)
 
     @property
     def _cells_shape(self) -> tuple[int, ...]:
-        return (*self.conv.kernel_shape[-self.conv.axes :], self.input_shape[-1], self.conv.channels)
+        return (
+            *self.config.kernel_shape[-self.config.axes :],
+            self.input_shape[-1],
+            self.config.out_channels,
+        )
 
     def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
         """Draw a fresh state, with noise of variance 1 / K; see `draw_cells`.
 
         K is all of the fan-in that the 2021 code divides by.
         """
-        fan = self.conv.kernel_size
+        fan = self.config.kernel_size
         return self.with_cells(draw_cells(key, self._cells_shape, fan, state_size, random_fraction))
 
     def with_cells(self, cells: Array) -> SynapseState:
@@ -112,7 +154,7 @@ class ConvLayer:
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick at every position, and average what they send; see `Layer`."""
         patches_PxKxM = self._patches(forward_IxM)
-        backward_PxOxM = backward_OxM.reshape(len(patches_PxKxM), self.conv.channels, -1)
+        backward_PxOxM = backward_OxM.reshape(len(patches_PxKxM), self.config.out_channels, -1)
         if self.kernel == "reference":
             state, out_PxOxM, back_PxKxM = visit_reference(
                 synapse, state, patches_PxKxM, backward_PxOxM, micro_ticks
@@ -130,13 +172,13 @@ class ConvLayer:
             state = SynapseState(h=h_GNRI, c=c_GNRI).kept_as(state.h.dtype)
         # What a position sends back goes where it reads from: the transpose of reading, whatever K and s are.
         (back_IxM,) = jax.linear_transpose(self._patches, forward_IxM)(back_PxKxM)
-        return state, out_PxOxM.reshape(self.fan_out, -1), back_IxM / math.prod(self.conv.kernel_shape)
+        return state, out_PxOxM.reshape(self.fan_out, -1), back_IxM / math.prod(self.config.kernel_shape)
 
     def _patches(self, units_IxM: Array) -> Array:
         """Return what each position reads, [P, rows * columns * in, M]; linear."""
         H, W, channels = self.input_shape
-        rows, columns = self.conv.kernel_shape
-        steps = self.conv.strides
+        rows, columns = self.config.kernel_shape
+        steps = self.config.strides
         outputs = self.output_shape[:2]
         ends = [(count - 1) * step + 1 for count, step in zip(outputs, steps, strict=True)]
         padding = [
