@@ -178,8 +178,8 @@ def test_loss_and_accuracy_are_those_of_the_queries(loss_type):
     episode = sample(build_task(drawings(), 9, ways=3, shots=2), KEY)
     right, wrong = jax.nn.one_hot(episode.y, 3), jax.nn.one_hot((episode.y + 1) % 3, 3)
     support = (episode.weight == 0)[..., None]
-    only_queries = episode_result(jnp.where(support, wrong, right) * 50, episode, loss_type)
-    only_support = episode_result(jnp.where(support, right, wrong) * 50, episode, loss_type)
+    only_queries = episode_result(jnp.where(support, wrong, right) * 50, episode, loss_type, Classes(3))
+    only_support = episode_result(jnp.where(support, right, wrong) * 50, episode, loss_type, Classes(3))
     assert (float(only_queries.score), float(only_support.score)) == (1, 0)
     np.testing.assert_allclose([only_queries.loss, only_support.loss], [0, 50], atol=1e-4)
 

@@ -29,6 +29,7 @@ ROOMS = [
     {
         "vsml.settings",
         "vsml.registry",
+        "vsml.options",
         "vsml.losses",
         "vsml.types",
         "vsml.standardise",

@@ -22,7 +22,7 @@ from vsml.meta.optimizers.gradient import BackPropagation
 from vsml.meta.step import meta_train
 from vsml.meta.trials import Group, Results, chunks_of, group_trials, sample_trial
 from vsml.tasks import Dataset, build_task
-from vsml.types import Episode, Values
+from vsml.types import Classes, Episode, Values
 
 KEY = jax.random.key(0)
 
@@ -81,7 +81,7 @@ def make_answers(length=4, batch=2, classes=3):
 def test_the_loss_is_the_weighted_mean_over_all_steps_or_the_last(length, batch, loss_type, counted):
     logits, episode = make_answers(length, batch)
     episode = episode.replace(weight=jnp.asarray(episode.weight))
-    result = episode_result(logits, episode, loss_type)
+    result = episode_result(logits, episode, loss_type, Classes(3))
     weight = np.asarray(episode.weight[counted])
     losses = np.asarray(cross_entropy(logits, episode.y))[counted]
     right = (np.asarray(logits).argmax(-1) == episode.y)[counted]
@@ -92,7 +92,7 @@ def test_the_loss_is_the_weighted_mean_over_all_steps_or_the_last(length, batch,
 def test_answers_of_weight_zero_do_not_count():
     logits, episode = make_answers(3, 1)
     episode = episode.replace(weight=jnp.array([[0.0], [1.0], [0.0]]))
-    result = episode_result(logits, episode, "mean")
+    result = episode_result(logits, episode, "mean", Classes(3))
     np.testing.assert_allclose(result.loss, cross_entropy(logits[1], episode.y[1])[0], rtol=1e-5)
 
 
