@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vsml.system import locks
 from vsml.system.files import atomic_write, library_versions
 
 _GIT_TIMEOUT_S = 10.0
@@ -107,20 +107,16 @@ class RunDirectory:
             OSError: the folder cannot be made or written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "a+", encoding="utf-8") as file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
+                held.enter_context(locks.hold(self.path / ".lock", _this_process()))
+            except locks.HeldError as error:
                 raise RunLockedError(
-                    f"run_dir: {self.path} is in use by {file.read().strip() or 'another process'}; "
+                    f"run_dir: {self.path} is in use by {error.holder or 'another process'}; "
                     "stop that, wait for its end, or name another folder"
                 ) from error
-            except OSError as error:
+            except locks.NoLocksError as error:
                 warnings.warn(f"{self.path} is not locked against a second run: {error}", stacklevel=3)
-            file.truncate(0)
-            file.write(_this_process())
-            file.flush()
             yield
 
     def truncate_metrics(self, step: int) -> None:
