@@ -24,7 +24,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.config_files": ("vsml.config.files",),
     "vsml.config_reference": ("vsml.config.reference",),
     "vsml.config_types": ("vsml.settings",),
-    "vsml.console": ("vsml.runs.progress",),
+    "vsml.console": ("vsml.runs.progress", "vsml.reporting.tables"),
     "vsml.contenders": ("vsml.evaluation.candidates",),
     "vsml.conv": ("vsml.networks.wirings.conv",),
     "vsml.cost": ("vsml.cost.counts",),

@@ -22,7 +22,7 @@ import yaml
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from vsml.reporting import plots
+from vsml.reporting import plots, tables
 from vsml.runs.directory import RunDirectory, open_run, read_metrics
 from vsml.settings import differences
 from vsml.system.files import atomic_write
@@ -134,12 +134,12 @@ def report(runs: Sequence[Run]) -> str:
     """Return the page about runs, as HTML."""
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     sections = [
-        ("Runs", _table(_overview(run) for run in runs)),
+        ("Runs", _html(_overview(run) for run in runs)),
         ("Meta-training", _meta_training(runs)),
         ("Learning curves", _learning_curves(runs)),
-        ("Accuracy", _table(_accuracies(runs))),
-        *((heading, _table(_noted(runs, heading))) for heading in TABLES),
-        ("What differs", _table(_differences(runs)) if len(runs) > 1 else ""),
+        ("Accuracy", _html(_accuracies(runs))),
+        *((heading, _html(_noted(runs, heading))) for heading in TABLES),
+        ("What differs", _html(_differences(runs)) if len(runs) > 1 else ""),
         ("Figures", "".join(_images(runs))),
         ("Configurations", "".join(map(_configuration, runs))),
     ]
@@ -149,6 +149,10 @@ def report(runs: Sequence[Run]) -> str:
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
+
+
+def _html(rows: Iterable[Mapping[str, Any]]) -> str:
+    return tables.html_table(tables.table_of(rows))
 
 
 def _overview(run: Run) -> dict[str, Any]:
@@ -279,16 +283,14 @@ def _drawn(figure: go.Figure, name: str) -> str:
 
 def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
+        columns = tables.accuracy_columns(run.evaluation)
         for row in run.evaluation:
             intervals = row.get("interval_95") or {}
-            marks = [key for key in row if key.startswith("accuracy_at_")] + ["accuracy_last"]
-            cells = {
-                key.removeprefix("accuracy_").replace("_", " "): _with_interval(row[key], intervals.get(key))
-                for key in marks
-            }
-            known = {"data set": row["dataset"], "learner": row["learner"], "run": run.name}
-            tried = {"settings": ", ".join(f"{key} {value}" for key, value in row.get("tried", {}).items())}
-            yield {**known, **cells, "loss": row.get("loss"), "episodes": row.get("episodes"), **tried}
+            cells: dict[str, Any] = {"data set": row["dataset"], "learner": row["learner"], "run": run.name}
+            for name, heading in columns.items():
+                cells[heading] = tables.accuracy_cell(row.get(name), intervals.get(name))
+            cells |= {"loss": row.get("loss"), "episodes": row.get("episodes")}
+            yield {**cells, "settings": tables.tried_text(row)}
 
 
 def _noted(runs: Sequence[Run], heading: str) -> Iterator[dict[str, Any]]:
@@ -303,10 +305,6 @@ def _noted(runs: Sequence[Run], heading: str) -> Iterator[dict[str, Any]]:
                     found.setdefault(key.replace("_", " "), {})[column] = value
     for key, values in found.items():
         yield {"number": key, **values}
-
-
-def _with_interval(value: float, half: float | None) -> str:
-    return f"{value:.3f}" + ("" if half is None else f" ± {half:.3f}")
 
 
 def _differences(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
@@ -339,26 +337,6 @@ def _configuration(run: Run) -> str:
         f"<details><summary>{html.escape(run.name)}</summary><pre>{html.escape(command)}\n\n"
         f"{html.escape(text)}</pre></details>\n"
     )
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
-    columns = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: None for name in columns if any(row.get(name) not in (None, "") for row in rows)}
-    if not rows:
-        return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    lines = ["".join(_cell(row.get(name)) for name in columns) for row in rows]
-    return f"<table><tr>{head}</tr>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>\n"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        value = ", ".join(f"{each:,.3g}" if isinstance(each, float) else str(each) for each in value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<td>{'' if value is None else html.escape(str(value))}</td>"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-    return f'<td class="number">{text}</td>'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

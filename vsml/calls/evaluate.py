@@ -23,8 +23,9 @@ from vsml.learners import Learner, make_learner, run_episode
 from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
 from vsml.reporting import plots
+from vsml.reporting.tables import markdown_table, print_results
 from vsml.runs.directory import RunDirectory, jsonable
-from vsml.runs.progress import markdown_table, print_results, say
+from vsml.runs.progress import say
 from vsml.runs.wandb import WandbTracker, start_tracking
 from vsml.setup import EvaluationTask, evaluation_tasks, load_evaluation_data
 from vsml.system.comm import Communicator
