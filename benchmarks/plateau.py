@@ -17,7 +17,8 @@ import numpy as np
 import yaml
 
 from vsml.reporting.tables import Table, markdown
-from vsml.runs.directory import open_run, read_metrics
+from vsml.runs.directory import open_run
+from vsml.runs.metrics import read_metrics
 from vsml.runs.progress import say
 
 WINDOW = 20

@@ -18,7 +18,7 @@ from vsml.cost.roofline import Bound, Roofline, bound, machine_name, resident_by
 from vsml.learners import Vsml
 from vsml.meta.objective import kept_states, segments_of, state_bytes
 from vsml.reporting.tables import Table
-from vsml.runs.directory import git_state
+from vsml.runs.environment import git_state
 from vsml.system.files import library_versions
 
 ROOT = Path(__file__).resolve().parents[1]

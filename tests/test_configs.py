@@ -30,7 +30,7 @@ from vsml.learners import Vsml
 from vsml.meta.evolution import Evolution
 from vsml.meta.objective import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
-from vsml.runs.directory import read_metrics
+from vsml.runs.metrics import read_metrics
 from vsml.setup import learner_maker
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,8 @@ from vsml.evaluation.candidates import restored_params
 from vsml.learners import make_learner
 from vsml.pretrained import MAX_BYTES, available, load_learner, ship
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, read_metrics
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import read_metrics
 from vsml.sklearn import VSMLClassifier, learn_online
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load

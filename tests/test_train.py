@@ -14,7 +14,8 @@ from vsml.calls import evaluate, train
 from vsml.calls.train import run_training
 from vsml.config.files import dump, load_config
 from vsml.runs.checkpoint import CheckpointStore, load_params
-from vsml.runs.directory import MetricsLog, RunDirectory, read_metrics
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import MetricsLog, read_metrics
 from vsml.system.comm import SerialCommunicator
 
 SETTINGS = [

@@ -49,7 +49,12 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.plan": ("vsml.calls.plan",),
     "vsml.plots": ("vsml.reporting.plots",),
     "vsml.roofline": ("vsml.cost.roofline",),
-    "vsml.runs": ("vsml.runs.directory",),
+    "vsml.runs": (
+        "vsml.runs.directory",
+        "vsml.runs.metrics",
+        "vsml.runs.environment",
+        "vsml.system.files",
+    ),
     "vsml.scaling": ("vsml.cost.ranks",),
     "vsml.signals": ("vsml.system.signals",),
     "vsml.submission": ("vsml.launching.submission",),

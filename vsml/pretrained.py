@@ -30,7 +30,8 @@ from vsml.config.schema import ComparedLearner, ModelSettings, model_choices
 from vsml.evaluation.candidates import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, open_run, read_metrics
+from vsml.runs.directory import RunDirectory, open_run
+from vsml.runs.metrics import read_metrics
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
 from vsml.types import Array, Episode, Params, State

@@ -23,7 +23,8 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from vsml.reporting import plots, tables
-from vsml.runs.directory import RunDirectory, open_run, read_metrics
+from vsml.runs.directory import RunDirectory, open_run
+from vsml.runs.metrics import read_metrics
 from vsml.settings import differences
 from vsml.system.files import atomic_write
 

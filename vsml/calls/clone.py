@@ -13,10 +13,10 @@ from vsml.learners import Vsml
 from vsml.meta.cloning import QUANTITIES, Comparison, compare, explained
 from vsml.reporting import plots
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.wandb import start_tracking
 from vsml.setup import clone_draws, clone_groups
-from vsml.system.files import atomic_write
+from vsml.system.files import atomic_write, jsonable
 from vsml.types import Params
 
 SAMPLES = 20_000

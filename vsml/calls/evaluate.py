@@ -24,12 +24,12 @@ from vsml.losses import cross_entropy, right_answers
 from vsml.meta.objective import map_units, sample_unit
 from vsml.reporting import plots
 from vsml.reporting.tables import markdown_table, print_results
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.runs.wandb import WandbTracker, start_tracking
 from vsml.setup import EvaluationTask, evaluation_tasks, load_evaluation_data
 from vsml.system.comm import Communicator
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import atomic_write, jsonable, write_arrays
 from vsml.system.signals import Stopped, StopSignals
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Params

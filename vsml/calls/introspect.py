@@ -28,12 +28,12 @@ from vsml.introspection.experiments import (
 )
 from vsml.learners import make_learner
 from vsml.meta.objective import sample_unit
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.setup import EvaluationTask, load_evaluation_data
 from vsml.system.comm import Communicator
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import atomic_write, jsonable, write_arrays
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode
 

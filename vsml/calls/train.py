@@ -35,7 +35,8 @@ from vsml.evaluation.candidates import (
 from vsml.meta.objective import Chunk, Group, MetaOptimizer, Results, chunks_of, tree_sum
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointStore
-from vsml.runs.directory import MetricsLog, RunDirectory
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import MetricsLog
 from vsml.runs.progress import Progress
 from vsml.runs.wandb import start_tracking
 from vsml.system.comm import Communicator, SerialCommunicator

@@ -17,11 +17,11 @@ from vsml.losses import bound_logits, cross_entropy
 from vsml.meta.cloning import activation
 from vsml.meta.objective import sample_unit
 from vsml.reporting import plots
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.setup import evaluation_tasks, load_evaluation_data
 from vsml.system.comm import SerialCommunicator
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import atomic_write, jsonable, write_arrays
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode, Params
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from vsml.config.array import RangeError, parse_ranges
 from vsml.config.files import read_section
 from vsml.launching.command_line import parse, read_all_configs
-from vsml.runs.directory import GIT_STATE_NAME, git_state
+from vsml.runs.environment import GIT_STATE_NAME, git_state
 from vsml.settings import Problem, Section, refuse
 
 ROOT = Path(__file__).parents[2]

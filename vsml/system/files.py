@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import io
+import json
+import math
 import os
 import re
 import secrets
@@ -109,3 +111,22 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getvalue())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write what `jsonable` makes of a value as indented JSON, which is there as a whole or not at all."""
+    atomic_write(path, json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Return the value as JSON has it: arrays as numbers or lists, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    # Of numpy and of JAX, which is not imported for that.
+    if hasattr(value, "__array__"):
+        return jsonable(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
