@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
-        from vsml.calls.clone import write_proof
+        from vsml.calls.clone import report_clone
         from vsml.calls.evaluate import run_evaluation
         from vsml.calls.introspect import run_introspection
         from vsml.calls.plan import describe
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if run is not None and not done:
                 say(f"to go on: python launch.py --resume {run.path}")
             elif run is not None and config.call == "clone":
-                for row in write_proof(config, run):
+                for row in report_clone(config, run):
                     say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
         except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one

@@ -75,7 +75,24 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Old modules, each with those that hold now what it held, in the order in which they are searched."""
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "vsml.cloning:judge": "vsml.calls.clone:evaluate_clone",
+    "vsml.cloning:write_proof": "vsml.calls.clone:report_clone",
+    "vsml.experiments:Opened": "vsml.introspection.experiments:SynapseReport",
+    "vsml.experiments:check_opened": "vsml.introspection.experiments:check_inspectable",
+    "vsml.experiments:first_sights": "vsml.introspection.experiments:nth_exposure",
+    "vsml.experiments:open_synapses": "vsml.introspection.experiments:inspect_synapses",
+    "vsml.experiments:swap": "vsml.introspection.experiments:label_swap",
+    "vsml.experiments:switched_off": "vsml.introspection.experiments:ablation",
+    "vsml.following:Followed": "vsml.introspection.trajectories:Trajectories",
+    "vsml.following:follow": "vsml.introspection.trajectories:compare_trajectories",
+    "vsml.following:follow_all": "vsml.introspection.trajectories:write_trajectories",
+    "vsml.introspection:Look": "vsml.calls.introspect:Introspection",
+    "vsml.introspection:look": "vsml.calls.introspect:introspect",
+    "vsml.introspection:looks": "vsml.calls.introspect:introspect_all",
+    "vsml.introspection:write_looks": "vsml.calls.introspect:write_introspections",
+    "vsml.pretrained:ship": "vsml.pretrained:export",
+}
 """Names that have changed: old `module:name` to the present `module:name`."""
 
 PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.runs"])
@@ -84,6 +101,8 @@ PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.ru
 
 def old_names(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of an old module: it finds a name where it is now, and warns.
+
+    A module that goes on, and has lost a name only, uses it too: it needs no place in `MODULES`.
 
     Args:
         module: the old module's dotted name.
@@ -111,7 +130,7 @@ def _places(module: str, name: str) -> list[str]:
     renamed = NAMES.get(f"{module}:{name}")
     if renamed is not None:
         return [renamed]
-    return [f"{new}:{name}" for new in MODULES[module]]
+    return [f"{new}:{name}" for new in MODULES.get(module, ())]
 
 
 class _OldModules(MetaPathFinder, Loader):

@@ -12,8 +12,29 @@ import yaml
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.metrics import read_metrics
 
-TABLES = {"Clones": "clone.json", "Networks of clones": "followed.json", "Inside": "introspection.json"}
+TABLES = {
+    "Clones": "clone.json",
+    "Networks of clones": "trajectories.json",
+    "Inside": "introspection.json",
+}
 """What runs of other calls than train and evaluate come to: headings, and the files that have the rows."""
+
+OLD_KEYS = {
+    "most": "max",
+    "right_at_first_sight": "right_at_first_exposure",
+    "right_at_second_sight": "right_at_second_exposure",
+    "right_at_last_sight": "right_at_last_exposure",
+    "switched_off": "ablation",
+    "true_after_truth": "true_after_clean",
+}
+"""Keys in the results of version 0.1, and what they are called now."""
+
+_OLD_FILES = {
+    "trajectories.json": "followed.json",
+    "trajectories.npz": "followed.npz",
+}
+
+_META_TRAINED = ("meta-trained", "evolved")  # the latter in runs of version 0.1
 
 
 @dataclass(frozen=True)
@@ -68,10 +89,32 @@ def _read(run: RunDirectory, name: str) -> Run:
         environment=_json(run.environment, {}),
         metrics=[{**line, "minutes": line["wall_s"] / 60} if "wall_s" in line else line for line in metrics],
         evaluation=_json(run.path / "evaluation.json", []),
-        tables={heading: _json(run.path / name, []) for heading, name in TABLES.items()},
+        tables={heading: read_rows(run, name) for heading, name in TABLES.items()},
         curves=_answers(run.path / "evaluation.npz"),
         complete=run.complete.exists(),
     )
+
+
+def result_file(run: RunDirectory, name: str) -> Path:
+    """Return the path of a file of results, which has another name in runs of version 0.1."""
+    path = run.path / name
+    old = run.path / _OLD_FILES.get(name, name)
+    return old if old.exists() and not path.exists() else path
+
+
+def read_rows(run: RunDirectory, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a file of results, with present keys; none where it is not there.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    rows = _json(result_file(run, name), [])
+    return [{OLD_KEYS.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+def is_meta_trained(row: Mapping[str, Any]) -> bool:
+    """Whether a row of evaluation.json is of what the run itself has found."""
+    return row["learner"] in _META_TRAINED
 
 
 def _json(path: Path, absent: Any) -> Any:
