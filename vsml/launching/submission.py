@@ -1,4 +1,4 @@
-"""What is sent to other machines: a checked command, a copy of the code, and the way there by ssh.
+"""Submissions to other machines: a checked command, a copy of the code, and the way there by ssh.
 
 Shared by slurm/schedule.py and ssh/schedule.py. A submission is a folder `runs/<time>-<name>/` with `code/`,
 the scripts that run it, `logs/`, and the run itself, or a folder `<index>/` for each entry of an array.
