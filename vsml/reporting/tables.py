@@ -37,24 +37,41 @@ class Table:
 
     def __rich__(self) -> rich.table.Table:
         """Return the table as rich draws it."""
-        drawn = rich.table.Table(title=self.title or None, caption=self.caption or None)
+        drawn = rich.table.Table(
+            title=self.title or None,
+            caption=self.caption or None,
+        )
         for heading in self.headings:
-            drawn.add_column(heading, justify="left" if heading in self.left else "right")
-        for row in self.rows:
-            # Text, since what is in a cell, such as a path, may look like markup.
-            drawn.add_row(*[Text(cell_text(cell)) for cell in row])
+            if heading in self.left:
+                drawn.add_column(heading, justify="left")
+            else:
+                drawn.add_column(heading, justify="right")
+        for texts in self.texts():
+            # Not as they are, since what is in a cell, such as a path, may look like markup.
+            drawn.add_row(*map(Text, texts))
         return drawn
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows as text."""
+        rows = []
+        for row in self.rows:
+            rows.append(list(map(cell_text, row)))
+        return rows
 
 
 def table_of(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
     """Return a table of mappings: columns in order of first appearance, without those that are empty."""
     rows = list(rows)
-    headings: dict[str, None] = {}
+    filled: dict[str, bool] = {}
     for row in rows:
-        headings |= dict.fromkeys(row)
-    filled = [name for name in headings if any(row.get(name) not in (None, "") for row in rows)]
-    cells = [[row.get(name) for name in filled] for row in rows]
-    return Table(filled, cells, title)
+        for name, value in row.items():
+            is_empty = value is None or value == ""
+            filled[name] = filled.get(name, False) or not is_empty
+    headings = [name for name in filled if filled[name]]
+    cells = []
+    for row in rows:
+        cells.append(list(map(row.get, headings)))
+    return Table(headings, cells, title)
 
 
 def cell_text(value: Any) -> str:
@@ -62,12 +79,21 @@ def cell_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        return ", ".join(f"{each:,.3g}" if isinstance(each, float) else str(each) for each in value)
-    if isinstance(value, bool | str):
+        return ", ".join(map(_element_text, value))
+    if isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return str(value)
+
+
+def _element_text(value: Any) -> str:
+    """Return an element of a list in a cell, of a float three digits."""
+    if isinstance(value, float):
+        return f"{value:,.3g}"
+    return str(value)
 
 
 def print_table(table: Table, stream: TextIO | None = None) -> None:
@@ -83,8 +109,9 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
 
 def markdown(table: Table) -> str:
     """Return a table as Markdown, without title and caption; the last line has no line end."""
-    lines = [markdown_row(table.headings), "|" + "---|" * len(table.headings)]
-    lines += [markdown_row([cell_text(cell) for cell in row]) for row in table.rows]
+    rule = "|" + "---|" * len(table.headings)
+    lines = [markdown_row(table.headings), rule]
+    lines += map(markdown_row, table.texts())
     return "\n".join(lines)
 
 
@@ -95,15 +122,20 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 def plain(table: Table) -> str:
     """Return a table as plain text, its title in the place of the first heading; no trailing blanks."""
-    head = [table.title or table.headings[0], *table.headings[1:]]
-    rows = [head, *[[cell_text(cell) for cell in row] for row in table.rows]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    first, *others = table.headings
+    head = [table.title or first, *others]
+    rows = [head, *table.texts()]
+    columns = []
+    for heading, *cells in zip(table.headings, *rows, strict=True):
+        width = max(map(len, cells))
+        if heading in table.left:
+            aligned = [cell.ljust(width) for cell in cells]
+        else:
+            aligned = [cell.rjust(width) for cell in cells]
+        columns.append(aligned)
     lines = []
-    for row in rows:
-        cells = []
-        for heading, cell, width in zip(table.headings, row, widths, strict=True):
-            cells.append(cell.ljust(width) if heading in table.left else cell.rjust(width))
-        lines.append("   ".join(cells).rstrip())
+    for line in zip(*columns, strict=True):
+        lines.append("   ".join(line).rstrip())
     return "\n".join(lines)
 
 
@@ -111,18 +143,22 @@ def html_table(table: Table) -> str:
     """Return a table as HTML, numbers to the right; nothing for one without rows."""
     if not table.rows:
         return ""
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings)
+    head = ""
+    for heading in table.headings:
+        head += f"<th>{html.escape(heading)}</th>"
     lines = [f"<tr>{head}</tr>"]
     for row in table.rows:
-        cells = "".join(_html_cell(cell) for cell in row)
+        cells = "".join(map(_html_cell, row))
         lines.append(f"<tr>{cells}</tr>")
     return "<table>" + "\n".join(lines) + "</table>\n"
 
 
 def _html_cell(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    kind = ' class="number"' if is_number else ""
-    return f"<td{kind}>{html.escape(cell_text(value))}</td>"
+    text = html.escape(cell_text(value))
+    is_number = isinstance(value, int | float)
+    if is_number and not isinstance(value, bool):
+        return f'<td class="number">{text}</td>'
+    return f"<td>{text}</td>"
 
 
 # ---- tables of evaluations
@@ -135,15 +171,21 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         rows: of evaluation.json: with `accuracy_at_10`, ... and `accuracy_last`, as far as they are there,
             and `recent_share`.
     """
-    there: dict[str, None] = {}
+    there = set()
     for row in rows:
-        there |= dict.fromkeys(name for name, value in row.items() if value is not None)
+        for name, value in row.items():
+            if value is not None:
+                there.add(name)
     milestones = {}
     for name in there:
         if match := _MILESTONE.fullmatch(name):
-            milestones[int(match[1])] = name
+            seen = int(match[1])
+            milestones[seen] = name
     word = "example" if _shows_single_examples(rows) else "at"
-    columns = {milestones[seen]: f"{word} {seen:,}" for seen in sorted(milestones)}
+    columns = {}
+    for seen in sorted(milestones):
+        name = milestones[seen]
+        columns[name] = f"{word} {seen:,}"
     if "accuracy_last" in there:
         columns["accuracy_last"] = "last"
     return columns
@@ -153,14 +195,24 @@ def accuracy_cell(value: float | None, width: float | None = None, percent: bool
     """Return an accuracy as text, with the half width of its interval where that is known."""
     if value is None:
         return DASH
-    scale, digits = (100, 1) if percent else (1, 3)
-    numbers = [value] if width is None else [value, width]
-    return " ± ".join(f"{scale * each:.{digits}f}" for each in numbers)
+
+    def text(share: float) -> str:
+        if percent:
+            return f"{100 * share:.1f}"
+        return f"{share:.3f}"
+
+    if width is None:
+        return text(value)
+    return f"{text(value)} ± {text(width)}"
 
 
 def tried_text(row: Mapping[str, Any]) -> str:
     """Return the settings that were the best of those tried, by the last part of their names."""
-    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in row.get("tried", {}).items())
+    settings = []
+    for path, value in row.get("tried", {}).items():
+        name = path.rpartition(".")[2]
+        settings.append(f"{name} {value}")
+    return ", ".join(settings)
 
 
 def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -174,10 +226,17 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     columns = accuracy_columns(rows)
     cells = []
     for row in rows:
-        accuracies = [accuracy_cell(row.get(name)) for name in columns]
-        cells.append([str(row["learner"]), str(row["dataset"]), *accuracies])
+        line = [str(row["learner"]), str(row["dataset"])]
+        for name in columns:
+            line.append(accuracy_cell(row.get(name)))
+        cells.append(line)
     left = ("learner", "data set")
-    return Table([*left, *columns.values()], cells, title="accuracy", left=frozenset(left))
+    return Table(
+        [*left, *columns.values()],
+        cells,
+        title="accuracy",
+        left=frozenset(left),
+    )
 
 
 def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
@@ -195,36 +254,68 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """
     rows = list(rows)
     columns = accuracy_columns(rows)
-    order = list(dict.fromkeys(row["dataset"] for row in rows))
     cells = []
-    for row in sorted(rows, key=lambda row: order.index(row["dataset"])):
-        accuracies = [accuracy_cell(row.get(name), row["interval_95"].get(name)) for name in columns]
-        cells.append([row["dataset"], str(row["learner"]), *accuracies, tried_text(row)])
-    table = Table(["data set", "learner", *columns.values(), "settings tried"], cells)
+    for dataset in _different(rows, "dataset"):
+        for row in rows:
+            if row["dataset"] == dataset:
+                cells.append(_markdown_cells(row, columns))
+    headings = ["data set", "learner", *columns.values(), "settings tried"]
+    full = markdown(Table(headings, cells))
     caption = (
         f"Accuracy: share of right answers on {_recent(rows)}, mean over episodes and half width of its "
         "95 % interval."
     )
-    parts = [markdown(table), "", caption, ""]
-    if len({row["learner"] for row in rows}) > 1:
-        where = "the last example" if _shows_single_examples(rows) else "the last examples"
-        explained = f"Accuracy on {where} in percent. In full:"
-        parts = [markdown(matrix_table(rows)), "", explained, "", *parts]
+    parts = [full, "", caption, ""]
+    if len(_different(rows, "learner")) > 1:
+        where = "examples"
+        if _shows_single_examples(rows):
+            where = "example"
+        explained = f"Accuracy on the last {where} in percent. In full:"
+        matrix = markdown(matrix_table(rows))
+        parts = [matrix, "", explained, "", *parts]
     return "\n".join(parts)
+
+
+def _different(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    """Return the different values of a key, in order of first appearance."""
+    values = [row[key] for row in rows]
+    return list(dict.fromkeys(values))
+
+
+def _markdown_cells(
+    row: Mapping[str, Any],
+    columns: Iterable[str],
+) -> list[str]:
+    cells = [row["dataset"], str(row["learner"])]
+    for name in columns:
+        width = row["interval_95"].get(name)
+        cells.append(accuracy_cell(row.get(name), width))
+    cells.append(tried_text(row))
+    return cells
 
 
 def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of learners and data sets: `accuracy_last` in percent."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    datasets = _different(rows, "dataset")
     reached = {}
     for row in rows:
-        width = row["interval_95"].get("accuracy_last")
-        cell = accuracy_cell(row.get("accuracy_last"), width, percent=True)
-        reached[row["learner"], row["dataset"]] = cell
+        place = row["learner"], row["dataset"]
+        reached[place] = accuracy_cell(
+            row.get("accuracy_last"),
+            row["interval_95"].get("accuracy_last"),
+            percent=True,
+        )
     cells = []
-    for learner in dict.fromkeys(row["learner"] for row in rows):
-        cells.append([learner, *[reached.get((learner, dataset), DASH) for dataset in datasets]])
-    return Table(["learner", *datasets], cells, left=frozenset(["learner"]))
+    for learner in _different(rows, "learner"):
+        line = [learner]
+        for dataset in datasets:
+            line.append(reached.get((learner, dataset), DASH))
+        cells.append(line)
+    return Table(
+        ["learner", *datasets],
+        cells,
+        left=frozenset(["learner"]),
+    )
 
 
 def _shows_single_examples(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -234,4 +325,5 @@ def _shows_single_examples(rows: Sequence[Mapping[str, Any]]) -> bool:
 def _recent(rows: Sequence[Mapping[str, Any]]) -> str:
     if _shows_single_examples(rows):
         return "that example alone"
-    return f"the last {100 * rows[0]['recent_share']:.3g} % of the examples up to there"
+    percent = 100 * rows[0]["recent_share"]
+    return f"the last {percent:.3g} % of the examples up to there"
