@@ -16,7 +16,8 @@ from vsml.config.files import ConfigError, dump  # noqa: E402
 from vsml.config.schema import Config  # noqa: E402
 from vsml.launching.command_line import continued_config, parse, read_config  # noqa: E402
 from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
-from vsml.runs.directory import RunDirectory, describe_environment, new_run, open_run  # noqa: E402
+from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
+from vsml.runs.environment import describe_environment  # noqa: E402
 from vsml.runs.progress import say  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
 

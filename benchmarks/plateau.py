@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vsml.runs.directory import open_run, read_metrics
+from vsml.reporting.tables import Table, markdown
+from vsml.runs.directory import open_run
+from vsml.runs.metrics import read_metrics
 from vsml.runs.progress import say
 
 WINDOW = 20
@@ -61,8 +63,7 @@ def main():
     heads = [
         f"{what}, {margin:g} nats" for margin in MARGINS for what in ("meta steps", "examples", "minutes")
     ]
-    say("| runs | " + " | ".join(heads) + " | loss at the end |")
-    say("|---" * (len(heads) + 2) + "|")
+    rows = []
     for name, runs in by_name.items():
         cells = [
             told([found[number] and found[number][unit] for found, _ in runs])
@@ -70,7 +71,8 @@ def main():
             for unit in range(3)
         ]
         losses = ", ".join(f"{loss:.2f}" for _, loss in runs)
-        say(f"| {name} ({len(runs)}) | " + " | ".join(cells) + f" | {losses} |")
+        rows.append([f"{name} ({len(runs)})", *cells, losses])
+    say(markdown(Table(["runs", *heads, "loss at the end"], rows)))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.table import Table
+from vsml.meta.objective import kept_states, segments_of, state_bytes
 
 from benchmarks.cases import NUM_CLASSES, Case
 from benchmarks.contestants import ORACLE
 from vsml.cost.counts import Cost, cost_of
 from vsml.cost.roofline import Bound, Roofline, bound, machine_name, resident_bytes, slug
 from vsml.learners import Vsml
-from vsml.meta.objectives.episode import kept_states, segments_of
-from vsml.meta.trials import state_bytes
-from vsml.runs.directory import git_state
+from vsml.reporting.tables import Table
+from vsml.runs.environment import git_state
 from vsml.system.files import library_versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,34 +106,35 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 
 def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
     """Return the results as a table, a line for each contestant in each case."""
-    table = Table(title=title)
     left = ("what", "layers", "contestant", "note")
     headings = ("what", "layers", "T", "members", "contestant", "examples/s", "of roofline", "of oracle")
-    for heading in (*headings, "MiB", "oracle's", "note"):
-        table.add_column(heading, justify="left" if heading in left else "right")
+    cells = []
     for row in rows:
         cut = f" in {row['segments']}" if row["segments"] > 1 else ""
-        table.add_row(
-            row["what"],
-            row["layers"],
-            f"{row['episode_length']:,}{cut}",
-            f"{row['members']:,}",
-            row["contestant"],
-            _told(row["examples_per_s"], "{:,.0f}"),
-            _told(row["of_roofline"], "{:.1%}"),
-            _told(row["of_oracle"], "{:.2f}x"),
-            _told(row["memory_bytes"] and row["memory_bytes"] / 2**20, "{:,.1f}"),
-            _told(row["memory_saving"], "{:.1f}x"),
-            row["note"],
+        mebibytes = row["memory_bytes"] and row["memory_bytes"] / 2**20
+        cells.append(
+            [
+                row["what"],
+                row["layers"],
+                f"{row['episode_length']:,}{cut}",
+                f"{row['members']:,}",
+                row["contestant"],
+                _formatted(row["examples_per_s"], "{:,.0f}"),
+                _formatted(row["of_roofline"], "{:.1%}"),
+                _formatted(row["of_oracle"], "{:.2f}x"),
+                _formatted(mebibytes, "{:,.1f}"),
+                _formatted(row["memory_saving"], "{:.1f}x"),
+                row["note"],
+            ]
         )
-    table.caption = (
+    caption = (
         "T in n: cut into n segments. of roofline: examples/s of what the machine's rates allow. MiB: of one "
         "device, as the compiler reports it; oracle's: how many times as much the oracle needs"
     )
-    return table
+    return Table((*headings, "MiB", "oracle's", "note"), cells, title, caption, frozenset(left))
 
 
-def _told(value: float | None, form: str) -> str:
+def _formatted(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
+from vsml.reporting.tables import Table
 from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
@@ -37,7 +38,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
-from rich.table import Table
 
 from vsml.cost.roofline import Roofline, load, machine_name, save
 from vsml.networks.kernels.activations import tanh
@@ -252,10 +252,7 @@ def earlier(machine: str) -> Roofline | None:
 
 def table_of(roofline: Roofline) -> Table:
     """Return the rates as a table."""
-    table = Table(title=roofline.machine)
-    for heading in ("resource", "rate"):
-        table.add_column(heading, justify="left" if heading == "resource" else "right")
-    for name, value, unit in (
+    rates = (
         ("matrix products, best size", roofline.matrix_flops_per_s, "GFLOP/s"),
         (f"matrix products [{GATES}, {STATE}] x [{STATE}, n]", roofline.small_matrix_flops_per_s, "GFLOP/s"),
         ("multiply-adds, elementwise", roofline.multiply_add_flops_per_s, "GFLOP/s"),
@@ -263,10 +260,10 @@ def table_of(roofline: Roofline) -> Table:
         ("tanh as a rational function", roofline.rational_tanh_per_s, "G/s"),
         ("cache, read and written", roofline.cache_bytes_per_s, "GB/s"),
         ("memory, read and written", roofline.memory_bytes_per_s, "GB/s"),
-    ):
-        table.add_row(name, f"{value / 1e9:,.3g} {unit}")
-    table.add_row("what the cache of a device holds", f"{roofline.cache_bytes / 2**20:.3g} MiB")
-    return table
+    )
+    rows = [(name, f"{value / 1e9:,.3g} {unit}") for name, value, unit in rates]
+    rows.append(("what the cache of a device holds", f"{roofline.cache_bytes / 2**20:.3g} MiB"))
+    return Table(("resource", "rate"), rows, roofline.machine, left=frozenset(["resource"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

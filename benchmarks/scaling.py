@@ -31,8 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works without the package being installed
 
-from vsml.config.files import ConfigError
-from vsml.launching.schema import load_config
+from vsml.reporting.tables import Table
 from vsml.system.devices import prepare
 
 prepare()  # JAX reads its flags when it is imported
@@ -41,9 +40,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from vsml.config.files import ConfigError
 from vsml.cost.ranks import Machine, Work, efficient_ranks, exchange_time, meta_step_time, work_of
+from vsml.launching.schema import load_config
 from vsml.meta.mapping import map_trials, tree_sum
 from vsml.meta.optimizers.evosax import Evolution
 from vsml.meta.step import meta_step
@@ -263,21 +263,26 @@ def report(measured: Sequence[dict[str, Any]], predicted: Sequence[dict[str, flo
         "recv B",
         "speed-up",
     )
-    table = table_of(f"a meta step in milliseconds, on {cores} core(s)", "ranks", "what", *headings)
+    rows = []
     for m, p in zip(measured, predicted, strict=True):
         parts = ("total_s", "evaluation_s", "evaluation_cpu_s", "ask_tell_s", "transfer_s", "waited_s")
         speedup = f"{measured[0]['total_s'] / m['total_s']:.2f}"
         traffic = (f"{m['sent_bytes']:,}", f"{m['received_bytes']:,}")
         over = "*" if m["ranks"] > cores else ""
         times = milliseconds(*(m[name] for name in parts))
-        table.add_row(f"{m['ranks']}{over}", "measured", *times, *traffic, speedup)
+        rows.append([f"{m['ranks']}{over}", "measured", *times, *traffic, speedup])
         total, evaluation = milliseconds(p["total_s"], p["evaluation_s"] + p["calls_s"])
         rest = milliseconds(p["replicated_s"], p["exchange_s"])
         speedup = f"{predicted[0]['total_s'] / p['total_s']:.2f}"
         what = "predicted" if m["ranks"] > 1 else "fitted"
-        table.add_row("", what, total, evaluation, "", *rest, "", "", "", speedup)
-    table.caption = "* oversubscribed: more ranks than cores, bound to none"
-    return table
+        rows.append(["", what, total, evaluation, "", *rest, "", "", "", speedup])
+    return Table(
+        ("ranks", "what", *headings),
+        rows,
+        title=f"a meta step in milliseconds, on {cores} core(s)",
+        caption="* oversubscribed: more ranks than cores, bound to none",
+        left=frozenset(["what"]),
+    )
 
 
 def message_table(measured: Sequence[dict[str, Any]]) -> Table:
@@ -287,18 +292,11 @@ def message_table(measured: Sequence[dict[str, Any]]) -> Table:
         f"a gradient of {PARAMETERS:,} a rank": "gradient",
         "1 byte a rank": "empty",
     }
-    table = table_of("exchanges alone, and their share of a meta step of 1 s", "ranks", *columns)
+    rows = []
     for m in measured:
-        times = (m["messages"][name] for name in columns.values())
-        table.add_row(str(m["ranks"]), *(f"{1000 * taken:.3f} ms, {taken:.4%}" for taken in times))
-    return table
-
-
-def table_of(title: str, *headings: str) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    return table
+        times = [m["messages"][name] for name in columns.values()]
+        rows.append([str(m["ranks"]), *[f"{1000 * taken:.3f} ms, {taken:.4%}" for taken in times]])
+    return Table(("ranks", *columns), rows, "exchanges alone, and their share of a meta step of 1 s")
 
 
 def parts_of(machine: Machine, work: Work, ranks: int) -> dict[str, float]:
@@ -312,7 +310,7 @@ def predict(setup: Setup, machine: Machine, ranks: Sequence[int]) -> tuple[Table
     alone_s = meta_step_time(machine, works[1], 1).total_s
     headings = ("ranks", "units a chunk", "total", "evaluation", "calls", "ask + tell", "exchange")
     title = f"a meta step in milliseconds, predicted for {setup.config.name or 'the configuration'}"
-    table = table_of(title, *headings, "share of 1 s", "speed-up", "efficiency")
+    lines = []
     rows = {}
     for number in ranks:
         parts = parts_of(machine, works[number], number)
@@ -320,10 +318,11 @@ def predict(setup: Setup, machine: Machine, ranks: Sequence[int]) -> tuple[Table
         speedup = alone_s / parts["total_s"]
         shown = ("total_s", "evaluation_s", "calls_s", "replicated_s", "exchange_s")
         cells = [f"{units:g}", *milliseconds(*(parts[name] for name in shown)), f"{parts['exchange_s']:.3%}"]
-        table.add_row(str(number), *cells, f"{speedup:.1f}", f"{speedup / number:.0%}")
+        lines.append([str(number), *cells, f"{speedup:.1f}", f"{speedup / number:.0%}"])
         rows[number] = parts | {"speedup": speedup, "efficiency": speedup / number}
     best = efficient_ranks(machine, works.__getitem__, ranks)
-    table.caption = f"efficiency is at least 50 % up to {best} of these"
+    caption = f"efficiency is at least 50 % up to {best} of these"
+    table = Table((*headings, "share of 1 s", "speed-up", "efficiency"), lines, title, caption)
     return table, {"machine": dataclasses.asdict(machine), "ranks": rows}
 
 

@@ -15,6 +15,7 @@ from sklearn import datasets
 from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
+from vsml.reporting.tables import Table, markdown, markdown_row
 from vsml.sklearn import VSMLClassifier, learn_online
 
 DATA = ("iris", "wine", "breast_cancer", "digits")
@@ -84,12 +85,13 @@ def main():
     parser.add_argument("--shuffles", type=int, default=10, help="orders of each data set; default: 10")
     parser.add_argument("--limit", type=int, default=1000, help="examples at most; default: 1000")
     arguments = parser.parse_args()
-    print("| data set | learner | first 20 | first 50 | all | last fifth |\n|---|---|---|---|---|---|")
+    headings = ["data set", "learner", "first 20", "first 50", "all", "last fifth"]
+    print(markdown(Table(headings, [])))
     for name in DATA:
         X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
 
         def show(who, values, name=name):
-            print(f"| {name} | {who} |", " | ".join(f"{value:.3f}" for value in values), "|", flush=True)
+            print(markdown_row([name, who, *[f"{value:.3f}" for value in values]]), flush=True)
 
         for variant, settings in VARIANTS.items():
             make = partial(

@@ -27,7 +27,7 @@ from vsml.learners import Learner, Sgd, run_episode
 from vsml.learners.sgd import SgdConfig
 from vsml.losses import right_answers
 from vsml.meta.mapping import map_trials
-from vsml.reporting import plots, text_plots
+from vsml.reporting import plots, tables, text_plots
 from vsml.tasks import build_task, load
 from vsml.types import Array, Classes, Episode, Params
 
@@ -90,13 +90,15 @@ curves = [
 ]
 print(text_plots.learning_curves(curves, log_x=False, window=WINDOW), end="\n\n")
 title = f"accuracy over {WINDOW} digits"
-print(f"{title:<28}{'before':>8}{'after':>8}{'at end':>8}   {RECOVERED:.0%} of before again")
+rows = []
 for curve in curves:
     accuracy = np.convolve(curve.correct.mean(0), np.full(WINDOW, 1 / WINDOW), "full")[
         : curve.correct.shape[1]
     ]
     shown = (accuracy[place - 1] for place in (options.half, options.half + WINDOW, len(accuracy)))
-    print(f"{curve.name:<28}" + "".join(f"{value:>8.0%}" for value in shown) + f"   {recovery(accuracy)}")
+    rows.append([curve.name, *[f"{value:.0%}" for value in shown], recovery(accuracy)])
+headings = ["learner", "before", "after", "at end", f"{RECOVERED:.0%} of before again"]
+print(tables.plain(tables.Table(headings, rows, title, left=frozenset(["learner"]))))
 options.picture.parent.mkdir(parents=True, exist_ok=True)
 plots.learning_curves(options.picture, curves, log_x=False, window=WINDOW)
 print(f"\npicture: {options.picture}")

@@ -23,6 +23,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
+from vsml.reporting.tables import Table, plain
 from vsml.sklearn import VSMLClassifier, learn_online
 
 
@@ -93,7 +94,7 @@ for name, learner in learners.items():
     print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n")
 
 print(f"{len(held_out)} rows that were held out:")
-print("".join(f"{title:<20}" for title in ("true", *learners)).rstrip())
+headings = ("true", *learners)
 predictions = [learner.predict(x[held_out]) for learner in learners.values()]
-for labels in zip(y[held_out], *predictions, strict=True):
-    print("".join(f"{label:<20}" for label in labels).rstrip())
+rows = [list(map(str, labels)) for labels in zip(y[held_out], *predictions, strict=True)]
+print(plain(Table(headings, rows, left=frozenset(headings))))

@@ -24,21 +24,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # vsml, where it is not installed
 
-from vsml.launching.submission import (
-    Checked,
-    Remote,
-    Site,
-    SubmissionError,
-    check_program,
-    exports_of,
-    load_site,
-    parse_indices,
-    run_environment,
-    snapshot,
-    split_program,
-    submission_name,
-    with_run_dir,
-)
+from vsml.launching import submission
+from vsml.launching.submission import Checked, Remote, Site, SubmissionError
 from vsml.system.devices import SHARED_MEMORY
 
 REMOTE_SCRIPT = Path(__file__).with_name("remote.sh")
@@ -195,10 +182,10 @@ def queue_script(
         'cd "$(dirname "${BASH_SOURCE[0]}")/code" || exit 1',
         *setup,
         ". ../environment.sh",
-        *exports_of(variables).splitlines(),
+        *submission.exports_of(variables).splitlines(),
         ". ssh/job.sh # run INDEX PROGRAM: keeps log and exit code, passes signals on",
         *(
-            shlex.join(["run", label(run), *with_run_dir(program, run_folder(name, run), run)])
+            shlex.join(["run", label(run), *submission.with_run_dir(program, run_folder(name, run), run)])
             for run in queue.runs
         ),
         'exit "$worst"',
@@ -280,7 +267,7 @@ def send(
     """
     with tempfile.TemporaryDirectory() as temporary:
         common = Path(temporary) / "common"
-        snapshot(common / "code", record["program"])
+        submission.snapshot(common / "code", record["program"])
         (common / "submission.json").write_text(json.dumps(record, indent=2) + "\n")
         for number, host in enumerate(hosts):
             own = Path(temporary) / str(number)
@@ -314,13 +301,13 @@ def stage(folder: Path, queues: Sequence[Queue], scripts: Mapping[int, str], env
 
 def launch(options: argparse.Namespace, program: list[str]) -> int:
     """Send a program to the hosts and start it there; the exit code, with --fetch that of the worst run."""
-    checked = check_program(program)
+    checked = submission.check_program(program)
     runs = chosen_runs(options.array, checked)
     site, hosts = places(options)
     gpus = gpus_to_use(options, hosts, len(runs))
     queues = deal(runs, gpus, options.nodes, options.oversubscribe, options.series)
-    name = submission_name(options.name or checked.name)
-    public, secrets = run_environment(site, os.environ, options.env, elsewhere=True)
+    name = submission.submission_name(options.name or checked.name)
+    public, secrets = submission.run_environment(site, os.environ, options.env, elsewhere=True)
     exported = public | secrets
     if options.array is not None:
         exported.setdefault("WANDB_RUN_GROUP", name)
@@ -344,7 +331,7 @@ def launch(options: argparse.Namespace, program: list[str]) -> int:
         return 0
     used = [host for host in hosts if any(queue.host == host.remote.host for queue in queues)]
     record = {"command": sys.argv, "program": program, "hosts": [host.remote.host for host in used]}
-    send(used, name, record, exports_of(exported), queues, scripts)
+    send(used, name, record, submission.exports_of(exported), queues, scripts)
     for queue in queues:
         labels = ", then ".join(label(run) for run in queue.runs)
         print(f"{queue.host} {queue.window}: {labels}")
@@ -394,12 +381,12 @@ def chosen_runs(array: str | None, checked: Checked) -> tuple[int | None, ...]:
         raise SubmissionError(
             f"--array: got {array}, expected no %: --oversubscribe and --series set that here"
         )
-    return parse_indices(array, checked.entries)
+    return submission.parse_indices(array, checked.entries)
 
 
 def places(options: argparse.Namespace) -> tuple[Site, list[Host]]:
     """Return the site's settings, and the hosts that options or settings name."""
-    site = load_site(options.site)
+    site = submission.load_site(options.site)
     names = options.host or ([site.host] if site.host else [])
     if not names:
         raise SubmissionError("--host: expected a machine, as option or as `host` of the site's file")
@@ -558,7 +545,7 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in COMMANDS:
             return manage(parse_command(arguments))
         options = parse_launch(list(itertools.takewhile(lambda argument: argument != "--", arguments)))
-        return launch(options, split_program(arguments)[1])
+        return launch(options, submission.split_program(arguments)[1])
     except (ValueError, OSError) as error:  # SubmissionError, ConfigError; a folder that cannot be written
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from vsml.runs.directory import read_metrics
+from vsml.runs.metrics import read_metrics
 
 
 def untimed(run: Path) -> list[dict]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import launch
-from vsml.calls.clone import judge
+from vsml.calls.clone import evaluate_clone
 from vsml.config.files import ConfigError
 from vsml.launching.schema import load_config
 from vsml.meta.objectives.clone import QUANTITIES, Draws, clone_loss, compare, explained
@@ -69,8 +69,8 @@ def test_loss_and_shares_are_those_of_what_is_missed():
     assert clone_loss(exact) == 0 and (explained(exact) == 1).all()
     nothing = comparison.replace(prediction=jnp.zeros_like(comparison.prediction))
     np.testing.assert_allclose(explained(nothing), 0, atol=1e-6)
-    assert [row["quantity"] for row in judge(comparison)] == list(QUANTITIES)
-    assert judge(nothing)[0]["rms"] == pytest.approx(judge(nothing)[0]["size"])
+    assert [row["quantity"] for row in evaluate_clone(comparison)] == list(QUANTITIES)
+    assert evaluate_clone(nothing)[0]["rms"] == pytest.approx(evaluate_clone(nothing)[0]["size"])
 
 
 def test_it_is_learned_from_random_meta_parameters():
@@ -133,14 +133,14 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
     assert load_params(path)[1]["config"]["call"] == "clone"
     (row,) = json.loads((path / "evaluation.json").read_text())
     assert row["dataset"] == "digits" and row["accuracy"] > 0.1
-    (row,) = json.loads((path / "followed.json").read_text())
+    (row,) = json.loads((path / "trajectories.json").read_text())
     assert row["dataset"] == "digits" and row["examples"] == 600
     assert min(row["update_cosine"]) > 0.98
     assert row["test_accuracy_of_back_propagation"] > 0.6
     assert row["test_accuracy"] == pytest.approx(row["test_accuracy_of_back_propagation"], abs=0.05)
-    for figure in ("clone", "followed_digits"):
+    for figure in ("clone", "trajectories_digits"):
         assert (path / f"{figure}.png").stat().st_size > 10_000
-    with np.load(path / "followed.npz") as arrays:
+    with np.load(path / "trajectories.npz") as arrays:
         assert arrays["digits/loss"].shape == (2, 60) and arrays["digits/cosine"].shape == (60, 2)
 
 

@@ -31,7 +31,7 @@ from vsml.learners import make_learner
 from vsml.meta.optimizers.evosax import Evolution
 from vsml.meta.trials import params_shapes
 from vsml.runs.checkpoint import PRETRAINED_PREFIX, export_params, pretrained_names
-from vsml.runs.directory import read_metrics
+from vsml.runs.metrics import read_metrics
 from vsml.setup import Setup, TaskShape
 
 ROOT = Path(__file__).parents[1]

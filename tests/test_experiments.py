@@ -6,32 +6,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flat_vsml import flat_vsml
 
 from vsml.introspection.experiments import (
     ERRORS,
     INPUTS,
     Probe,
-    check_opened,
+    ablation,
+    check_inspectable,
     effective_update,
-    first_sights,
-    open_synapses,
+    inspect_synapses,
+    label_swap,
+    nth_exposure,
     record,
     repetition,
-    swap,
-    switched_off,
     wrong_label,
 )
-from vsml.learners import Ensemble, Sgd
+from vsml.learners import Ensemble, Sgd, Vsml
 from vsml.learners.sgd import SgdConfig
-from vsml.networks.wirings.base import from_tiles
+from vsml.networks.wirings.dense import from_tiles
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
 CLASSES, INPUT_UNITS = 3, 6
 SGD = Sgd((INPUT_UNITS,), CLASSES, SgdConfig(num_layers=1, learning_rate=0.3))
-DESCENT = flat_vsml(
+DESCENT = Vsml(
     (INPUT_UNITS,),
     CLASSES,
     backward_pass=True,
@@ -55,12 +54,12 @@ def make_probe(learner, episodes=8, length=60, seed=0):
 
 def test_the_right_label_gets_likelier_with_each_sight_of_a_class():
     probe = make_probe(SGD)
-    sights = first_sights(probe, 8)
-    assert sights[-1] > 0.8 > sights[1] > sights[0]
+    exposures = nth_exposure(probe, 8)
+    assert exposures[-1] > 0.8 > exposures[1] > exposures[0]
     first = [list(row).index(label) for row in probe.labels for label in range(CLASSES)]
     rows = np.repeat(np.arange(len(probe.labels)), CLASSES)
     right = probe.answers()[rows, first, np.tile(np.arange(CLASSES), len(probe.labels))]
-    assert sights[0] == pytest.approx(right.mean(), rel=1e-5)
+    assert exposures[0] == pytest.approx(right.mean(), rel=1e-5)
 
 
 def test_a_repeated_example_is_known_better_each_time():
@@ -70,7 +69,7 @@ def test_a_repeated_example_is_known_better_each_time():
 
 def test_labels_that_are_exchanged_are_wrong_first_and_learned_then():
     probe = make_probe(SGD)
-    right, of_two = swap(probe)
+    right, of_two = label_swap(probe)
     half = right.shape[1] // 2
     assert right[:, half - 10 : half].mean() > 0.9
     after, end = slice(half, half + 4), slice(-10, None)
@@ -80,9 +79,9 @@ def test_labels_that_are_exchanged_are_wrong_first_and_learned_then():
 
 
 def test_gradient_descent_believes_a_wrong_label():
-    told = wrong_label(make_probe(SGD), before=30)
-    assert told["wrong_after"] > told["wrong_before"] and told["true_after"] < told["true_before"]
-    assert told["true_after_truth"] > told["true_before"]
+    after = wrong_label(make_probe(SGD), before=30)
+    assert after["wrong_after"] > after["wrong_before"] and after["true_after"] < after["true_before"]
+    assert after["true_after_clean"] > after["true_before"]
 
 
 def test_synapses_are_recorded_as_they_are_in_the_network():
@@ -115,14 +114,14 @@ def test_a_channel_is_worth_what_is_lost_without_it():
     params = jax.tree.map(jnp.copy, probe.params)
     kernel = params[0]["forward_message"]["kernel"]
     params[0]["forward_message"]["kernel"] = kernel.at[:7].set(0)  # what is no part of back-propagation
-    opened = open_synapses(dataclasses.replace(probe, params=params), when=30, synapses=18)
-    np.testing.assert_array_equal(opened.switched_off[:7], opened.accuracy)
+    report = inspect_synapses(dataclasses.replace(probe, params=params), when=30, synapses=18)
+    np.testing.assert_array_equal(report.ablation[:7], report.accuracy)
     silent = jax.tree.map(jnp.zeros_like, params)
-    assert switched_off(dataclasses.replace(probe, params=silent)).max() < 0.5 < opened.accuracy
-    assert opened.places.shape == (18, 2) and 0 < opened.shares.sum() <= 1
+    assert ablation(dataclasses.replace(probe, params=silent)).max() < 0.5 < report.accuracy
+    assert report.places.shape == (18, 2) and 0 < report.shares.sum() <= 1
 
 
-@pytest.mark.parametrize("learner", [SGD, Ensemble((DESCENT, DESCENT)), flat_vsml((4,), 2, (3,))])
-def test_only_one_layer_of_synapses_is_opened(learner):
+@pytest.mark.parametrize("learner", [SGD, Ensemble((DESCENT, DESCENT)), Vsml((4,), 2, (3,))])
+def test_only_one_layer_of_synapses_is_inspected(learner):
     with pytest.raises(ValueError, match="expected VSML with one dense layer"):
-        check_opened(learner)
+        check_inspectable(learner)

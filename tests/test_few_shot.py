@@ -8,6 +8,7 @@ import pytest
 from vsml.meta.objectives.episode import episode_result
 from vsml.tasks import Dataset, build_task, load, transforms
 from vsml.tasks.few_shot import distinct
+from vsml.types import Classes
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

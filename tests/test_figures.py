@@ -56,12 +56,18 @@ def test_bars_and_a_matrix_are_drawn_from_evaluations(tmp_path):
         path = figures.make(name, tmp_path / "out", [run])
         assert path == tmp_path / "out" / f"{name}.png" and min(size(path)) > 200
     several = [
-        make_run(tmp_path / name, ("evolved", "untrained")) for name in ("on_mnist", "on_all", "on_one")
+        make_run(tmp_path / name, learners)
+        for name, learners in (
+            ("on_mnist", ("evolved", "untrained")),  # as runs of version 0.1 have it
+            ("on_all", ("meta-trained", "start: gradient descent")),
+            ("on_one", ("meta-trained", "start: random")),
+        )
     ]
     assert size(figures.make("fig8", tmp_path / "three", several))[0] > size(path)[0]
 
 
-def test_clones_are_drawn_from_what_was_followed(tmp_path):
+@pytest.mark.parametrize("name", ["trajectories.npz", "followed.npz"])
+def test_clones_are_drawn_from_their_trajectories(tmp_path, name):
     run = make_run(tmp_path / "run")
     arrays = {
         "examples": np.arange(60),
@@ -69,7 +75,7 @@ def test_clones_are_drawn_from_what_was_followed(tmp_path):
         "cosine": np.ones((60, 2)),
         "test_accuracy": [0.9, 0.8],
     }
-    np.savez(run / "followed.npz", **{f"mnist/{name}": value for name, value in arrays.items()})
+    np.savez(run / name, **{f"mnist/{name}": value for name, value in arrays.items()})
     assert min(size(figures.make("fig4", tmp_path, [run]))) > 200
 
 
@@ -88,7 +94,7 @@ def test_what_would_be_lost_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("fig4", "followed.npz: is missing"),
+        ("fig4", "trajectories.npz: is missing"),
         ("fig6", "has no learning_curves.png"),
         ("introspection", r"has no answers_\*"),
     ],

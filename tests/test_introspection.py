@@ -9,10 +9,10 @@ import pytest
 import launch
 from vsml.calls.introspect import probes
 from vsml.config.files import ConfigError
-from vsml.evaluation.candidates import compared_contenders
-from vsml.introspection.experiments import effective_update, first_sights, record, wrong_label
+from vsml.evaluation.candidates import compared_candidates
+from vsml.introspection.experiments import effective_update, nth_exposure, record, wrong_label
 from vsml.launching.schema import load_config
-from vsml.setup import load_evaluation_data
+from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -40,9 +40,9 @@ def test_numbers_and_figures_are_written(tmp_path):
         "update_explained",
         "components",
         "accuracy",
-        "switched_off",
+        "ablation",
     }
-    assert 0 < sgd["right_at_first_sight"] < 1 and len(fresh["switched_off"]) == 16
+    assert 0 < sgd["right_at_first_exposure"] < 1 and len(fresh["ablation"]) == 16
     with np.load(tmp_path / "run" / "introspection.npz") as arrays:
         assert arrays["fresh/digits/c"].shape == (31, 5, 16)
         assert arrays["SGD/digits/repetition"].shape == (4,)
@@ -68,7 +68,7 @@ def test_what_cannot_be_looked_at_is_refused(override, message):
         load_config(overrides=[*SMALL, override])
 
 
-SUMMARY = json.loads((ROOT / "docs" / "results" / "introspection.json").read_text(encoding="utf-8"))
+SUMMARY = json.loads((ROOT / "docs" / "introspection.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["general", "evolution", "clone"])
@@ -79,17 +79,17 @@ def test_what_is_seen_of_learning_algorithms_is_seen_again(name):
     config = config.model_copy(
         update={"evaluation": config.evaluation.model_copy(update={"learners": (entry,)})}
     )
-    sources, _ = load_evaluation_data(config, SerialCommunicator())
-    (probe,) = (
-        probe for *_, probe in probes(config, compared_contenders(config, sources, SerialCommunicator()))
-    )
-    sights = first_sights(probe, config.introspect.repeats)
-    told = wrong_label(probe, config.introspect.before)
+    setup = Setup(config)
+    sources, _ = setup.load_evaluation_data(SerialCommunicator())
+    candidates = compared_candidates(setup, sources, SerialCommunicator())
+    (probe,) = (probe for *_, probe in probes(config.evaluation, candidates))
+    exposures = nth_exposure(probe, config.introspect.repeats)
+    after = wrong_label(probe, config.introspect.before)
     update = effective_update(probe, record(probe, config.introspect.synapses), config.introspect.before)
     got = {
-        "right_at_first_sight": sights[0],
-        "right_at_last_sight": sights[-1],
-        **told,
+        "right_at_first_exposure": exposures[0],
+        "right_at_last_exposure": exposures[-1],
+        **after,
         "update_explained": update.explained,
     }
     for key, value in got.items():

@@ -40,6 +40,15 @@ def test_every_public_name_of_version_0_1_is_found(module):
             assert len(told) == 1 and told[0].startswith(f"{module}.{name} is vsml."), name
 
 
+def test_a_name_that_a_module_has_lost_is_found_and_told_of():
+    from vsml import pretrained
+
+    with pytest.warns(DeprecationWarning, match=r"vsml\.pretrained\.ship is vsml\.pretrained\.export now"):
+        assert pretrained.ship is pretrained.export
+    with pytest.raises(AttributeError, match="no attribute 'no_such_thing'"):
+        pretrained.no_such_thing  # noqa: B018
+
+
 def test_an_old_module_has_no_other_names():
     with pytest.raises(ImportError, match="cannot import name 'no_such_thing'"):
         exec("from vsml.comm import no_such_thing")
@@ -62,3 +71,14 @@ def test_every_new_place_exists():
     for place in moved.NAMES.values():
         module, _, name = place.partition(":")
         assert hasattr(importlib.import_module(module), name), place
+
+
+def test_the_page_about_migrating_has_every_module_and_every_name():
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    for old, places in moved.MODULES.items():
+        (row,) = [line for line in page.splitlines() if f"| `{old}` |" in line] or [""]
+        absent = [place for place in places if f"`{place}`" not in row]
+        assert not absent, f"{old}: python tools/moved_tables.py prints the tables of docs/migrating.md"
+    for old, new in moved.NAMES.items():
+        row = f"| `{old.replace(':', '.')}` | `{new.replace(':', '.')}` |"
+        assert row in page, f"{old}: python tools/moved_tables.py prints the tables of docs/migrating.md"

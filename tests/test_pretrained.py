@@ -16,9 +16,10 @@ from vsml.config.files import ConfigError, dump
 from vsml.evaluation.candidates import restored_params
 from vsml.launching.schema import load_config
 from vsml.learners import make_learner
-from vsml.pretrained import MAX_BYTES, available, load_learner, ship
+from vsml.pretrained import MAX_BYTES, available, export, load_learner
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, read_metrics
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import read_metrics
 from vsml.setup import Setup
 from vsml.sklearn import VSMLClassifier, learn_online
 from vsml.system.comm import SerialCommunicator
@@ -32,7 +33,7 @@ CLONE = [
 
 @pytest.fixture
 def run(tmp_path):
-    """Write what a complete run leaves, as far as it is shipped."""
+    """Write what a complete run leaves, as far as it is exported."""
     config = load_config(
         overrides=[
             "model.vsml.synapse.state_size=4",
@@ -62,7 +63,7 @@ ROOT = Path(vsml.__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", available())
-def test_what_is_shipped_is_small_and_says_where_it_is_from(name):
+def test_what_is_exported_is_small_and_says_where_it_is_from(name):
     path = checkpoint.PRETRAINED_FOLDER / f"{name}.safetensors"
     assert path.stat().st_size <= MAX_BYTES
     metadata = load_learner(name, input_shape=(14, 14, 1), num_classes=10).metadata
@@ -81,7 +82,7 @@ SYNAPSES = [name for name in available() if kind(name) == "vsml"]
 
 
 @pytest.mark.parametrize("name", SYNAPSES)
-def test_what_is_shipped_learns_digits(name):
+def test_what_is_exported_learns_digits(name):
     X, y = load_digits(return_X_y=True)
     last = [
         learn_online(
@@ -93,7 +94,7 @@ def test_what_is_shipped_learns_digits(name):
 
 
 @pytest.mark.parametrize("name", sorted({*available()} - {*SYNAPSES}))
-def test_a_baseline_that_is_shipped_does_what_its_card_says(name):
+def test_a_baseline_that_is_exported_does_what_its_card_says(name):
     task = build_task(load("random", "test"), 60, resize=(14, 14))
     learner = load_learner(name, input_shape=task.input_shape, num_classes=10)
     episodes = [task.sample(jax.random.key(number)) for number in range(20)]
@@ -183,10 +184,10 @@ def test_a_file_that_does_not_say_its_model_is_refused(tmp_path):
         load_learner(str(tmp_path / "mute.safetensors"), input_shape=(3,), num_classes=2)
 
 
-def test_a_run_is_shipped_with_all_that_there_is_to_know_and_no_path_of_its_machine(run, tmp_path):
-    shipped, log = ship(run.path, "mine", tmp_path)
-    assert shipped == tmp_path / "vsml" / "algorithms" / "mine.safetensors"
-    params, told = checkpoint.load_params(shipped)
+def test_a_run_is_exported_with_all_that_there_is_to_know_and_no_path_of_its_machine(run, tmp_path):
+    exported, log = export(run.path, "mine", tmp_path)
+    assert exported == tmp_path / "vsml" / "algorithms" / "mine.safetensors"
+    params, told = checkpoint.load_params(exported)
     exported = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)[0]
     assert jax.tree.all(jax.tree.map(np.array_equal, params, exported))
     assert told["command"] == "python launch.py --config data.root=somebody/data seed=3"
@@ -194,8 +195,8 @@ def test_a_run_is_shipped_with_all_that_there_is_to_know_and_no_path_of_its_mach
     assert told["datasets"] == told["config"]["training"]["dataset"] == "sets/mine.npz"
     assert told["config"]["data"]["root"] is None
     assert told["results"] == [{"dataset": "digits", "accuracy": 0.5}]
-    assert b"/home" not in shipped.read_bytes()
-    assert load_learner(str(shipped), input_shape=(3,), num_classes=2).metadata["date"] == told["date"]
+    assert b"/home" not in exported.read_bytes()
+    assert load_learner(str(exported), input_shape=(3,), num_classes=2).metadata["date"] == told["date"]
     steps = [line["step"] for line in read_metrics(log)]
     assert len(steps) == 200
     assert (steps[0], steps[-1]) == (1, 1000)
@@ -205,21 +206,21 @@ def test_a_run_is_shipped_with_all_that_there_is_to_know_and_no_path_of_its_mach
 @pytest.mark.parametrize("lines", [1, 2, 200])
 def test_a_short_log_is_kept_whole(run, tmp_path, lines):
     run.truncate_metrics(lines)
-    assert len(read_metrics(ship(run.path, "mine", tmp_path)[1])) == lines
+    assert len(read_metrics(export(run.path, "mine", tmp_path)[1])) == lines
 
 
 def test_what_met_no_meta_step_has_no_log(run, tmp_path):
     params, metadata = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)
     checkpoint.export_params(run.path / checkpoint.EXPORT_NAME, params, metadata | {"step": 0})
     run.metrics.unlink()
-    (path,) = ship(run.path, "mine", tmp_path)
+    (path,) = export(run.path, "mine", tmp_path)
     assert load_learner(str(path), input_shape=(3,), num_classes=2).metadata["step"] == 0
 
 
-def test_what_cannot_be_shipped_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
     def refused(message, name="mine"):
         with pytest.raises(ValueError, match=message):
-            ship(run.path, name, tmp_path / "root")
+            export(run.path, name, tmp_path / "root")
 
     refused("NAME: got 'My net', expected a-z", name="My net")
     monkeypatch.setattr("vsml.pretrained.MAX_BYTES", 1000)

@@ -65,12 +65,19 @@ def test_the_page_has_what_was_run_and_what_came_of_it(tmp_path):
     assert not re.search(r"(src|href)\s*=\s*.?(http|//)", page)
 
 
-def test_the_page_has_what_clones_and_learners_looked_into_came_to(tmp_path):
+@pytest.mark.parametrize(("name", "key"), [("trajectories", "max"), ("followed", "most")])
+def test_the_page_has_what_clones_and_learners_looked_into_came_to(tmp_path, name, key):
+    """Also of runs of version 0.1, with their names of files and keys."""
     path = make_run(tmp_path / "one", evaluated=False)
-    (path / "clone.json").write_text('[{"quantity": "output", "explained": 0.98765}]')
-    (path / "followed.json").write_text('[{"dataset": "mnist", "update_cosine": [0.91234, 1.0]}]')
+    row = {"quantity": "output", "explained": 0.98765, key: 0.25}
+    (path / "clone.json").write_text(json.dumps([row]))
+    (path / f"{name}.json").write_text('[{"dataset": "mnist", "update_cosine": [0.91234, 1.0]}]')
     page = report(read_runs([path]))
-    assert cells(page, "Clones") == [["number", "one: output"], ["explained", "0.9877"]]
+    assert cells(page, "Clones") == [
+        ["number", "one: output"],
+        ["explained", "0.9877"],
+        ["max", "0.25"],
+    ]
     assert cells(page, "Networks of clones")[1] == ["update cosine", "0.912, 1"]
     assert "<h2>Inside</h2>" not in page
 

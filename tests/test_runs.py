@@ -10,16 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.runs.directory import (
-    MetricsLog,
-    RunDirectory,
-    RunLockedError,
-    describe_environment,
-    git_state,
-    new_run,
-    open_run,
-    read_metrics,
-)
+from vsml.runs.directory import RunDirectory, RunLockedError, new_run, open_run
+from vsml.runs.environment import describe_environment, git_state
+from vsml.runs.metrics import MetricsLog, read_metrics
 
 
 def test_a_run_gets_a_directory_of_its_own_with_its_config(tmp_path):
@@ -109,7 +102,7 @@ def test_lines_that_cannot_be_written_wait(tmp_path):
 def test_a_full_disk_leaves_no_half_line(tmp_path):
     code = """
 import resource, sys
-from vsml.runs.directory import MetricsLog, read_metrics
+from vsml.runs.metrics import MetricsLog, read_metrics
 log = MetricsLog(sys.argv[1])
 log.append(1, {"text": "short"})
 log.flush()

@@ -18,7 +18,7 @@ from comparing import assert_same_run
 from safetensors.numpy import load_file
 
 from slurm import schedule
-from vsml.runs.directory import read_metrics
+from vsml.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = ROOT / "slurm" / "schedule.py"

@@ -22,7 +22,7 @@ from vsml.launching.submission import (
     submission_name,
     with_run_dir,
 )
-from vsml.runs.directory import GIT_STATE_NAME, git_state
+from vsml.runs.environment import GIT_STATE_NAME, git_state
 
 LAUNCH = ["python", "launch.py"]
 

@@ -17,7 +17,8 @@ from vsml.config.files import dump
 from vsml.evaluation.comparison import Comparison
 from vsml.launching.schema import load_config
 from vsml.runs.checkpoint import CheckpointStore, load_params
-from vsml.runs.directory import MetricsLog, RunDirectory, read_metrics
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import MetricsLog, read_metrics
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 

@@ -40,7 +40,6 @@ _WHAT = (
     "label, and so learns: by running forward alone, without any gradient."
 )
 _WIDEST = 100  # columns, where the terminal has more
-_DATASET_COLUMN, _LEARNER_COLUMN = 24, 27
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
@@ -86,7 +85,7 @@ def _demonstrate(algorithm: str, episodes: int, examples: int, picture: Path) ->
     unicode = text_plots.encodable(sys.stdout.encoding)
     print(f"\nAccuracy against images seen, mean of {episodes} fresh starts\n")
     print(text_plots.learning_curves(curves, width=columns, unicode=unicode))
-    print(f"\n{_table(results, columns)}\n")
+    print(f"\n{_tables(results, columns)}\n")
     if missing:
         absent = f"Not there, and not downloaded (VSML_DATA_DIR, docs/data.md): {', '.join(missing)}."
         print(textwrap.fill(absent, columns))
@@ -183,29 +182,24 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
     return jax.jit(answers).lower(params, shapes, keys).compile()
 
 
-def _table(results: "Sequence[Evaluation]", columns: int) -> str:
-    """Return the accuracies as text, the learners side by side if there is room."""
-    names = list(dict.fromkeys(each.learner for each in results))
-    together = columns >= _DATASET_COLUMN + _LEARNER_COLUMN * len(names)
-    lines = []
-    for beside in [names] if together else [[name] for name in names]:
-        lines.append(f"{'accuracy':<{_DATASET_COLUMN}}" + "".join(f"{n:>{_LEARNER_COLUMN}}" for n in beside))
-        lines.append(" " * _DATASET_COLUMN + _cells(["at 10", "at 100", "at end"]) * len(beside))
-        for dataset in dict.fromkeys(each.dataset for each in results):
-            line = f"{dataset:<{_DATASET_COLUMN}}"
-            for name in beside:
-                (summary,) = [r.summary() for r in results if (r.learner, r.dataset) == (name, dataset)]
+def _tables(results: "Sequence[Evaluation]", columns: int) -> str:
+    """Return the accuracies as text, a table for each learner."""
+    from vsml.reporting import tables
+
+    texts = []
+    for learner in dict.fromkeys(each.learner for each in results):
+        rows = []
+        for each in results:
+            if each.learner == learner:
+                summary = each.summary()
                 shown = [summary.get(f"accuracy_{when}") for when in ("at_10", "at_100", "last")]
-                line += _cells(["-" if value is None else f"{value:.0%}" for value in shown])
-            lines.append(line)
+                accuracies = [tables.DASH if value is None else f"{value:.0%}" for value in shown]
+                rows.append([each.dataset, *accuracies])
+        headings = ["data set", "at 10", "at 100", "at end"]
+        texts.append(tables.plain(tables.Table(headings, rows, learner, left=frozenset(["data set"]))))
     chance = ", ".join(sorted({f"{each.chance:.0%}" for each in results}))
-    note = f"(share of right answers in the last fifth of the images up to there; chance: {chance})"
-    return "\n".join([*lines, textwrap.fill(note, columns)])
-
-
-def _cells(texts: Sequence[str]) -> str:
-    """Return three numbers of a learner."""
-    return "".join(f"{text:>8}" for text in texts).rjust(_LEARNER_COLUMN)
+    note = f"(accuracy: share of right answers in the last fifth of the images up to there; chance: {chance})"
+    return "\n\n".join(texts) + "\n" + textwrap.fill(note, columns)
 
 
 def _draw(picture: Path, curves: "Sequence[Curve]") -> None:

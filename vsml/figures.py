@@ -22,6 +22,7 @@ import numpy as np
 
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, open_run
+from vsml.runs.reading import is_meta_trained, result_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,10 +62,10 @@ def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) ->
 
 def draw_clones(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the losses of networks of clones and of back-propagation, a row for each run."""
-    followed = [np.load(run.path / "followed.npz") for run in runs]
-    datasets = list(dict.fromkeys(key.split("/")[0] for arrays in followed for key in arrays))
+    trajectories = [np.load(result_file(run, "trajectories.npz")) for run in runs]
+    datasets = list(dict.fromkeys(key.split("/")[0] for arrays in trajectories for key in arrays))
     figure, panels = plots.panels(len(runs), len(datasets), width=5.5, height=3.2)
-    for row, (run, arrays) in enumerate(zip(runs, followed, strict=True)):
+    for row, (run, arrays) in enumerate(zip(runs, trajectories, strict=True)):
         for column, dataset in enumerate(datasets):
             axes = panels[row * len(datasets) + column]
             if f"{dataset}/loss" not in arrays:
@@ -137,7 +138,7 @@ def draw_matrix(path: Path, runs: Sequence[RunDirectory]) -> None:
         {**row, "learner": run.path.name if len(runs) > 1 else row["learner"]}
         for run in runs
         for row in _rows(run)
-        if len(runs) == 1 or row["learner"] == "evolved"
+        if len(runs) == 1 or is_meta_trained(row)
     ]
     _check_rows(rows, runs)
     learners, datasets = (list(dict.fromkeys(row[name] for row in rows)) for name in ("learner", "dataset"))

@@ -29,7 +29,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.config_files": ("vsml.config.files",),
     "vsml.config_reference": ("vsml.config.reference",),
     "vsml.config_types": ("vsml.settings",),
-    "vsml.console": ("vsml.runs.progress",),
+    "vsml.console": ("vsml.runs.progress", "vsml.reporting.tables"),
     "vsml.contenders": ("vsml.evaluation.candidates",),
     "vsml.conv": ("vsml.networks.wirings.conv",),
     "vsml.cost": ("vsml.cost.counts",),
@@ -65,7 +65,12 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.plan": ("vsml.calls.plan",),
     "vsml.plots": ("vsml.reporting.plots",),
     "vsml.roofline": ("vsml.cost.roofline",),
-    "vsml.runs": ("vsml.runs.directory",),
+    "vsml.runs": (
+        "vsml.runs.directory",
+        "vsml.runs.metrics",
+        "vsml.runs.environment",
+        "vsml.system.files",
+    ),
     "vsml.scaling": ("vsml.cost.ranks",),
     "vsml.signals": ("vsml.system.signals",),
     "vsml.submission": ("vsml.launching.submission",),
@@ -97,6 +102,22 @@ NAMES: dict[str, str] = {
     "vsml.meta.objective:unit_result": "vsml.meta.objectives.episode:trial_result",
     "vsml.modules:Features": "vsml.networks.modules:ConvEncoder",
     "vsml.cost:wiring": "vsml.networks.wirings.base:Extent",
+    "vsml.cloning:judge": "vsml.calls.clone:evaluate_clone",
+    "vsml.cloning:write_proof": "vsml.calls.clone:report_clone",
+    "vsml.experiments:Opened": "vsml.introspection.experiments:SynapseReport",
+    "vsml.experiments:check_opened": "vsml.introspection.experiments:check_inspectable",
+    "vsml.experiments:first_sights": "vsml.introspection.experiments:nth_exposure",
+    "vsml.experiments:open_synapses": "vsml.introspection.experiments:inspect_synapses",
+    "vsml.experiments:swap": "vsml.introspection.experiments:label_swap",
+    "vsml.experiments:switched_off": "vsml.introspection.experiments:ablation",
+    "vsml.following:Followed": "vsml.introspection.trajectories:Trajectories",
+    "vsml.following:follow": "vsml.introspection.trajectories:compare_trajectories",
+    "vsml.following:follow_all": "vsml.introspection.trajectories:write_trajectories",
+    "vsml.introspection:Look": "vsml.calls.introspect:Introspection",
+    "vsml.introspection:look": "vsml.calls.introspect:introspect",
+    "vsml.introspection:looks": "vsml.calls.introspect:introspect_all",
+    "vsml.introspection:write_looks": "vsml.calls.introspect:write_introspections",
+    "vsml.pretrained:ship": "vsml.pretrained:export",
 }
 """Names that have changed: old `module:name` to the present `module:name`."""
 
@@ -106,6 +127,8 @@ PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.me
 
 def old_names(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of an old module: it finds a name where it is now, and warns.
+
+    A module that goes on, and has lost a name only, uses it too: it needs no place in `MODULES`.
 
     Args:
         module: the old module's dotted name.
@@ -133,7 +156,7 @@ def _places(module: str, name: str) -> list[str]:
     renamed = NAMES.get(f"{module}:{name}")
     if renamed is not None:
         return [renamed]
-    return [f"{new}:{name}" for new in MODULES[module]]
+    return [f"{new}:{name}" for new in MODULES.get(module, ())]
 
 
 class _OldModules(MetaPathFinder, Loader):

@@ -29,11 +29,15 @@ from vsml.config.files import ConfigError
 from vsml.config.schema import ComparedLearner, ModelSettings, model_choices
 from vsml.evaluation.candidates import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
+from vsml.moved import old_names
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, open_run, read_metrics
+from vsml.runs.directory import RunDirectory, open_run
+from vsml.runs.metrics import read_metrics
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
 from vsml.types import Array, Episode, Outputs, Params, State, as_outputs, target_shape
+
+__getattr__ = old_names(__name__)
 
 MAX_BYTES = 100_000
 """Size of a file that comes with the library, at most."""
@@ -185,7 +189,7 @@ def _predict(learner: Learner, params: Params, state: State, x: Array) -> Array:
     return learner.predict(params, state, x)
 
 
-def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path, ...]:
+def export(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path, ...]:
     """Make what a complete run found one of the learning algorithms that come with the library.
 
     Of absolute paths in its config and its command the last two parts stay; data.root goes.
@@ -206,49 +210,77 @@ def ship(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Path
         CheckpointError: learner.safetensors is damaged.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"NAME: got {name!r}, expected a-z, digits and _, a letter first")
+        expected = "a-z, digits and _, a letter first"
+        raise ValueError(f"NAME: got {name!r}, expected {expected}")
     run = open_run(run_dir)
-    exported, results = run.path / checkpoint.EXPORT_NAME, run.path / "evaluation.json"
-    _check_there(run, run.complete, exported, run.environment, results)
-    params, metadata = checkpoint.load_params(exported)
-    trained = metadata.get("step", 0) > 0  # what is written down has met no meta step
-    if trained:
+    learner = run.path / checkpoint.EXPORT_NAME
+    _check_there(
+        run,
+        run.complete,
+        learner,
+        run.environment,
+        run.path / "evaluation.json",
+    )
+    params, metadata = checkpoint.load_params(learner)
+    # What is written into synapses by hand has met no meta step, and so has no metrics.
+    is_trained = metadata.get("step", 0) > 0
+    if is_trained:
         _check_there(run, run.metrics)
+    description = _describe(run, metadata)
+    data = checkpoint.to_bytes({"params": params}, description)
+    if len(data) > MAX_BYTES:
+        expected = f"expected at most {MAX_BYTES}"
+        raise ValueError(f"{run.path}: got {len(data)} bytes, {expected}")
+    root = Path(root)
+    exported = root / "vsml" / "algorithms" / f"{name}.safetensors"
+    files: dict[Path, str | bytes] = {exported: data}
+    if is_trained:
+        log = root / "docs" / "results" / "training" / f"{name}.jsonl"
+        files[log] = _thinned(read_metrics(run.metrics))
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, content)
+    return tuple(files)
+
+
+def _check_there(run: RunDirectory, *paths: Path) -> None:
+    expected = "expected a run that is complete and evaluated"
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{run.path}: has no {path.name}; {expected}")
+
+
+def _describe(
+    run: RunDirectory,
+    metadata: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all that there is to know about what a run found, ready for the metadata of a file."""
     environment = json.loads(run.environment.read_text())
-    if environment["git"] is None:
-        raise ValueError(f"{run.environment}: knows no git commit; expected a run of a checkout")
-    command = shlex.join(["python", *environment.pop("command_line")[1:]])
-    config = {**metadata["config"], "data": {**metadata["config"]["data"], "root": None}}
-    date = datetime.datetime.fromtimestamp(exported.stat().st_mtime, datetime.UTC).date()
-    told: dict[str, Any] = {
+    git = environment["git"]
+    if git is None:
+        expected = "expected a run of a checkout"
+        raise ValueError(f"{run.environment}: knows no git commit; {expected}")
+    arguments = environment.pop("command_line")[1:]
+    command = shlex.join(["python", *arguments])
+    config = dict(metadata["config"])
+    config["data"] = {**config["data"], "root": None}
+    written_s = (run.path / checkpoint.EXPORT_NAME).stat().st_mtime
+    written = datetime.datetime.fromtimestamp(written_s, datetime.UTC)
+    results = (run.path / "evaluation.json").read_text()
+    description = {
         "config": _portable(config),
         "command": _portable(command),
         "datasets": _portable(config["training"]["dataset"]),
         "seed": config["seed"],
-        "commit": environment["git"]["commit"],
-        "results": json.loads(results.read_text()),
-        "date": date.isoformat(),
+        "commit": git["commit"],
+        "results": json.loads(results),
+        "date": written.date().isoformat(),
         "environment": environment,
-        **{key: metadata[key] for key in ("step", "wall_s") if key in metadata},
     }
-    data = checkpoint.to_bytes({"params": params}, told)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{run.path}: got {len(data)} bytes, expected at most {MAX_BYTES}")
-    shipped = Path(root) / "vsml" / "algorithms" / f"{name}.safetensors"
-    log = Path(root) / "docs" / "results" / "training" / f"{name}.jsonl"
-    files: list[tuple[Path, str | bytes]] = [(shipped, data)]
-    if trained:
-        files.append((log, _thinned(read_metrics(run.metrics))))
-    for path, content in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, content)
-    return tuple(path for path, _ in files)
-
-
-def _check_there(run: RunDirectory, *paths: Path) -> None:
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{run.path}: has no {path.name}; expected a run that is complete and evaluated")
+    for key in ("step", "wall_s"):
+        if key in metadata:
+            description[key] = metadata[key]
+    return description
 
 
 def _portable(value: Any) -> Any:
@@ -258,21 +290,29 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list):
         return [_portable(item) for item in value]
     if isinstance(value, str):
-        return _ABSOLUTE_PATH.sub(
-            lambda found: "/".join(found[0].rstrip("/").split("/")[-2:]).lstrip("/~"), value
-        )
+        return _ABSOLUTE_PATH.sub(_last_parts, value)
     return value
+
+
+def _last_parts(found: re.Match[str]) -> str:
+    """Return the last two parts of the path that was found."""
+    parts = found[0].rstrip("/").split("/")
+    return "/".join(parts[-2:]).lstrip("/~")
 
 
 def _thinned(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return lines of JSON, evenly chosen, the first and the last among them."""
+    if not lines:
+        return ""
+    last = len(lines) - 1
     gaps = max(min(len(lines), _LOG_LINES) - 1, 1)
-    kept = sorted({round(k * (len(lines) - 1) / gaps) for k in range(gaps + 1)}) if lines else []
-    return "".join(json.dumps(lines[index]) + "\n" for index in kept)
+    kept = {round(k * last / gaps) for k in range(gaps + 1)}
+    chosen = [json.dumps(lines[index]) for index in sorted(kept)]
+    return "\n".join(chosen) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ship the run that the command line names."""
+    """Export the run that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m vsml.pretrained",
         description="Let the learning algorithm of a run come with the library.",
@@ -281,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", metavar="NAME", help="what it will be loaded by")
     chosen = parser.parse_args(arguments)
     try:
-        written = ship(chosen.run_dir, chosen.name)
+        written = export(chosen.run_dir, chosen.name)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(*(f"{path} ({path.stat().st_size:,} bytes)" for path in written), sep="\n")

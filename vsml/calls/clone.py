@@ -1,6 +1,5 @@
-"""How well a clone does back-propagation on fresh random numbers: what `call: clone` ends with."""
+"""The call `clone`: back-propagation cloned into a synapse, and how near the clone comes to it."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,27 +10,35 @@ import numpy as np
 from vsml.calls.plan import evaluation_plan
 from vsml.calls.train import run_training
 from vsml.config.schema import POINTS, CloneConfig, Config
-from vsml.introspection.trajectories import follow_all
+from vsml.introspection.trajectories import write_trajectories
 from vsml.learners import Vsml
 from vsml.learners.vsml import VsmlConfig
-from vsml.meta.objectives.clone import QUANTITIES, CloneLoss, Comparison, compare, explained
+from vsml.meta.objectives.clone import (
+    QUANTITIES,
+    CloneLoss,
+    Comparison,
+    compare,
+    explained,
+)
 from vsml.networks.wirings import own_settings
 from vsml.reporting import plots
 from vsml.runs import checkpoint
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import atomic_write
+from vsml.system.files import jsonable, write_json
 from vsml.types import Params
 
 SAMPLES = 20_000
-"""Synapses that a clone is judged by."""
+"""Synapses that a clone is evaluated by."""
 
 _SHOWN = 3_000  # points of a panel
-_JUDGED = 2**31 - 1  # what the key is folded with: no meta step has this number
+_FRESH = 2**31 - 1  # what the key is folded with: no meta step has this number
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Clone:
         if run is not None and not complete:
             say(f"to go on: python launch.py --resume {run.path}")
         elif run is not None:
-            for row in write_proof(setup, run):
+            for row in report_clone(setup, run):
                 say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
         return 0
 
@@ -101,27 +108,42 @@ def _follow_problems(config: Config, vsml: VsmlConfig, involved: tuple[str, ...]
             yield Problem(path, spec.name, expected, involved)
 
 
-def judge(comparison: Comparison) -> list[dict[str, Any]]:
+def _both(comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """Return the quantities as the synapse has them and as back-propagation does."""
+    return np.asarray(comparison.prediction), np.asarray(comparison.target)
+
+
+def evaluate_clone(comparison: Comparison) -> list[Row]:
     """Return for each quantity how far the synapse is from back-propagation.
 
     Returns:
-        `explained`: share of the mean square of what is wanted that is got right; `rms` and `most`: root of
-        the mean square, and largest, of what is missed; `size`: that root of what is wanted.
+        `explained`: share of the mean square of the target that is predicted; `rms` and `max`: root of
+        the mean square, and largest, of the residual; `size`: that root of the target.
     """
-    missed = np.asarray(comparison.prediction - comparison.target)
-    wanted = np.asarray(comparison.target)
-    return [
-        {
+    predictions, targets = _both(comparison)
+    shares = np.asarray(explained(comparison))
+    rows = []
+    for name, prediction, target, share in zip(
+        QUANTITIES,
+        predictions,
+        targets,
+        shares,
+        strict=True,
+    ):
+        residual = prediction - target
+        row = {
             "quantity": name,
             "explained": float(share),
-            "rms": float(np.sqrt(np.square(missed[number]).mean())),
-            "most": float(np.abs(missed[number]).max()),
-            "size": float(np.sqrt(np.square(wanted[number]).mean())),
+            "rms": _root_mean_square(residual),
+            "max": float(np.abs(residual).max()),
+            "size": _root_mean_square(target),
         }
-        for number, (name, share) in enumerate(
-            zip(QUANTITIES, np.asarray(explained(comparison)), strict=True)
-        )
-    ]
+        rows.append(row)
+    return rows
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))
 
 
 def comparison_of(setup: Setup, params: Params) -> Comparison:
@@ -129,40 +151,65 @@ def comparison_of(setup: Setup, params: Params) -> Comparison:
     assert isinstance(setup.learner, Vsml)
     assert isinstance(setup.objective, CloneLoss)
     draws = setup.objective.config.model_copy(update={"samples": SAMPLES})
-    key = jax.random.fold_in(setup.key, _JUDGED)
-    return jax.device_get(jax.jit(compare, static_argnums=(0, 2))(setup.learner, params, draws, key))
+    fresh = jax.random.fold_in(setup.key, _FRESH)
+    compiled = jax.jit(compare, static_argnums=(0, 2))
+    return jax.device_get(compiled(setup.learner, params, draws, fresh))
 
 
-def write_proof(setup: Setup, run: RunDirectory) -> list[dict[str, Any]]:
-    """Judge what a complete run found, and follow networks of it if so configured.
+def report_clone(setup: Setup, run: RunDirectory) -> list[Row]:
+    """Evaluate what a complete run found, and compare networks of it over time if so configured.
 
-    Writes clone.json, clone.png, and what `vsml.introspection.trajectories.follow_all` does; returns the
-    numbers of the first.
+    Writes clone.json, clone.png, and what `vsml.introspection.trajectories.write_trajectories` does; returns
+    the numbers of the first.
     """
     params, _ = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)
     comparison = comparison_of(setup, params)
-    rows = judge(comparison)
-    atomic_write(run.path / "clone.json", json.dumps(jsonable(rows), indent=2) + "\n")
+    rows = evaluate_clone(comparison)
+    write_json(run.path / "clone.json", rows)
     draw(run, comparison, rows)
-    figures, followed = ["clone"], []
+    figures = ["clone"]
+    trajectories = []
     if setup.config.clone.follow:
-        followed = follow_all(setup, run, params)
-        figures += [f"followed_{each.dataset}" for each in followed]
+        trajectories = write_trajectories(setup, run, params)
+    for each in trajectories:
+        figures.append(f"trajectories_{each.dataset}")
     tracker = start_tracking(setup.config, run)
     tracker.log_table("clone", rows)
-    if followed:
-        tracker.log_table("followed", [jsonable(each.summary()) for each in followed])
+    if trajectories:
+        summaries = [jsonable(each.summary()) for each in trajectories]
+        tracker.log_table("trajectories", summaries)
     for figure in figures:
         tracker.log_image(figure, run.path / f"{figure}.png")
     tracker.finish()
     return rows
 
 
-def draw(run: RunDirectory, comparison: Comparison, rows: list[dict[str, Any]]) -> None:
-    """Draw what is got against what is wanted, a panel for each quantity."""
-    figure, axes_of = plots.panels(1, len(rows), width=3.3, height=3.0)
-    for axes, got, wanted, row in zip(axes_of, comparison.prediction, comparison.target, rows, strict=True):
-        plots.against(axes, wanted.ravel()[:_SHOWN], got.ravel()[:_SHOWN])
-        plots.label(axes, f"{row['quantity']}: {row['explained']:.2%}", "back-propagation", "")
-    axes_of[0].set_ylabel("synapse", fontsize=9)
+def draw(
+    run: RunDirectory,
+    comparison: Comparison,
+    rows: list[Row],
+) -> None:
+    """Draw predictions against targets, a panel for each quantity."""
+    figure, panels = plots.panels(
+        1,
+        len(rows),
+        width=3.3,
+        height=3.0,
+    )
+    predictions, targets = _both(comparison)
+    for axes, prediction, target, row in zip(
+        panels,
+        predictions,
+        targets,
+        rows,
+        strict=True,
+    ):
+        plots.against(
+            axes,
+            target.ravel()[:_SHOWN],
+            prediction.ravel()[:_SHOWN],
+        )
+        title = f"{row['quantity']}: {row['explained']:.2%}"
+        plots.label(axes, title, "back-propagation", "")
+    panels[0].set_ylabel("synapse", fontsize=9)
     plots.save(figure, run.path / "clone.png")

@@ -1,8 +1,7 @@
-"""Looking inside of learning algorithms, as `call: introspect` does: experiments, numbers and figures."""
+"""The call `introspect`: experiments on learning algorithms, their numbers and figures."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import jax
@@ -14,29 +13,30 @@ from vsml.calls.plan import evaluation_plan
 from vsml.config.files import ConfigError
 from vsml.config.schema import Config, EvaluationConfig
 from vsml.evaluation.candidates import Candidate, compared_candidates
-from vsml.introspection import plots as introspection_plots
+from vsml.introspection import plots
 from vsml.introspection.experiments import (
     ERRORS,
     INPUTS,
-    Opened,
     Probe,
-    check_opened,
-    first_sights,
+    SynapseReport,
+    check_inspectable,
+    inspect_synapses,
+    label_swap,
     mean,
-    open_synapses,
+    nth_exposure,
     repetition,
-    swap,
     wrong_label,
 )
+from vsml.introspection.plots import Answers
 from vsml.learners import make_learner
 from vsml.meta.trials import sample_trial
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Int, Positive, Problem, Section
 from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import jsonable, write_arrays, write_json
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode
 
@@ -98,82 +98,82 @@ class Introspect:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Introspection:
     """What was seen of one learner on one data set.
 
     Attributes:
-        learner, dataset: their names.
-        sights: from `first_sights`.
-        repetition: from `repetition`.
-        swapped, others: accuracy over time on the two classes whose labels are exchanged half way, and on the
-            rest, [T].
-        wrong_label: from `wrong_label`.
-        opened: what its synapses hold and do, of VSML that can be opened.
+        dataset: its name.
+        answers: what the learner, by its name, answered in the experiments.
+        report: what its synapses hold and do, of VSML that can be inspected.
     """
 
-    learner: str
     dataset: str
-    sights: np.ndarray
-    repetition: np.ndarray
-    swapped: np.ndarray
-    others: np.ndarray
-    wrong_label: dict[str, float]
-    opened: Opened | None = None
+    answers: Answers
+    report: SynapseReport | None = None
+
+    @property
+    def learner(self) -> str:
+        """Name of the learner."""
+        return self.answers.name
 
     def summary(self) -> dict[str, Any]:
         """Return what it comes to, in numbers."""
-        half = len(self.swapped) // 2
-        tenth = max(1, len(self.swapped) // 10)
+        seen = self.answers
+        half = len(seen.swapped) // 2
+        tenth = max(1, len(seen.swapped) // 10)
+        before = slice(half - tenth, half)
+        just_after = slice(half, half + tenth)
         found: dict[str, Any] = {
-            "learner": self.learner,
+            "learner": seen.name,
             "dataset": self.dataset,
-            "right_at_first_sight": self.sights[0],
-            "right_at_second_sight": self.sights[1],
-            "right_at_last_sight": self.sights[-1],
-            "right_when_first_repeated": self.repetition[1],
-            "right_when_last_repeated": self.repetition[-1],
-            "swapped_before": mean(self.swapped[half - tenth : half]),
-            "swapped_just_after": mean(self.swapped[half : half + tenth]),
-            "swapped_at_end": mean(self.swapped[-tenth:]),
-            "others_before": mean(self.others[half - tenth : half]),
-            "others_just_after": mean(self.others[half : half + tenth]),
-            **self.wrong_label,
+            "right_at_first_exposure": seen.exposures[0],
+            "right_at_second_exposure": seen.exposures[1],
+            "right_at_last_exposure": seen.exposures[-1],
+            "right_when_first_repeated": seen.repetition[1],
+            "right_when_last_repeated": seen.repetition[-1],
+            "swapped_before": mean(seen.swapped[before]),
+            "swapped_just_after": mean(seen.swapped[just_after]),
+            "swapped_at_end": mean(seen.swapped[-tenth:]),
+            "others_before": mean(seen.others[before]),
+            "others_just_after": mean(seen.others[just_after]),
+            **seen.wrong_label,
         }
-        if self.opened is not None:
+        if self.report is not None:
             found |= {
-                "update_rate": self.opened.update.rate,
-                "update_explained": self.opened.update.explained,
-                "components": self.opened.shares,
-                "accuracy": self.opened.accuracy,
-                "switched_off": self.opened.switched_off,
+                "update_rate": self.report.update.rate,
+                "update_explained": self.report.update.explained,
+                "components": self.report.shares,
+                "accuracy": self.report.accuracy,
+                "ablation": self.report.ablation,
             }
         return jsonable(found)
 
 
-def look(name: str, task: EvaluationTask, probe: Probe, settings: IntrospectConfig) -> Look:
+def introspect(name: str, task: EvaluationTask, probe: Probe, settings: IntrospectConfig) -> Introspection:
     """Do all experiments with one learner."""
-    right, of_two = swap(probe)
-    seen = Look(
-        learner=name,
-        dataset=task.name,
-        sights=first_sights(probe, settings.repeats),
+    right, of_two = label_swap(probe)
+    answers = Answers(
+        name=name,
+        exposures=nth_exposure(probe, settings.repeats),
         repetition=repetition(probe, settings.before, settings.repeats),
         swapped=_share(right, of_two),
         others=_share(right, ~of_two),
         wrong_label=wrong_label(probe, settings.before),
     )
     try:
-        check_opened(probe.learner)
-    except ValueError:
-        return seen
-    return replace(seen, opened=open_synapses(probe, settings.before, settings.synapses))
+        check_inspectable(probe.learner)
+    except ValueError:  # one that has no synapses to look at
+        return Introspection(task.name, answers)
+    report = inspect_synapses(probe, settings.before, settings.synapses)
+    return Introspection(task.name, answers, report)
 
 
 def _share(right: np.ndarray, counted: np.ndarray, window: int = 10) -> np.ndarray:
     """Return the share of right answers among those counted, at each step over the last `window`, [T]."""
     kernel = np.ones(window)
-    total = np.convolve(counted.sum(0), kernel)[: right.shape[1]]
-    hits = np.convolve((right & counted).sum(0), kernel)[: right.shape[1]]
+    length = right.shape[1]
+    total = np.convolve(counted.sum(0), kernel)[:length]
+    hits = np.convolve((right & counted).sum(0), kernel)[:length]
     return hits / np.where(total > 0, total, np.nan)
 
 
@@ -188,19 +188,27 @@ def probes(
     """Yield the name, the task and the probe of each learner; all learners meet the same episodes."""
     key = jax.random.key(evaluation.seed)
     numbers = jnp.arange(evaluation.count)
-    for contender in candidates:
-        _, model = contender.choices[0]
-        for each in contender.tasks:
+    for candidate in candidates:
+        _, model = candidate.choices[0]
+        for each in candidate.tasks:
             task = each.task
             learner = make_learner(model.type, model.settings, task.input_shape, task.num_classes)
             episodes, keys = _sample(task, numbers, key)
-            yield contender.name, each, Probe(learner, contender.params_for(learner), episodes, keys)
+            yield candidate.name, each, Probe(learner, candidate.params_for(learner), episodes, keys)
+
+
+def introspect_all(
+    evaluation: EvaluationConfig, candidates: Sequence[Candidate], settings: IntrospectConfig
+) -> list[Introspection]:
+    """Do all experiments with each learner on each of its data sets."""
+    asked = probes(evaluation, candidates)
+    return [introspect(name, task, probe, settings) for name, task, probe in asked]
 
 
 def run_introspection(
     setup: Setup, settings: IntrospectConfig, run: RunDirectory | None, comm: Communicator
 ) -> None:
-    """Look into what `evaluation.learners` names, on rank 0, and write numbers and figures.
+    """Experiment on what `evaluation.learners` names, on rank 0, and write numbers and figures.
 
     Args:
         setup: of a run with `call: introspect`.
@@ -215,9 +223,8 @@ def run_introspection(
     if run is not None:
         for reason in missing:
             say(f"left out: {reason}")
-        asked = probes(setup.config.evaluation, candidates)
-        found = [look(name, task, probe, settings) for name, task, probe in asked]
-        figures = write_looks(run, found)
+        found = introspect_all(setup.config.evaluation, candidates, settings)
+        figures = write_introspections(run, found)
         tracker = start_tracking(setup.config, run)
         tracker.log_table("introspection", [each.summary() for each in found])
         for figure in figures:
@@ -227,34 +234,35 @@ def run_introspection(
     comm.barrier()
 
 
-def write_looks(run: RunDirectory, found: Sequence[Look]) -> list[str]:
+def write_introspections(run: RunDirectory, found: Sequence[Introspection]) -> list[str]:
     """Write introspection.npz, introspection.json and figures, and return the names of the figures."""
     arrays: dict[str, Any] = {"inputs": INPUTS, "errors": ERRORS}
     for each in found:
-        prefix = f"{each.learner}/{each.dataset}"
-        names = ("sights", "repetition", "swapped", "others")
-        arrays |= {f"{prefix}/{name}": getattr(each, name) for name in names}
-        if (opened := each.opened) is not None:
-            arrays |= {f"{prefix}/{name}": values for name, values in vars(opened.recording).items()}
-            arrays |= {f"{prefix}/{name}": getattr(opened, name) for name in ("places", "switched_off")}
-            arrays[f"{prefix}/update"] = opened.update.change
+        for name, values in _arrays_of(each).items():
+            arrays[f"{each.learner}/{each.dataset}/{name}"] = values
     write_arrays(run.path / "introspection.npz", arrays)
-    summaries = [each.summary() for each in found]
-    atomic_write(run.path / "introspection.json", json.dumps(summaries, indent=2) + "\n")
+    write_json(run.path / "introspection.json", [each.summary() for each in found])
     figures = []
     for dataset in dict.fromkeys(each.dataset for each in found):
         shown = [each for each in found if each.dataset == dataset]
-        figures.append(f"answers_{dataset}")
-        introspection_plots.answers(
-            run.path / f"{figures[-1]}.png",
-            [each.learner for each in shown],
-            [each.sights for each in shown],
-            [each.repetition for each in shown],
-            [(each.swapped, each.others) for each in shown],
-            [each.wrong_label for each in shown],
-        )
+        name = f"answers_{dataset}"
+        plots.answers(run.path / f"{name}.png", [each.answers for each in shown])
+        figures.append(name)
         for each in shown:
-            if each.opened is not None:
-                figures.append(f"synapses_{dataset}_{each.learner}".replace(" ", "_"))
-                introspection_plots.synapses(run.path / f"{figures[-1]}.png", each.learner, each.opened)
+            if each.report is not None:
+                name = f"synapses_{dataset}_{each.learner}".replace(" ", "_")
+                plots.synapses(run.path / f"{name}.png", each.learner, each.report)
+                figures.append(name)
     return figures
+
+
+def _arrays_of(found: Introspection) -> dict[str, np.ndarray]:
+    """Return the arrays of one learner on one data set, by name."""
+    names = ("exposures", "repetition", "swapped", "others")
+    arrays = {name: getattr(found.answers, name) for name in names}
+    if found.report is not None:
+        arrays |= vars(found.report.recording)
+        arrays["places"] = found.report.places
+        arrays["ablation"] = found.report.ablation
+        arrays["update"] = found.report.update.change
+    return arrays

@@ -20,6 +20,8 @@ from vsml.config.files import (
 )
 from vsml.settings import Section
 
+_RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*(?::\s*(\d+)\s*)?)?")
+
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | Mapping) else value
@@ -95,17 +97,49 @@ def _chosen(subset: str | None, count: int) -> list[int]:
     """Return the positions, from 0, of the entries that "1,3-5" names."""
     if subset is None:
         return list(range(count))
-    chosen: list[int] = []
-    for part in subset.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last <= count:
-            expected = f"numbers or ranges from 1 to {count}, such as 1,3-5"
-            raise ConfigError([f"--subset {subset}: got {part!r}, expected {expected}"])
-        chosen.extend(range(first - 1, last))
-    if len(set(chosen)) < len(chosen):
+    try:
+        numbers = parse_ranges(subset, count)
+    except RangeError as error:
+        expected = f"numbers or ranges from 1 to {count}, such as 1,3-5"
+        raise ConfigError([f"--subset {subset}: got {error.part!r}, expected {expected}"]) from error
+    if len(set(numbers)) < len(numbers):
         raise ConfigError([f"--subset {subset}: an entry is named twice"])
-    return chosen
+    return [number - 1 for number in numbers]
+
+
+class RangeError(ValueError):
+    """A text that does not name numbers of an array.
+
+    Attributes:
+        part: what is wrong in it, between two commas.
+    """
+
+    def __init__(self, part: str) -> None:
+        super().__init__(f"got {part!r}, expected a number or a range such as 3-5 or 1-9:2")
+        self.part = part
+
+
+def parse_ranges(text: str, count: int | None = None) -> list[int]:
+    """Return the numbers that "1,3-5" or "1-9:2" names, in its order; some may be there twice.
+
+    Args:
+        text: numbers from 1 and ranges of them, whose last part is a step.
+        count: the largest number that there is; None does not check that.
+
+    Raises:
+        RangeError: a part is of another form, or names a number that is not there.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise RangeError(part)
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        is_there = count is None or last <= count
+        if not (1 <= first <= last and step >= 1 and is_there):
+            raise RangeError(part)
+        numbers.extend(range(first, last + 1, step))
+    return numbers
 
 
 def load_array_configs(

@@ -1,4 +1,4 @@
-"""What the machine could do at best: its measured rates, and the least time in which they allow some work.
+"""The roofline of a machine: its measured rates, and the least time in which they allow some work.
 
 `benchmarks/roofline.py` measures the rates; they are kept in the user's cache, one file for each machine.
 

@@ -1,6 +1,5 @@
 """Results of evaluations: their files, table, figure, and copy in wandb."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +7,10 @@ import numpy as np
 
 from vsml.evaluation.scores import Evaluation
 from vsml.reporting import plots
-from vsml.runs.directory import RunDirectory, jsonable
-from vsml.runs.progress import markdown_table, print_results
+from vsml.reporting.tables import markdown_table, print_results
+from vsml.runs.directory import RunDirectory
 from vsml.runs.wandb import WandbTracker
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import atomic_write, write_arrays, write_json
 
 FIGURE = "learning_curves.png"
 
@@ -27,10 +26,10 @@ def write_results(
     """Write evaluation.json, .md, .npz, learning_curves.png and, of trials, tuning.json; print the table."""
     rows = [evaluation.summary() for evaluation in evaluations]
     write_arrays(run.path / "evaluation.npz", _arrays(evaluations))
-    atomic_write(run.path / "evaluation.json", _as_json(rows))
+    write_json(run.path / "evaluation.json", rows)
     atomic_write(run.path / "evaluation.md", markdown_table(rows))
     if trials:
-        atomic_write(run.path / "tuning.json", _as_json([trial.summary() for trial in trials]))
+        write_json(run.path / "tuning.json", [trial.summary() for trial in trials])
     plots.learning_curves(run.path / FIGURE, curves_of(evaluations), title=title)
     print_results(rows)
 
@@ -97,7 +96,3 @@ def _arrays(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
         for name, measured in each.others.items():
             arrays[f"{prefix}/{name}"] = measured.values
     return arrays
-
-
-def _as_json(rows: Sequence[dict[str, Any]]) -> str:
-    return json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,9 @@
-"""Experiments on learning algorithms, and their figures."""
+"""Experiments on learning algorithms, and their figures.
+
+`experiments` asks what a learner answers in the middle of an episode and what its synapses hold;
+`trajectories` lets a network of clones and back-propagation learn the same stream; `plots` draws the former.
+The calls `introspect` and `clone` run them.
+"""
 
 from vsml.moved import old_names
 

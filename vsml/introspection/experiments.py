@@ -1,7 +1,9 @@
-"""Experiments on learning algorithms: what they do in the middle of an episode, and what their synapses hold.
+"""Experiments on learning algorithms: answers in the middle of an episode, and the content of synapses.
 
 What a learner answers is all that the first experiments need, so gradient descent takes part in them; the
-others open the synapses of VSML with one dense layer. All learners meet the same episodes.
+others read the synapses of VSML with one dense layer. All learners meet the same episodes.
+
+In shapes: E episodes of T examples, C classes, S synapses that are looked at, N channels of a state.
 """
 
 from dataclasses import dataclass, replace
@@ -22,16 +24,19 @@ INPUTS = np.linspace(-2, 2, 33).astype(np.float32)
 ERRORS = np.linspace(-1, 1, 33).astype(np.float32)
 """Errors that it is measured at: the range of `softmax - one-hot`."""
 
+CellState = tuple[Array, Array]
+"""The states h and c of one synapse, [N] each."""
+
 
 @dataclass(frozen=True)
 class Probe:
-    """Who is looked at, and what it meets.
+    """A learner to experiment on, and the episodes that it meets.
 
     Attributes:
         learner: built for the episodes.
         params: its meta-parameters.
-        episodes: with an inner batch of one: x [episodes, T, 1, ...], labels [episodes, T, 1].
-        keys: of the initial states, [episodes].
+        episodes: with an inner batch of one: x [E, T, 1, ...], labels [E, T, 1].
+        keys: of the initial states, [E].
     """
 
     learner: Learner
@@ -41,55 +46,94 @@ class Probe:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels [episodes, T]."""
+        """Labels [E, T]."""
         return np.asarray(self.episodes.y[..., 0])
 
     def answers(self) -> np.ndarray:
-        """Return the probabilities [episodes, T, C] that it answers with."""
-        return np.asarray(_answers(self.learner, self.params, self.episodes, self.keys))
+        """Return the probabilities [E, T, C] that it answers with."""
+        answers = _answers(
+            self.learner,
+            self.params,
+            self.episodes,
+            self.keys,
+        )
+        return np.asarray(answers)
 
     def with_order(self, order: np.ndarray) -> "Probe":
         """Return the same with the examples [T'] of each episode in another order, some left out or again."""
-        return replace(self, episodes=jax.tree.map(lambda a: a[:, order], self.episodes))
+        episodes = jax.tree.map(
+            lambda leaf: leaf[:, order],
+            self.episodes,
+        )
+        return replace(self, episodes=episodes)
 
     def with_labels(self, labels: np.ndarray) -> "Probe":
-        """Return the same with other labels [episodes, T]."""
-        episodes = replace(self.episodes, y=jnp.asarray(labels)[..., None])
+        """Return the same with other labels [E, T]."""
+        of_batch = jnp.asarray(labels)[..., None]
+        episodes = replace(self.episodes, y=of_batch)
         return replace(self, episodes=episodes)
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _answers(learner: Learner, params: Params, episodes: Episode, keys: Array) -> Array:
-    def answer(unit: tuple[Episode, Array], params: Params) -> Array:
+def _answers(
+    learner: Learner,
+    params: Params,
+    episodes: Episode,
+    keys: Array,
+) -> Array:
+    def answer(
+        unit: tuple[Episode, Array],
+        params: Params,
+    ) -> Array:
         episode, key = unit
-        return jax.nn.softmax(run_episode(learner, params, key, episode)[:, 0])
+        logits = run_episode(learner, params, key, episode)
+        return jax.nn.softmax(logits[:, 0])
 
     return map_trials(answer, (episodes, keys), params)
 
 
 def _of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the probabilities [episodes, T] of labels [episodes, T]."""
-    return np.take_along_axis(probabilities, labels[..., None], -1)[..., 0]
+    """Return the probabilities [E, T] of labels [E, T]."""
+    chosen = np.take_along_axis(
+        probabilities,
+        labels[..., None],
+        axis=-1,
+    )
+    return chosen[..., 0]
 
 
 def mean(values: np.ndarray) -> float:
     """Return the mean of the values that are there; NaN if none is."""
     there = values[~np.isnan(values)]
-    return float(there.mean()) if there.size else float("nan")
+    if not there.size:
+        return float("nan")
+    return float(there.mean())
 
 
-def first_sights(probe: Probe, most: int = 10) -> np.ndarray:
-    """Return the mean probability of the right label at the n-th sight of a class, n = 1 ... `most`.
+def nth_exposure(probe: Probe, count: int = 10) -> np.ndarray:
+    """Return the mean probability of the right label when a class is shown for the n-th time.
 
-    NaN where no class is seen so often.
+    Returns:
+        The means for n = 1 ... `count`; NaN where no class is shown so often.
     """
     labels = probe.labels
-    counts = np.eye(probe.learner.num_classes, dtype=int)[labels].cumsum(1)
-    sights, right = _of(counts, labels), _of(probe.answers(), labels)
-    return np.array([mean(right[sights == n]) for n in range(1, most + 1)])
+    one_hot = np.eye(probe.learner.num_classes, dtype=int)[labels]
+    # How often each class has been shown, this time included.
+    shown = one_hot.cumsum(1)
+    exposure = _of(shown, labels)
+    right = _of(probe.answers(), labels)
+    means = []
+    for n in range(1, count + 1):
+        of_nth = right[exposure == n]
+        means.append(mean(of_nth))
+    return np.array(means)
 
 
-def repetition(probe: Probe, before: int, times: int = 10) -> np.ndarray:
+def repetition(
+    probe: Probe,
+    before: int,
+    times: int = 10,
+) -> np.ndarray:
     """Return the mean probability of the right label while one example comes `times` times in a row.
 
     Args:
@@ -97,28 +141,39 @@ def repetition(probe: Probe, before: int, times: int = 10) -> np.ndarray:
         before: examples that come first, each its own.
         times: how often the next one comes.
     """
-    again = probe.with_order(np.minimum(np.arange(before + times), before))
-    return _of(again.answers(), again.labels)[:, before:].mean(0)
+    order = np.minimum(np.arange(before + times), before)
+    repeated = probe.with_order(order)
+    right = _of(repeated.answers(), repeated.labels)
+    return right[:, before:].mean(0)
 
 
-def swap(probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+def label_swap(probe: Probe) -> tuple[np.ndarray, np.ndarray]:
     """Exchange two labels half way through each episode, without a notice.
 
     Returns:
-        Which answers are right [episodes, T], and which examples are of the two classes [episodes, T]. The
+        Which answers are right [E, T], and which examples are of the two classes [E, T]. The
         classes are those of the first two labels of the episode that differ.
     """
     labels = probe.labels
-    first = labels[:, :1]
-    second = labels[np.arange(len(labels)), (labels != first).argmax(1)][:, None]
-    later = np.arange(labels.shape[1]) >= labels.shape[1] // 2
-    renamed = np.where(labels == first, second, np.where(labels == second, first, labels))
-    told = np.where(later, renamed, labels)
-    right = probe.with_labels(told).answers().argmax(-1) == told
-    return right, (labels == first) | (labels == second)
+    episodes, length = labels.shape
+    one = labels[:, :1]
+    differing = (labels != one).argmax(1)
+    other = labels[np.arange(episodes), differing][:, None]
+    is_one = labels == one
+    is_other = labels == other
+    swapped = np.where(is_other, one, labels)
+    swapped = np.where(is_one, other, swapped)
+    later = np.arange(length) >= length // 2
+    given = np.where(later, swapped, labels)
+    answers = probe.with_labels(given).answers()
+    right = answers.argmax(-1) == given
+    return right, is_one | is_other
 
 
-def wrong_label(probe: Probe, before: int) -> dict[str, float]:
+def wrong_label(
+    probe: Probe,
+    before: int,
+) -> dict[str, float]:
     """Show one example with a wrong label, and see what is made of it when it comes again at once.
 
     Args:
@@ -129,64 +184,109 @@ def wrong_label(probe: Probe, before: int) -> dict[str, float]:
         Mean probabilities of the true and the wrong label, before and after, and of the true one after it was
         shown with its true label.
     """
-    twice = probe.with_order(np.minimum(np.arange(before + 2), before))
+    order = np.minimum(np.arange(before + 2), before)
+    twice = probe.with_order(order)
     true = twice.labels
     wrong = (true + 1) % probe.learner.num_classes
-    told = true.copy()
-    told[:, before] = wrong[:, before]
-    lied, honest = twice.with_labels(told).answers(), twice.answers()
+    given = true.copy()
+    given[:, before] = wrong[:, before]
+    corrupted = twice.with_labels(given).answers()
+    clean = twice.answers()
+
+    def mean_at(
+        step: int,
+        answers: np.ndarray,
+        labels: np.ndarray,
+    ) -> float:
+        probabilities = _of(answers, labels)
+        return float(probabilities[:, step].mean())
+
+    after = before + 1
     return {
-        "true_before": float(_of(lied, true)[:, before].mean()),
-        "wrong_before": float(_of(lied, wrong)[:, before].mean()),
-        "true_after": float(_of(lied, true)[:, before + 1].mean()),
-        "wrong_after": float(_of(lied, wrong)[:, before + 1].mean()),
-        "true_after_truth": float(_of(honest, true)[:, before + 1].mean()),
+        "true_before": mean_at(before, corrupted, true),
+        "wrong_before": mean_at(before, corrupted, wrong),
+        "true_after": mean_at(after, corrupted, true),
+        "wrong_after": mean_at(after, corrupted, wrong),
+        "true_after_clean": mean_at(after, clean, true),
     }
 
 
 # What follows is for VSML alone.
 
 
-def check_opened(learner: Learner) -> Vsml:
+def check_inspectable(learner: Learner) -> Vsml:
     """Return a learner whose synapses can be looked at.
 
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(learner, Vsml) or len(learner.network.layers) > 1 or learner.config.synapse.layer_norm:
-        raise ValueError(
-            f"got {type(learner).__name__}, expected VSML with one dense layer, without layer norm"
-        )
-    return learner
+    if isinstance(learner, Vsml):
+        has_one_layer = len(learner.network.layers) == 1
+        if has_one_layer and not learner.config.synapse.layer_norm:
+            return learner
+    got = type(learner).__name__
+    expected = "VSML with one dense layer, without layer norm"
+    raise ValueError(f"got {got}, expected {expected}")
 
 
-def switched_off(probe: Probe) -> np.ndarray:
+def ablation(probe: Probe) -> np.ndarray:
     """Return the accuracy over the last half of the episodes with each channel of h and c kept at 0, [N]."""
-    learner = check_opened(probe.learner)
-    half = probe.labels.shape[1] // 2
+    learner = check_inspectable(probe.learner)
     masks = 1 - jnp.eye(learner.config.synapse.state_size)
-    answers = _masked_answers(learner, probe.params, probe.episodes, probe.keys, masks)
-    return (np.asarray(answers).argmax(-1) == probe.labels)[:, :, half:].mean((1, 2))
+    answers = _masked_answers(
+        learner,
+        probe.params,
+        probe.episodes,
+        probe.keys,
+        masks,
+    )
+    labels = probe.labels
+    half = labels.shape[1] // 2
+    right = np.asarray(answers).argmax(-1) == labels
+    return right[:, :, half:].mean((1, 2))
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _masked_answers(learner: Vsml, params: Params, episodes: Episode, keys: Array, masks: Array) -> Array:
-    def answer(unit: tuple[Episode, Array], shared: tuple[Params, Array]) -> Array:
-        (episode, key), (params, mask) = unit, shared
+def _masked_answers(
+    learner: Vsml,
+    params: Params,
+    episodes: Episode,
+    keys: Array,
+    masks: Array,
+) -> Array:
+    """Return answers [masks, E, T, C] of learners whose states are multiplied by masks [masks, N]."""
+
+    def answer(
+        unit: tuple[Episode, Array],
+        shared: tuple[Params, Array],
+    ) -> Array:
+        episode, key = unit
+        params, mask = shared
 
         def keep(state: VsmlState) -> VsmlState:
-            layers = jax.tree.map(lambda a: a * mask[:, None, None], state.network.layers)
-            return replace(state, network=replace(state.network, layers=layers))
+            # Tiles have the channels on their first axis but two.
+            layers = jax.tree.map(
+                lambda tiles: tiles * mask[:, None, None],
+                state.network.layers,
+            )
+            network = replace(state.network, layers=layers)
+            return replace(state, network=network)
 
-        def step(state: VsmlState, example: tuple[Array, Array]) -> tuple[VsmlState, Array]:
+        def step(
+            state: VsmlState,
+            example: tuple[Array, Array],
+        ) -> tuple[VsmlState, Array]:
             state, logits = learner.step(params, state, *example)
             return keep(state), logits
 
         start = keep(learner.init_state(params, key))
-        return jax.lax.scan(step, start, (episode.x, episode.y))[1][:, 0]
+        examples = (episode.x, episode.y)
+        _, logits = jax.lax.scan(step, start, examples)
+        return logits[:, 0]
 
     def of_mask(mask: Array) -> Array:
-        return map_trials(answer, (episodes, keys), (params, mask))
+        units = (episodes, keys)
+        return map_trials(answer, units, (params, mask))
 
     return jax.lax.map(of_mask, masks)
 
@@ -213,48 +313,84 @@ class Recording:
     output_units: np.ndarray
 
 
-def record(probe: Probe, synapses: int, seed: int = 0) -> Recording:
-    """Follow some synapses, drawn at random, through the first episode."""
-    learner = check_opened(probe.learner)
+def record(
+    probe: Probe,
+    synapses: int,
+    seed: int = 0,
+) -> Recording:
+    """Record some synapses, drawn at random, through the first episode."""
+    learner = check_inspectable(probe.learner)
     (layer,) = learner.network.layers
-    count = layer.fan_in * layer.fan_out
-    drawn = np.random.default_rng(seed).permutation(count)[:synapses]
-    a, b = drawn // layer.fan_out, drawn % layer.fan_out
+    random = np.random.default_rng(seed)
+    drawn = random.permutation(layer.fan_in * layer.fan_out)[:synapses]
+    input_units = drawn // layer.fan_out
+    output_units = drawn % layer.fan_out
     episode = jax.tree.map(lambda leaf: leaf[0], probe.episodes)
-    h, c, inputs, logits = jax.device_get(
-        _followed(learner, probe.params, episode, probe.keys[0], jnp.asarray(a), jnp.asarray(b))
+    recorded = _recorded(
+        learner,
+        probe.params,
+        episode,
+        probe.keys[0],
+        jnp.asarray(input_units),
+        jnp.asarray(output_units),
     )
-    label = np.eye(learner.num_classes)[probe.labels[0]]
-    error = np.exp(logits - logits.max(-1, keepdims=True))
-    error = error / error.sum(-1, keepdims=True) - label
-    kernel = probe.params[0]["forward_message"]["kernel"][:, learner.config.output_channel]
+    h, c, inputs, logits = jax.device_get(recorded)
+    one_hot = np.eye(learner.num_classes)[probe.labels[0]]
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    softmax = exponentials / exponentials.sum(-1, keepdims=True)
+    error = softmax - one_hot
+    kernel = probe.params[0]["forward_message"]["kernel"]
+    to_logit = np.asarray(kernel[:, learner.config.output_channel])
     return Recording(
         h=h,
         c=c,
-        inputs=inputs[:, a],
-        errors=error[:, b],
-        labels=label[:, b],
-        answers=h[1:] @ np.asarray(kernel),
-        input_units=a,
-        output_units=b,
+        inputs=inputs[:, input_units],
+        errors=error[:, output_units],
+        labels=one_hot[:, output_units],
+        answers=h[1:] @ to_logit,
+        input_units=input_units,
+        output_units=output_units,
     )
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _followed(
-    learner: Vsml, params: Params, episode: Episode, key: Array, a: Array, b: Array
+def _recorded(
+    learner: Vsml,
+    params: Params,
+    episode: Episode,
+    key: Array,
+    input_units: Array,
+    output_units: Array,
 ) -> tuple[Array, Array, Array, Array]:
-    def chosen(state: VsmlState) -> tuple[Array, Array]:
-        (layer,) = jax.tree.map(lambda leaf: leaf[0], state.network.layers)
-        return from_tiles(layer.h)[a, b], from_tiles(layer.c)[a, b]
+    """Return h and c [T + 1, S, N] of the synapses, the network's inputs [T, I] and its logits [T, C]."""
 
-    def step(state: VsmlState, example: tuple[Array, Array]) -> tuple[VsmlState, tuple[Array, ...]]:
-        after, logits = learner.step(params, state, *example)
-        return after, (*chosen(state), learner.features(state, example[0])[0], logits[0])
+    def states_of(state: VsmlState) -> CellState:
+        (layer,) = jax.tree.map(
+            lambda leaf: leaf[0],
+            state.network.layers,
+        )
+        h = from_tiles(layer.h)[input_units, output_units]
+        c = from_tiles(layer.c)[input_units, output_units]
+        return h, c
 
-    last, (h, c, inputs, logits) = jax.lax.scan(step, learner.init_state(params, key), (episode.x, episode.y))
-    h_last, c_last = chosen(last)
-    return jnp.concatenate([h, h_last[None]]), jnp.concatenate([c, c_last[None]]), inputs, logits
+    def step(
+        state: VsmlState,
+        example: tuple[Array, Array],
+    ) -> tuple[VsmlState, tuple[Array, ...]]:
+        x, y = example
+        after, logits = learner.step(params, state, x, y)
+        h, c = states_of(state)
+        inputs = learner.features(state, x)[0]
+        return after, (h, c, inputs, logits[0])
+
+    start = learner.init_state(params, key)
+    examples = (episode.x, episode.y)
+    last, recorded = jax.lax.scan(step, start, examples)
+    h, c, inputs, logits = recorded
+    h_last, c_last = states_of(last)
+    h = jnp.concatenate([h, h_last[None]])
+    c = jnp.concatenate([c, c_last[None]])
+    return h, c, inputs, logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,55 +408,99 @@ class Update:
     explained: float
 
 
-def effective_update(probe: Probe, recording: Recording, when: int) -> Update:
+def effective_update(
+    probe: Probe,
+    recording: Recording,
+    when: int,
+) -> Update:
     """Measure what a step does to synapses that are in the states of a recording before step `when`."""
-    learner = check_opened(probe.learner)
-    change = np.asarray(
-        _changes(learner, probe.params, jnp.asarray(recording.h[when]), jnp.asarray(recording.c[when]))
-    )
+    learner = check_inspectable(probe.learner)
+    h = jnp.asarray(recording.h[when])
+    c = jnp.asarray(recording.c[when])
+    change = np.asarray(_changes(learner, probe.params, h, c))
+    # Least squares of `change = rate product`: gradient descent at rate 1 changes the slope by `product`.
     product = -2 * INPUTS[:, None] * ERRORS
-    rate = float((change * product).sum() / (product**2).sum())
-    rest = change - rate * product
-    return Update(change, rate, 1 - float((rest**2).mean() / change.var()))
+    overlap = (change * product).sum()
+    rate = float(overlap / (product**2).sum())
+    residual = change - rate * product
+    unexplained = float((residual**2).mean() / change.var())
+    return Update(change, rate, explained=1 - unexplained)
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _changes(learner: Vsml, params: Params, h_SxN: Array, c_SxN: Array) -> Array:
+def _changes(
+    learner: Vsml,
+    params: Params,
+    h_SxN: Array,
+    c_SxN: Array,
+) -> Array:
+    """Return the mean change over synapses in states h and c, [inputs, errors]."""
     synapses = learner.synapses.with_params(params)
     network = learner.network
     M = learner.config.synapse.message_size
+    zero = jnp.zeros(())
 
-    def visit(state: tuple[Array, Array], x: Array, e: Array, backward: bool) -> tuple[Array, Array]:
-        synapse = network.synapse_of(synapses, 0, backward_sweep=backward)
+    def visit(
+        state: CellState,
+        x: Array,
+        e: Array,
+        backward: bool,
+    ) -> CellState:
+        synapse = network.synapse_of(
+            synapses,
+            0,
+            backward_sweep=backward,
+        )
+        is_class = (e < 0) * float(learner.config.feed_label)
         forward = jnp.zeros(M).at[0].set(x)
         feedback = jnp.zeros(M).at[0].set(learner.config.error_scale * e)
-        feedback = feedback.at[1].set((e < 0) * float(learner.config.feed_label))
+        feedback = feedback.at[1].set(is_class)
         for _ in range(learner.config.micro_ticks):
             state = synapse(*state, forward, feedback)
         return state
 
-    def slope(state: tuple[Array, Array]) -> Array:
+    def slope(state: CellState) -> Array:
         def answer(x: float) -> Array:
             h, _ = visit(state, jnp.asarray(x), jnp.zeros(()), False)
-            return network.synapse_of(synapses, 0).messages(h)[0][learner.config.output_channel]
+            synapse = network.synapse_of(synapses, 0)
+            message = synapse.messages(h)[0]
+            return message[learner.config.output_channel]
 
         return answer(1.0) - answer(-1.0)
 
-    def change(h: Array, c: Array, x: Array, e: Array) -> Array:
-        state = visit((h, c), x, jnp.zeros(()), False)
+    def change(
+        h: Array,
+        c: Array,
+        x: Array,
+        e: Array,
+    ) -> Array:
+        state = visit((h, c), x, zero, False)
         if learner.config.backward_pass:
-            return slope(visit(state, x, e, True)) - slope(visit(state, x, jnp.zeros(()), True))
-        # The error arrives together with the next input, of which nothing is known: its mean, 0.
-        zero = jnp.zeros(())
-        return slope(visit(state, zero, e, False)) - slope(visit(state, zero, zero, False))
+            with_error = visit(state, x, e, True)
+            without = visit(state, x, zero, True)
+        else:
+            # The error arrives together with the next input, of which nothing is known: its mean, 0.
+            with_error = visit(state, zero, e, False)
+            without = visit(state, zero, zero, False)
+        return slope(with_error) - slope(without)
 
     over_errors = jax.vmap(change, (None, None, None, 0))
     over_inputs = jax.vmap(over_errors, (None, None, 0, None))
     over_synapses = jax.vmap(over_inputs, (0, 0, None, None))
-    return over_synapses(h_SxN, c_SxN, jnp.asarray(INPUTS), jnp.asarray(ERRORS)).mean(0)
+    changes = over_synapses(
+        h_SxN,
+        c_SxN,
+        jnp.asarray(INPUTS),
+        jnp.asarray(ERRORS),
+    )
+    return changes.mean(0)
 
 
-def components(recording: Recording, when: int, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def components(
+    recording: Recording,
+    when: int,
+    count: int = 2,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the places [S, count] of synapses on the principal components of their states before a step.
 
     The state is h and c, each channel minus its mean over synapses.
@@ -328,14 +508,18 @@ def components(recording: Recording, when: int, count: int = 2) -> tuple[np.ndar
     Returns:
         The places, and the share of the variance that each component has, [count].
     """
-    state = np.concatenate([recording.h[when], recording.c[when]], axis=1)
+    h, c = recording.h[when], recording.c[when]
+    state = np.concatenate([h, c], axis=1)
     centred = state - state.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    return left[:, :count] * sizes[:count], (sizes**2 / (sizes**2).sum())[:count]
+    variances = sizes**2
+    shares = variances / variances.sum()
+    places = left[:, :count] * sizes[:count]
+    return places, shares[:count]
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class SynapseReport:
     """What the synapses of a learner hold and do.
 
     Attributes:
@@ -343,7 +527,7 @@ class Opened:
         update: their effective update.
         places, shares: their states on principal components, from `components`.
         accuracy: over the last half of the episodes.
-        switched_off: the same without each channel, [N].
+        ablation: the same without each channel, [N].
     """
 
     recording: Recording
@@ -351,10 +535,14 @@ class Opened:
     places: np.ndarray
     shares: np.ndarray
     accuracy: float
-    switched_off: np.ndarray
+    ablation: np.ndarray
 
 
-def open_synapses(probe: Probe, when: int, synapses: int) -> Opened:
+def inspect_synapses(
+    probe: Probe,
+    when: int,
+    synapses: int,
+) -> SynapseReport:
     """Do all experiments of this kind with a learner.
 
     Args:
@@ -365,11 +553,12 @@ def open_synapses(probe: Probe, when: int, synapses: int) -> Opened:
     recording = record(probe, synapses)
     places, shares = components(recording, when)
     right = probe.answers().argmax(-1) == probe.labels
-    return Opened(
+    half = right.shape[1] // 2
+    return SynapseReport(
         recording=recording,
         update=effective_update(probe, recording, when),
         places=places,
         shares=shares,
-        accuracy=float(right[:, right.shape[1] // 2 :].mean()),
-        switched_off=switched_off(probe),
+        accuracy=float(right[:, half:].mean()),
+        ablation=ablation(probe),
     )

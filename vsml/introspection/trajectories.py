@@ -1,11 +1,13 @@
-"""A network of clones beside the same network under back-propagation: same first weights, same stream."""
+"""Trajectories of a network of clones and of the same network under back-propagation.
 
-import json
+Both start from the same weights and learn the same stream.
+"""
+
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +19,16 @@ from vsml.losses import bound_logits, cross_entropy
 from vsml.meta.objectives.clone import activation
 from vsml.meta.trials import sample_trial
 from vsml.reporting import plots
-from vsml.runs.directory import RunDirectory, jsonable
+from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
-from vsml.system.files import atomic_write, write_arrays
+from vsml.system.files import write_arrays, write_json
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode, Params
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Weights = list[tuple[Array, Array]]
 """Of each layer the weights w and biases b, [I, O]: a unit sends the mean of `act(x) w + b`."""
@@ -32,6 +37,7 @@ _ASKED = 16  # examples for which the update from the same weights is compared
 _TRACED = 1000  # weights of the first layer that are recorded at each point
 _TESTED = 10_000  # test images, at most
 _AT_ONCE = 100  # test images that are answered at once
+_TINY = 1e-30  # keeps quotients finite where nothing has moved
 
 
 @dataclass(frozen=True)
@@ -51,31 +57,46 @@ class Descent:
     def answer(self, weights: Weights, x: Array) -> Array:
         """Return the logits [C] of one input [I]."""
         for w, b in weights:
-            x = (activation(self.learner, x)[:, None] * w + b).mean(0)
+            act = activation(self.learner, x)
+            x = (act[:, None] * w + b).mean(0)
         return bound_logits(x, self.learner.config.logit_bound)
 
-    def step(self, weights: Weights, x: Array, y: Array) -> tuple[Weights, Array]:
+    def step(
+        self,
+        weights: Weights,
+        x: Array,
+        y: Array,
+    ) -> tuple[Weights, Array]:
         """Answer one input [I], then learn from its label: the new weights, and the logits."""
+        learner = self.learner
 
         def loss(weights: Weights) -> tuple[Array, Array]:
             logits = self.answer(weights, x)
             return cross_entropy(logits, y), logits
 
         gradient, logits = jax.grad(loss, has_aux=True)(weights)
-        synapse = self.learner.config.synapse
-        scale = self.learner.config.error_scale * synapse.init_rate
+        scale = learner.config.error_scale * learner.config.synapse.init_rate
+        layers = list(
+            zip(
+                learner.network.layers,
+                weights,
+                gradient,
+                strict=True,
+            )
+        )
         moved = []
-        for layer, (w, b), (dw, db) in reversed(
-            list(zip(self.learner.network.layers, weights, gradient, strict=True))
-        ):
+        # From the last layer to the first, as the scale of each comes from those behind it.
+        for layer, (w, b), (dw, db) in reversed(layers):
             scale *= layer.fan_in
-            moved.append((w - scale * dw, b - scale * synapse.init_bias_rate * db))
+            new_w = w - scale * dw
+            new_b = b - scale * learner.config.synapse.init_bias_rate * db
+            moved.append((new_w, new_b))
             scale /= layer.fan_out
         return moved[::-1], logits
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class Trajectories:
     """What became of a network of clones and of the same network under back-propagation, at P points.
 
     Attributes:
@@ -104,15 +125,19 @@ class Followed:
 
     def summary(self) -> dict[str, Any]:
         """Return what it comes to, in numbers; what has layers as a list, the first layer first."""
-        third, last = np.split(self.loss, [POINTS // 2, POINTS - POINTS // 4], axis=1)[1:]
+        clone_accuracy, other_accuracy = self.test_accuracy
+        clone_loss, other_loss = self.loss
+        third_quarter = slice(POINTS // 2, POINTS - POINTS // 4)
+        last_quarter = slice(POINTS - POINTS // 4, None)
+        rise = clone_loss[last_quarter].mean() - clone_loss[third_quarter].mean()
         return {
             "dataset": self.dataset,
             "examples": int(self.examples[-1]),
-            "test_accuracy": self.test_accuracy[0],
-            "test_accuracy_of_back_propagation": self.test_accuracy[1],
-            "last_loss": self.loss[0, -1],
-            "last_loss_of_back_propagation": self.loss[1, -1],
-            "late_rise_of_loss": last[0].mean() - third[0].mean(),
+            "test_accuracy": clone_accuracy,
+            "test_accuracy_of_back_propagation": other_accuracy,
+            "last_loss": clone_loss[-1],
+            "last_loss_of_back_propagation": other_loss[-1],
+            "late_rise_of_loss": rise,
             "update_cosine": self.update_cosine.mean(0),
             "update_ratio_first": self.update_ratio[0],
             "update_ratio_last": self.update_ratio[-1],
@@ -123,83 +148,152 @@ class Followed:
 
 @partial(jax.jit, static_argnames=("learner",))
 def _learn(
-    learner: Vsml, params: Params, state: VsmlState, weights: Weights, episode: Episode
+    learner: Vsml,
+    params: Params,
+    state: VsmlState,
+    weights: Weights,
+    episode: Episode,
 ) -> tuple[VsmlState, Weights, Array, Array]:
     """Let both learn a part of the stream; return also loss and right answers, means over it, [2]."""
+    descent = Descent(learner)
 
-    def step(both: tuple[VsmlState, Weights], example: tuple[Array, Array]) -> tuple[Any, Array]:
-        (state, weights), (x, y) = both, example
-        moved, wanted = Descent(learner).step(weights, learner.features(state, x)[0], y[0])
-        state, got = learner.step(params, state, x, y)
-        logits = jnp.stack([got[0], wanted])
+    def step(
+        both: tuple[VsmlState, Weights],
+        example: tuple[Array, Array],
+    ) -> tuple[Any, Array]:
+        state, weights = both
+        x, y = example
+        features = learner.features(state, x)[0]
+        moved, target = descent.step(weights, features, y[0])
+        state, prediction = learner.step(params, state, x, y)
+        logits = jnp.stack([prediction[0], target])
         losses = jax.vmap(cross_entropy, (0, None))(logits, y[0])
-        return (state, moved), jnp.stack([losses, logits.argmax(-1) == y])
+        right = logits.argmax(-1) == y
+        return (state, moved), jnp.stack([losses, right])
 
-    (state, weights), seen = jax.lax.scan(step, (state, weights), (episode.x, episode.y))
+    (state, weights), seen = jax.lax.scan(
+        step,
+        (state, weights),
+        (episode.x, episode.y),
+    )
     loss, right = seen.mean(0)
     return state, weights, loss, right
 
 
 def _flat(weights: Weights) -> list[Array]:
-    return [jnp.concatenate([w.ravel(), b.ravel()]) for w, b in weights]
+    """Return the weights and biases of each layer in one vector."""
+    vectors = []
+    for w, b in weights:
+        both = [w.ravel(), b.ravel()]
+        vectors.append(jnp.concatenate(both))
+    return vectors
 
 
 def _held(learner: Vsml, state: VsmlState) -> Weights:
+    """Return the weights that the synapses hold for the one member of a batch."""
     return [(w[0], b[0]) for w, b in learner.weights(state)]
 
 
-def _cosine(a: Array, b: Array) -> Array:
-    return jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b) + 1e-30)
+def _cosine(one: Array, other: Array) -> Array:
+    lengths = jnp.linalg.norm(one) * jnp.linalg.norm(other)
+    return jnp.vdot(one, other) / (lengths + _TINY)
+
+
+def _relative_length(vector: Array, unit: Array) -> Array:
+    """Return the length of a vector in lengths of another."""
+    return jnp.linalg.norm(vector) / (jnp.linalg.norm(unit) + _TINY)
 
 
 @partial(jax.jit, static_argnames=("learner",))
 def _compare(
-    learner: Vsml, params: Params, state: VsmlState, weights: Weights, first: Weights, episode: Episode
+    learner: Vsml,
+    params: Params,
+    state: VsmlState,
+    weights: Weights,
+    first: Weights,
+    episode: Episode,
 ) -> dict[str, Array]:
+    """Compare updates for examples that neither learns from, and what both have learned so far."""
     held = _held(learner, state)
+    descent = Descent(learner)
 
     def ask(example: tuple[Array, Array]) -> tuple[Array, Array]:
         x, y = example
-        after = _held(learner, learner.step(params, state, x, y)[0])
-        wanted, _ = Descent(learner).step(held, learner.features(state, x)[0], y[0])
-        pairs = [
-            (new - old, moved - old)
-            for old, new, moved in zip(_flat(held), _flat(after), _flat(wanted), strict=True)
-        ]
-        ratios = [jnp.linalg.norm(got) / (jnp.linalg.norm(want) + 1e-30) for got, want in pairs]
-        return jnp.stack([_cosine(*pair) for pair in pairs]), jnp.stack(ratios)
+        after, _ = learner.step(params, state, x, y)
+        features = learner.features(state, x)[0]
+        moved, _ = descent.step(held, features, y[0])
+        layers = zip(
+            _flat(held),
+            _flat(_held(learner, after)),
+            _flat(moved),
+            strict=True,
+        )
+        cosines, ratios = [], []
+        for old, by_clone, by_descent in layers:
+            prediction = by_clone - old
+            target = by_descent - old
+            cosines.append(_cosine(prediction, target))
+            ratios.append(_relative_length(prediction, target))
+        return jnp.stack(cosines), jnp.stack(ratios)
 
-    update_cosine, update_ratio = jax.lax.map(ask, (episode.x, episode.y))
-    added = [
-        (mine - start, other - start)
-        for mine, other, start in zip(_flat(held), _flat(weights), _flat(first), strict=True)
-    ]
+    examples = (episode.x, episode.y)
+    update_cosine, update_ratio = jax.lax.map(ask, examples)
+    layers = zip(
+        _flat(held),
+        _flat(weights),
+        _flat(first),
+        strict=True,
+    )
+    cosines, drifts = [], []
+    for by_clone, by_descent, start in layers:
+        prediction = by_clone - start
+        target = by_descent - start
+        residual = prediction - target
+        cosines.append(_cosine(prediction, target))
+        drifts.append(_relative_length(residual, target))
     return {
         "update_cosine": update_cosine.mean(0),
         "update_ratio": update_ratio.mean(0),
-        "cosine": jnp.stack([_cosine(*pair) for pair in added]),
-        "drift": jnp.stack(
-            [jnp.linalg.norm(mine - other) / (jnp.linalg.norm(other) + 1e-30) for mine, other in added]
-        ),
-        "trace": jnp.stack([each[0][0].ravel()[_traced(each)] for each in (held, weights)]),
+        "cosine": jnp.stack(cosines),
+        "drift": jnp.stack(drifts),
+        "trace": jnp.stack([_traced(held), _traced(weights)]),
     }
 
 
 def _traced(weights: Weights) -> Array:
-    return jax.random.permutation(jax.random.key(0), weights[0][0].size)[:_TRACED]
+    """Return some weights of the first layer, the same ones each time."""
+    first_w = weights[0][0]
+    order = jax.random.permutation(jax.random.key(0), first_w.size)
+    return first_w.ravel()[order[:_TRACED]]
 
 
 @partial(jax.jit, static_argnames=("learner",))
-def _right(learner: Vsml, params: Params, state: VsmlState, weights: Weights, x: Array, y: Array) -> Array:
+def _count_right(
+    learner: Vsml,
+    params: Params,
+    state: VsmlState,
+    weights: Weights,
+    x: Array,
+    y: Array,
+) -> Array:
+    """Return how many test images clone and back-propagation answer rightly, [2]."""
     features = learner.features(state, x)
-    wanted = jax.vmap(partial(Descent(learner).answer, weights))(features)
-    got = learner.predict(params, state, x)
-    return (jnp.stack([got, wanted]).argmax(-1) == y).sum(-1)
+    answer = partial(Descent(learner).answer, weights)
+    target = jax.vmap(answer)(features)
+    prediction = learner.predict(params, state, x)
+    logits = jnp.stack([prediction, target])
+    right = logits.argmax(-1) == y
+    return right.sum(-1)
 
 
-def follow(
-    learner: Vsml, params: Params, dataset: str, stream: Episode, tested: Episode, key: Array
-) -> Followed:
+def compare_trajectories(
+    learner: Vsml,
+    params: Params,
+    dataset: str,
+    stream: Episode,
+    tested: Episode,
+    key: Array,
+) -> Trajectories:
     """Let a network of clones and back-propagation learn the same stream, and compare them.
 
     Args:
@@ -213,45 +307,92 @@ def follow(
     state = learner.init_state(params, key)
     first = weights = _held(learner, state)
     length = len(stream.y) // POINTS
+    asked = _part(tested, 0, _ASKED)
     seen: list[dict[str, Array]] = []
-    asked = jax.tree.map(lambda leaf: leaf[:_ASKED], tested)
     for point in range(POINTS):
-        part = jax.tree.map(lambda leaf, at=point * length: leaf[at : at + length], stream)
-        state, weights, loss, right = _learn(learner, params, state, weights, part)
-        found = _compare(learner, params, state, weights, first, asked)
-        seen.append(jax.device_get({"loss": loss, "accuracy": right, **found}))
-    over = {name: np.stack([each[name] for each in seen]) for name in seen[0]}
-    over |= {name: over[name].T for name in ("loss", "accuracy")}
-    hits = sum(_right(learner, params, state, weights, x, y) for x, y in _batches(tested))
-    return Followed(
+        part = _part(stream, point * length, length)
+        state, weights, loss, right = _learn(
+            learner,
+            params,
+            state,
+            weights,
+            part,
+        )
+        found = _compare(
+            learner,
+            params,
+            state,
+            weights,
+            first,
+            asked,
+        )
+        found |= {"loss": loss, "accuracy": right}
+        seen.append(jax.device_get(found))
+    over_points = {}
+    for name in seen[0]:
+        values = np.stack([each[name] for each in seen])
+        is_of_both = name in ("loss", "accuracy")
+        over_points[name] = values.T if is_of_both else values
+    hits = sum(
+        _count_right(
+            learner,
+            params,
+            state,
+            weights,
+            x,
+            y,
+        )
+        for x, y in _batches(tested)
+    )
+    return Trajectories(
         dataset=dataset,
         examples=length * np.arange(1, POINTS + 1),
         test_accuracy=np.asarray(hits) / len(tested.y),
-        **over,
+        **over_points,
+    )
+
+
+def _part(episode: Episode, start: int, length: int) -> Episode:
+    """Return some examples of an episode."""
+    return jax.tree.map(
+        lambda leaf: leaf[start : start + length],
+        episode,
     )
 
 
 def _batches(episode: Episode) -> Iterator[tuple[Array, Array]]:
     """Yield inputs and labels that are answered at once."""
-    for at in range(0, len(episode.y), _AT_ONCE):
-        yield episode.x[at : at + _AT_ONCE, 0], episode.y[at : at + _AT_ONCE, 0]
+    for start in range(0, len(episode.y), _AT_ONCE):
+        part = _part(episode, start, _AT_ONCE)
+        yield part.x[:, 0], part.y[:, 0]
 
 
 @jax.jit
-def _sample(task: TaskDistribution, key: Array) -> tuple[Episode, Array]:
+def _sample(
+    task: TaskDistribution,
+    key: Array,
+) -> tuple[Episode, Array]:
     return sample_trial((task,), 0, key, jnp.int32(0))
 
 
-def _one_pass(task: TaskDistribution, most: int) -> TaskDistribution:
+def _one_pass(
+    task: TaskDistribution,
+    longest: int,
+) -> TaskDistribution:
     """Return the task with episodes of so many examples, or of fewer, in which no image comes twice."""
-    return replace(task, episode_length=min(most, task.repeats_after or most))
+    there = task.repeats_after or longest
+    return replace(task, episode_length=min(longest, there))
 
 
-def follow_all(setup: Setup, run: RunDirectory, params: Params) -> list[Followed]:
-    """Follow the configured network on each of `evaluation.datasets`; write numbers, arrays and figures.
+def write_trajectories(
+    setup: Setup,
+    run: RunDirectory,
+    params: Params,
+) -> list[Trajectories]:
+    """Compare the configured network on each of `evaluation.datasets`; write numbers, arrays and figures.
 
     The stream is one pass over the training half, or a part of it; the test is on the other half. Writes
-    followed.json, followed.npz, and followed_DATASET.png for each.
+    trajectories.json, trajectories.npz, and trajectories_DATASET.png for each.
     """
     halves = []
     for subset in ("train", "test"):
@@ -263,54 +404,136 @@ def follow_all(setup: Setup, run: RunDirectory, params: Params) -> list[Followed
     found = []
     for stream, tested in zip(*halves, strict=True):
         task = _one_pass(stream.task, setup.config.clone.follow)
+        test = _one_pass(tested.task, _TESTED)
         learner = setup.learner_for(task)
         assert isinstance(learner, Vsml)  # as the configuration was checked
         learned, start = _sample(task, key)
-        asked, _ = _sample(_one_pass(tested.task, _TESTED), key)
-        found.append(follow(learner, params, stream.name, learned, asked, start))
-        row = found[-1].summary()
+        asked, _ = _sample(test, key)
+        trajectories = compare_trajectories(
+            learner,
+            params,
+            stream.name,
+            learned,
+            asked,
+            start,
+        )
+        found.append(trajectories)
+        row = trajectories.summary()
+        clone = row["test_accuracy"]
+        other = row["test_accuracy_of_back_propagation"]
         say(
-            f"{stream.name} after {row['examples']}: {row['test_accuracy']:.2%} of test images, "
-            f"back-propagation {row['test_accuracy_of_back_propagation']:.2%}"
+            f"{stream.name} after {row['examples']}: {clone:.2%} of test images, back-propagation {other:.2%}"
         )
     rows = [each.summary() for each in found]
-    atomic_write(run.path / "followed.json", json.dumps(jsonable(rows), indent=2) + "\n")
-    arrays = {
-        f"{each.dataset}/{field.name}": getattr(each, field.name)
-        for each in found
-        for field in fields(each)
-        if field.name != "dataset"
-    }
-    write_arrays(run.path / "followed.npz", arrays)
+    write_json(run.path / "trajectories.json", rows)
+    arrays = {}
     for each in found:
-        draw(run.path / f"followed_{each.dataset}.png", each)
+        for name, values in vars(each).items():
+            if name != "dataset":
+                arrays[f"{each.dataset}/{name}"] = values
+    write_arrays(run.path / "trajectories.npz", arrays)
+    for each in found:
+        draw(run.path / f"trajectories_{each.dataset}.png", each)
     return found
 
 
-def draw(path: Path, followed: Followed, shown: int = 10) -> None:
+def draw(
+    path: Path,
+    trajectories: Trajectories,
+    shown: int = 10,
+) -> None:
     """Draw loss curves, weights over time, how far updates and weights agree, and weights at the end."""
     figure, (losses, weights, agreement, last) = plots.panels(2, 2)
-    seen = followed.examples
-    for name, loss, colour in zip(("clone", "back-propagation"), followed.loss, plots.COLOURS, strict=False):
+    seen = trajectories.examples
+    clone_loss, other_loss = trajectories.loss
+    for name, loss, colour in (
+        ("clone", clone_loss, plots.COLOURS[0]),
+        ("back-propagation", other_loss, plots.COLOURS[1]),
+    ):
         losses.plot(seen, loss, color=colour, label=name)
     losses.legend(frameon=False, fontsize=8)
-    plots.label(losses, f"loss on {followed.dataset} while learning", "examples", "nats")
-    strongest = np.argsort(-np.abs(followed.trace[-1, 1] - followed.trace[0, 1]))[:shown]
+    plots.label(
+        losses,
+        f"loss on {trajectories.dataset} while learning",
+        "examples",
+        "nats",
+    )
+    _draw_weights(weights, trajectories, shown)
+    _draw_agreement(agreement, trajectories)
+    clone, other = trajectories.trace[-1]
+    plots.against(last, other, clone)
+    plots.label(
+        last,
+        "weights at the end",
+        "back-propagation",
+        "clone",
+    )
+    plots.save(figure, path)
+
+
+def _draw_weights(
+    axes: "Axes",
+    trajectories: Trajectories,
+    shown: int,
+) -> None:
+    """Draw the weights that back-propagation moves most, of both over time."""
+    by_clone = trajectories.trace[:, 0]
+    by_descent = trajectories.trace[:, 1]
+    moved = np.abs(by_descent[-1] - by_descent[0])
+    strongest = np.argsort(-moved)[:shown]
     for number, weight in enumerate(strongest):
         colour = plots.COLOURS[number % len(plots.COLOURS)]
-        weights.plot(seen, followed.trace[:, 0, weight], color=colour)
-        weights.plot(seen, followed.trace[:, 1, weight], color=colour, linestyle="dotted")
-    plots.label(weights, "weights (dotted: under back-propagation)", "examples", "weight")
-    for layer in range(followed.cosine.shape[1]):
+        axes.plot(
+            trajectories.examples,
+            by_clone[:, weight],
+            color=colour,
+        )
+        axes.plot(
+            trajectories.examples,
+            by_descent[:, weight],
+            color=colour,
+            linestyle="dotted",
+        )
+    plots.label(
+        axes,
+        "weights (dotted: under back-propagation)",
+        "examples",
+        "weight",
+    )
+
+
+def _draw_agreement(
+    axes: "Axes",
+    trajectories: Trajectories,
+) -> None:
+    """Draw the cosines of each layer over time."""
+    layers = trajectories.cosine.shape[1]
+    for layer in range(layers):
         colour = plots.COLOURS[layer % len(plots.COLOURS)]
-        which = f" of layer {layer + 1}" if followed.cosine.shape[1] > 1 else ""
-        agreement.plot(seen, followed.update_cosine[:, layer], color=colour, label=f"updates{which}")
-        cosine = followed.cosine[:, layer]
-        agreement.plot(seen, cosine, color=colour, linestyle="dotted", label=f"all that was learned{which}")
-    agreement.legend(frameon=False, fontsize=8)
-    agreement.set_ylim(min(0.5, followed.cosine.min(), followed.update_cosine.min()), 1.01)
-    plots.label(agreement, "cosine between both", "examples", "cosine")
-    clone, other = followed.trace[-1]
-    plots.against(last, other, clone)
-    plots.label(last, "weights at the end", "back-propagation", "clone")
-    plots.save(figure, path)
+        which = f" of layer {layer + 1}" if layers > 1 else ""
+        axes.plot(
+            trajectories.examples,
+            trajectories.update_cosine[:, layer],
+            color=colour,
+            label=f"updates{which}",
+        )
+        axes.plot(
+            trajectories.examples,
+            trajectories.cosine[:, layer],
+            color=colour,
+            linestyle="dotted",
+            label=f"all that was learned{which}",
+        )
+    lowest = min(
+        0.5,
+        trajectories.cosine.min(),
+        trajectories.update_cosine.min(),
+    )
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(lowest, 1.01)
+    plots.label(
+        axes,
+        "cosine between both",
+        "examples",
+        "cosine",
+    )

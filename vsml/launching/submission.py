@@ -1,4 +1,4 @@
-"""What is sent to other machines: a checked command, a copy of the code, and the way there by ssh.
+"""Submissions to other machines: a checked command, a copy of the code, and the way there by ssh.
 
 Shared by slurm/schedule.py and ssh/schedule.py. A submission is a folder `runs/<time>-<name>/` with `code/`,
 the scripts that run it, `logs/`, and the run itself, or a folder `<index>/` for each entry of an array.
@@ -17,9 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, model_validator
 
+from vsml.config.array import RangeError, parse_ranges
 from vsml.config.files import read_section
 from vsml.launching.command_line import parse, read_all_configs
-from vsml.runs.directory import GIT_STATE_NAME, git_state
+from vsml.runs.environment import GIT_STATE_NAME, git_state
 from vsml.settings import Problem, Section, refuse
 
 ROOT = Path(__file__).parents[2]
@@ -162,17 +163,15 @@ def parse_indices(text: str, entries: int | None = None) -> tuple[int, ...]:
         SubmissionError: it is not of that form, names one twice, or one that is not there.
     """
     limit = "" if entries is None else f" from 1 to {entries}, as many as the array file has entries"
-    error = SubmissionError(
-        f"--array: got {text}, expected numbers or ranges{limit}, such as 1-11, 1,3-5 or 1-11%4"
-    )
-    indices: list[int] = []
-    for part in text.partition("%")[0].split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?", part.strip())
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise error
-        indices.extend(range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1)))
-    if len(set(indices)) < len(indices) or not all(1 <= i <= (entries or i) for i in indices):
-        raise error
+    expected = f"numbers or ranges{limit}, such as 1-11, 1,3-5 or 1-11%4"
+    message = f"--array: got {text}, expected {expected}"
+    at_once_removed = text.partition("%")[0]
+    try:
+        indices = parse_ranges(at_once_removed, entries)
+    except RangeError as error:
+        raise SubmissionError(message) from error
+    if len(set(indices)) < len(indices):
+        raise SubmissionError(message)
     return tuple(indices)
 
 

@@ -1,1 +1,5 @@
-"""Figures and tables."""
+"""Figures, tables and the page about runs.
+
+`plots` draws figures, `text_plots` the same curves as text; `tables` renders all tables, and has the
+columns of accuracies; `page` makes one HTML page about runs. Numbers come in, files go out.
+"""

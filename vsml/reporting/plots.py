@@ -153,10 +153,10 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def against(axes: Axes, wanted: np.ndarray, got: np.ndarray) -> None:
-    """Draw what was got against what was wanted, and the line on which they are the same."""
-    axes.scatter(wanted, got, s=3, color=COLOURS[0], linewidth=0)
-    ends = [wanted.min(), wanted.max()]
+def against(axes: Axes, target: np.ndarray, prediction: np.ndarray) -> None:
+    """Draw predictions against targets, and the line on which they are the same."""
+    axes.scatter(target, prediction, s=3, color=COLOURS[0], linewidth=0)
+    ends = [target.min(), target.max()]
     axes.plot(ends, ends, color="#444444", linewidth=0.8)
 
 

@@ -1,4 +1,8 @@
-"""Runs: their directory, metrics, checkpoints, progress on the terminal, and wandb."""
+"""The files of runs.
+
+A run has a `directory` with a lock, `metrics`, an `environment` and `checkpoint` files; `progress` shows it
+on the terminal, `wandb` copies it to that service, and `reading` reads back what a run has left.
+"""
 
 from vsml.moved import old_names
 

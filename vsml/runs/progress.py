@@ -1,26 +1,18 @@
-"""What a user sees of a run: progress with rate and time left, and a table of results at the end."""
+"""Progress of a run on the terminal: how far it is, its rate, and the time left."""
 
 import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 import rich.progress
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 _RATE_WINDOW = 50  # updates that the rate is taken over: steady, and soon free of the first compilation
-_COLUMNS = {
-    "accuracy_at_10": "at 10",
-    "accuracy_at_100": "at 100",
-    "accuracy_at_1000": "at 1,000",
-    "accuracy_at_10000": "at 10,000",
-    "accuracy_last": "last",
-}
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -137,112 +129,6 @@ class Progress:
             rate = (last_step - first_step) / (last_time - first_time)
             parts += [f"{rate:.3g} steps/s", f"{_duration((self._total - step) / rate)} left"]
         return " | ".join(parts)
-
-
-def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a table of evaluation results.
-
-    Args:
-        rows: each with `learner`, `dataset`, `recent_share` (the same in all), and of `accuracy_at_10`, ...
-            and `accuracy_last` (shares of 1) what there is; one that is missing or None is shown as a dash,
-            and a column of which all are is left out.
-    """
-    rows = list(rows)
-    columns = _columns(rows)
-    table = Table(title="accuracy")
-    for heading in ("learner", "data set"):
-        table.add_column(heading)
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
-    for row in rows:
-        accuracies = (row.get(name) for name in columns)
-        table.add_row(
-            Text(str(row["learner"])),  # Text, since a path may look like markup
-            Text(str(row["dataset"])),
-            *("-" if value is None else f"{value:.3f}" for value in accuracies),
-        )
-    return table
-
-
-def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return evaluation results as a Markdown table, by data set in order of first appearance.
-
-    Of several learners there is a small table before it: what each reached on each data set at the end.
-
-    Args:
-        rows: as in `results_table`, with `interval_95` and `tried` besides.
-    """
-    rows = list(rows)
-    columns = _columns(rows)
-    lines = [
-        "| data set | learner | " + " | ".join(columns.values()) + " | settings tried |",
-        "|---|---|" + "---|" * (len(columns) + 1),
-    ]
-    order = list(dict.fromkeys(row["dataset"] for row in rows))
-    for row in sorted(rows, key=lambda row: order.index(row["dataset"])):
-        cells = [_with_interval(row.get(name), row["interval_95"].get(name)) for name in columns]
-        tried = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in row["tried"].items())
-        lines.append(" | ".join((f"| {row['dataset']}", str(row["learner"]), *cells, tried)) + " |")
-    caption = (
-        f"Accuracy: share of right answers on {_recent(rows)}, mean over episodes and half width of its "
-        "95 % interval."
-    )
-    several = len({row["learner"] for row in rows}) > 1
-    return "\n".join([*(_matrix(rows) if several else ()), *lines, "", caption, ""])
-
-
-def _matrix(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of a table of learners and data sets: `accuracy_last` in percent."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    reached = {
-        (row["learner"], row["dataset"]): _with_interval(
-            row.get("accuracy_last"), row["interval_95"].get("accuracy_last"), percent=True
-        )
-        for row in rows
-    }
-    lines = [f"| {' | '.join(('learner', *datasets))} |", "|---|" + "---|" * len(datasets)]
-    for learner in dict.fromkeys(row["learner"] for row in rows):
-        cells = (reached.get((learner, dataset), "-") for dataset in datasets)
-        lines.append(f"| {' | '.join((learner, *cells))} |")
-    where = "the last example" if _shows_single_examples(rows) else "the last examples"
-    return [*lines, "", f"Accuracy on {where} in percent. In full:", ""]
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the headings of the accuracies that any row has, by their names in it."""
-    return {
-        name: heading.replace("at ", "example ") if _shows_single_examples(rows) else heading
-        for name, heading in _COLUMNS.items()
-        if any(row.get(name) is not None for row in rows)
-    }
-
-
-def _shows_single_examples(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return all(row["recent_share"] == 0 for row in rows)
-
-
-def _recent(rows: Sequence[Mapping[str, Any]]) -> str:
-    if _shows_single_examples(rows):
-        return "that example alone"
-    return f"the last {100 * rows[0]['recent_share']:.3g} % of the examples up to there"
-
-
-def _with_interval(value: float | None, width: float | None, percent: bool = False) -> str:
-    if value is None:
-        return "-"
-    scale, digits = (100, 1) if percent else (1, 3)
-    return " ± ".join(f"{scale * each:.{digits}f}" for each in (value, width) if each is not None)
-
-
-def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
-    """Print `results_table(rows)`.
-
-    Args:
-        rows: as there.
-        stream: where to, by default stdout.
-    """
-    with contextlib.suppress(OSError):  # as in `say`
-        Console(file=stream).print(results_table(rows))
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vsml.runs.checkpoint import EXPORT_NAME, CheckpointStore, export_params
-from vsml.runs.directory import MetricsLog, RunDirectory
+from vsml.runs.directory import RunDirectory
+from vsml.runs.metrics import MetricsLog
 from vsml.runs.wandb import WandbTracker
 from vsml.system.files import atomic_write
 from vsml.types import Params

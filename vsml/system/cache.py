@@ -1,4 +1,4 @@
-"""Where this library keeps what can be made anew: compiled programs, converted data, measured rates."""
+"""The cache: folders for what can be made anew, as compiled programs, converted data, measured rates."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""How the ranks of one run talk: serially or through MPI, outside of jit, with host arrays."""
+"""Communication between the ranks of one run: serial or through MPI, outside of jit, with host arrays."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Which part of a machine this process uses: its place among the ranks there, its cores, its GPU.
+"""The part of a machine that this process uses: its place among the ranks there, its cores, its GPU.
 
 Standard library only: all of it is decided before anything imports jax, and assign_gpu.py runs without it.
 """

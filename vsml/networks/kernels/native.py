@@ -6,7 +6,6 @@ and size N of a state, kept in the user's cache, and called through `jax.ffi`. W
 `tiled` computes the same.
 """
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -14,8 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,8 @@ import jax.numpy as jnp
 from vsml.networks.kernels import activations
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
 from vsml.system.cache import cache_folder, processor
+from vsml.system.files import atomic_path
+from vsml.system.locks import take_turns
 from vsml.types import Array
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -98,39 +98,25 @@ def _build(state_size: int, normed_channels: int) -> Path:
     folder = cache_folder("kernels") / str(os.getuid())  # nobody runs what another one has compiled
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     library = folder / f"native-{key}.so"
-    with _alone(folder / f"{library.stem}.lock"):
+    # The first process compiles, the others find what it has made.
+    with take_turns(folder / f"{library.stem}.lock"):
         if not library.exists():
             _compile(command, library)
     return library
 
 
-@contextlib.contextmanager
-def _alone(name: Path) -> Iterator[None]:
-    """Let one process of many at a time go on: the first compiles, the others find what it has made."""
-    import fcntl  # there on POSIX systems only
-
-    with open(name, "ab") as file:
-        with contextlib.suppress(OSError):  # some network folders know no locks: then each compiles
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _compile(command: list[str], library: Path) -> None:
     """Make the library, which is there as a whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=library.parent)
-    os.close(descriptor)
-    try:
+    with atomic_path(library) as temporary:
         done = subprocess.run(
-            [*command, "-o", temporary], capture_output=True, text=True, errors="replace", timeout=COMPILE_S
+            [*command, "-o", str(temporary)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMPILE_S,
         )
         if done.returncode:
             raise OSError(f"{command[0]} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # else a power failure might leave a part under the name
-        os.replace(temporary, library)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def _definitions(state_size: int, normed_channels: int) -> list[str]:

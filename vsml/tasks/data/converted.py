@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import uuid
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vsml.system.cache import cache_folder
+from vsml.system.files import atomic_path
 from vsml.tasks.data.decoders import Examples
 from vsml.tasks.data.files import Copy, fingerprint
 
@@ -75,18 +74,14 @@ class Conversion:
             "verified": json.dumps(verified),
             "checksum": _checksum(images, labels),
         }
-        # Several processes may convert the same files at once. Nothing is flushed to the disk: a file that a
-        # power failure damages is noticed by its checksum.
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"images": images, "labels": labels}, temporary, metadata)
-            os.replace(temporary, self.path)
+            # Several processes may convert the same files at once: the last one wins. Nothing is flushed to
+            # the disk: a file that a power failure damages is noticed by its checksum.
+            with atomic_path(self.path, flush=False) as temporary:
+                save_file({"images": images, "labels": labels}, temporary, metadata)
         except (OSError, SafetensorError) as error:
             warnings.warn(f"cannot keep the converted {self.path}, going on without: {error}", stacklevel=2)
-        finally:
-            if temporary.exists():
-                temporary.unlink()
 
 
 def conversion_of(copies: Sequence[Copy]) -> Conversion:

@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 import pooch
 
+from vsml.system.locks import take_turns
+
 TIMEOUT_S = (10.0, 30.0)
 """How long a server may take to accept a connection, and then to send something."""
 
@@ -30,13 +32,14 @@ def download(path: Path, checksum: str, addresses: Sequence[str]) -> None:
     """
     from urllib3.exceptions import HTTPError  # comes with requests, which is slow to import
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = _open_alone(path.with_name(path.name + ".part"))
-    except OSError as error:
-        raise OSError(f"the folder {path.parent} cannot be written: {error}") from error
     failures = []
-    with opened as part:
+    with contextlib.ExitStack() as opened:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(take_turns(path.with_name(f".{path.name}.lock"), remove=True))
+            part = opened.enter_context(open(path.with_name(f"{path.name}.part"), "ab"))
+        except OSError as error:
+            raise OSError(f"the folder {path.parent} cannot be written: {error}") from error
         for address in () if path.exists() else addresses:
             try:
                 _fetch(address, part, checksum)
@@ -48,20 +51,6 @@ def download(path: Path, checksum: str, addresses: Sequence[str]) -> None:
             os.unlink(part.name)
     if failures:
         raise OSError("\n  ".join(failures))
-
-
-def _open_alone(name: Path) -> BinaryIO:
-    """Open a file for appending once no other process has it open so."""
-    import fcntl  # only where there are POSIX systems
-
-    while True:
-        part = open(name, "ab")  # noqa: SIM115, the caller closes it
-        with contextlib.suppress(OSError):  # some network folders know no locks: then without
-            fcntl.flock(part, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(part.fileno()), os.stat(name)):
-                return part
-        part.close()  # who had it before has renamed or removed it
 
 
 def _fetch(address: str, part: BinaryIO, checksum: str) -> None:

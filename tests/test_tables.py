@@ -1,0 +1,108 @@
+"""Tables: one content, four renderings."""
+
+import io
+
+from rich.console import Console
+
+from vsml.reporting.tables import (
+    Table,
+    accuracy_columns,
+    html_table,
+    markdown,
+    markdown_table,
+    plain,
+    print_results,
+    table_of,
+)
+
+LEFT = frozenset(["name"])
+
+
+def test_plain_text_is_aligned_and_has_its_title_in_the_corner():
+    table = Table(["name", "a", "longer"], [["x", 1, 12345], ["xyz", 0.123456, None]], "who", left=LEFT)
+    assert plain(table).splitlines() == [
+        "who        a   longer",
+        "x          1   12,345",
+        "xyz   0.1235",
+    ]
+
+
+def test_markdown_has_a_line_for_each_row():
+    lines = markdown(Table(["name", "a"], [["x", [1.5, 2.0]]])).splitlines()
+    assert lines == ["| name | a |", "|---|---|", "| x | 1.5, 2 |"]
+
+
+def test_html_escapes_text_and_marks_numbers():
+    text = html_table(Table(["<b>", "a"], [["1 < 2", 3], [True, None]]))
+    assert "<th>&lt;b&gt;</th>" in text and "<td>1 &lt; 2</td>" in text
+    assert '<td class="number">3</td>' in text and "<td>True</td><td></td>" in text
+    assert html_table(Table(["a"], [])) == ""
+
+
+def test_columns_come_in_order_of_first_appearance_and_empty_ones_are_left_out():
+    table = table_of([{"b": 1, "empty": None}, {"a": 0, "b": 2, "blank": ""}])
+    assert list(table.headings) == ["b", "a"]
+    assert [list(row) for row in table.rows] == [[1, None], [2, 0]]
+
+
+def test_accuracy_columns_go_by_examples_seen_and_the_last_is_last():
+    rows = [
+        {"accuracy_last": 0.5, "accuracy_at_1000": 0.4, "accuracy_at_50": None},
+        {"accuracy_at_100": 0.1, "accuracy_last": 0.2},
+    ]
+    assert accuracy_columns(rows) == {
+        "accuracy_at_100": "at 100",
+        "accuracy_at_1000": "at 1,000",
+        "accuracy_last": "last",
+    }
+
+
+def test_the_results_table_shows_what_there_is():
+    stream = io.StringIO()
+    row = {
+        "learner": "evolved",
+        "dataset": "data/[red].npz",
+        "recent_share": 0.2,
+        "accuracy_at_10": 0.25,
+        "accuracy_at_1000": None,
+        "accuracy_last": 0.8124,
+    }
+    print_results([row, row | {"accuracy_at_10": None}], stream)
+    text = stream.getvalue()
+    assert "evolved" in text and "data/[red].npz" in text
+    assert "0.250" in text and "0.812" in text
+    assert text.count(" - ") == 1 and "1,000" not in text  # a column with nothing in it is left out
+    assert max(map(len, text.splitlines())) <= Console(file=stream).width
+
+
+def test_the_markdown_table_has_intervals_and_keeps_data_sets_together():
+    def row(learner, dataset, **more):
+        intervals = {"accuracy_at_10": None, "accuracy_last": 0.0125}
+        values = {"accuracy_at_10": 0.25, "accuracy_last": 0.8}
+        named = {"learner": learner, "dataset": dataset, "recent_share": 0.2}
+        return named | {"interval_95": intervals, "tried": {}} | values | more
+
+    tried = {"sgd.optimizer": "adam", "sgd.learning_rate": 0.1}
+    rows = [row("a", "mnist"), row("a", "digits"), row("b", "mnist", tried=tried)]
+    small, full = markdown_table(rows).split("In full:\n\n")
+    head, _, *lines = full.splitlines()
+    assert head == "| data set | learner | at 10 | last | settings tried |"
+    assert lines[:3] == [
+        "| mnist | a | 0.250 | 0.800 ± 0.013 |  |",
+        "| mnist | b | 0.250 | 0.800 ± 0.013 | optimizer adam, learning_rate 0.1 |",
+        "| digits | a | 0.250 | 0.800 ± 0.013 |  |",
+    ]
+    assert "on the last 20 % of the examples up to there" in lines[-1]
+    assert small.splitlines()[:4] == [
+        "| learner | mnist | digits |",
+        "|---|---|---|",
+        "| a | 80.0 ± 1.2 | 80.0 ± 1.2 |",
+        "| b | 80.0 ± 1.2 | - |",
+    ]
+    assert "| learner |" not in markdown_table(rows[:1])[:20], "one learner needs no table of its own"
+
+
+def test_tables_say_when_the_accuracy_is_that_on_one_example():
+    row = {"learner": "a", "dataset": "digits", "recent_share": 0, "tried": {}, "accuracy_at_10": 0.5}
+    text = markdown_table([row | {"interval_95": {}, "accuracy_last": 1.0}])
+    assert "| example 10 | last |" in text and "right answers on that example alone" in text

@@ -1,0 +1,329 @@
+"""Tables: on a terminal, as plain text, as Markdown and as HTML; and those of evaluations."""
+
+import contextlib
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import rich.table
+from rich.console import Console
+from rich.text import Text
+
+DASH = "-"
+"""Stands where there is no number."""
+
+_MILESTONE = re.compile(r"accuracy_at_(\d+)")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows, to be rendered by one of the functions below; rich prints it as it is.
+
+    Attributes:
+        headings: of the columns.
+        rows: each with a cell for each heading: text, a number, a list of these, or None for nothing.
+        title: above the table, where there is room for one.
+        caption: below it.
+        left: headings of the columns that are aligned to the left; the others have numbers.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+    caption: str = ""
+    left: frozenset[str] = frozenset()
+
+    def __rich__(self) -> rich.table.Table:
+        """Return the table as rich draws it."""
+        drawn = rich.table.Table(
+            title=self.title or None,
+            caption=self.caption or None,
+        )
+        for heading in self.headings:
+            if heading in self.left:
+                drawn.add_column(heading, justify="left")
+            else:
+                drawn.add_column(heading, justify="right")
+        for texts in self.texts():
+            # Not as they are, since what is in a cell, such as a path, may look like markup.
+            drawn.add_row(*map(Text, texts))
+        return drawn
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows as text."""
+        rows = []
+        for row in self.rows:
+            rows.append(list(map(cell_text, row)))
+        return rows
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], title: str = "") -> Table:
+    """Return a table of mappings: columns in order of first appearance, without those that are empty."""
+    rows = list(rows)
+    filled: dict[str, bool] = {}
+    for row in rows:
+        for name, value in row.items():
+            is_empty = value is None or value == ""
+            filled[name] = filled.get(name, False) or not is_empty
+    headings = [name for name in filled if filled[name]]
+    cells = []
+    for row in rows:
+        cells.append(list(map(row.get, headings)))
+    return Table(headings, cells, title)
+
+
+def cell_text(value: Any) -> str:
+    """Return what stands in a cell: of a float four digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_element_text, value))
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return str(value)
+
+
+def _element_text(value: Any) -> str:
+    """Return an element of a list in a cell, of a float three digits."""
+    if isinstance(value, float):
+        return f"{value:,.3g}"
+    return str(value)
+
+
+def print_table(table: Table, stream: TextIO | None = None) -> None:
+    """Print a table; where it cannot be, as into a log on a disk that is full, nothing happens.
+
+    Args:
+        table: the table.
+        stream: where to, by default stdout.
+    """
+    with contextlib.suppress(OSError):
+        Console(file=stream).print(table)
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, without title and caption; the last line has no line end."""
+    rule = "|" + "---|" * len(table.headings)
+    lines = [markdown_row(table.headings), rule]
+    lines += map(markdown_row, table.texts())
+    return "\n".join(lines)
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def plain(table: Table) -> str:
+    """Return a table as plain text, its title in the place of the first heading; no trailing blanks."""
+    first, *others = table.headings
+    head = [table.title or first, *others]
+    rows = [head, *table.texts()]
+    columns = []
+    for heading, *cells in zip(table.headings, *rows, strict=True):
+        width = max(map(len, cells))
+        if heading in table.left:
+            aligned = [cell.ljust(width) for cell in cells]
+        else:
+            aligned = [cell.rjust(width) for cell in cells]
+        columns.append(aligned)
+    lines = []
+    for line in zip(*columns, strict=True):
+        lines.append("   ".join(line).rstrip())
+    return "\n".join(lines)
+
+
+def html_table(table: Table) -> str:
+    """Return a table as HTML, numbers to the right; nothing for one without rows."""
+    if not table.rows:
+        return ""
+    head = ""
+    for heading in table.headings:
+        head += f"<th>{html.escape(heading)}</th>"
+    lines = [f"<tr>{head}</tr>"]
+    for row in table.rows:
+        cells = "".join(map(_html_cell, row))
+        lines.append(f"<tr>{cells}</tr>")
+    return "<table>" + "\n".join(lines) + "</table>\n"
+
+
+def _html_cell(value: Any) -> str:
+    text = html.escape(cell_text(value))
+    is_number = isinstance(value, int | float)
+    if is_number and not isinstance(value, bool):
+        return f'<td class="number">{text}</td>'
+    return f"<td>{text}</td>"
+
+
+# ---- tables of evaluations
+
+
+def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the headings of the accuracies that any row of an evaluation has, by their names in it.
+
+    Args:
+        rows: of evaluation.json: with `accuracy_at_10`, ... and `accuracy_last`, as far as they are there,
+            and `recent_share`.
+    """
+    there = set()
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                there.add(name)
+    milestones = {}
+    for name in there:
+        if match := _MILESTONE.fullmatch(name):
+            seen = int(match[1])
+            milestones[seen] = name
+    word = "example" if _shows_single_examples(rows) else "at"
+    columns = {}
+    for seen in sorted(milestones):
+        name = milestones[seen]
+        columns[name] = f"{word} {seen:,}"
+    if "accuracy_last" in there:
+        columns["accuracy_last"] = "last"
+    return columns
+
+
+def accuracy_cell(value: float | None, width: float | None = None, percent: bool = False) -> str:
+    """Return an accuracy as text, with the half width of its interval where that is known."""
+    if value is None:
+        return DASH
+
+    def text(share: float) -> str:
+        if percent:
+            return f"{100 * share:.1f}"
+        return f"{share:.3f}"
+
+    if width is None:
+        return text(value)
+    return f"{text(value)} ± {text(width)}"
+
+
+def tried_text(row: Mapping[str, Any]) -> str:
+    """Return the settings that were the best of those tried, by the last part of their names."""
+    settings = []
+    for path, value in row.get("tried", {}).items():
+        name = path.rpartition(".")[2]
+        settings.append(f"{name} {value}")
+    return ", ".join(settings)
+
+
+def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a table of evaluation results.
+
+    Args:
+        rows: each with `learner`, `dataset`, and what `accuracy_columns` looks at; an accuracy that is
+            missing or None is shown as a dash, and a column of which all are is left out.
+    """
+    rows = list(rows)
+    columns = accuracy_columns(rows)
+    cells = []
+    for row in rows:
+        line = [str(row["learner"]), str(row["dataset"])]
+        for name in columns:
+            line.append(accuracy_cell(row.get(name)))
+        cells.append(line)
+    left = ("learner", "data set")
+    return Table(
+        [*left, *columns.values()],
+        cells,
+        title="accuracy",
+        left=frozenset(left),
+    )
+
+
+def print_results(rows: Iterable[Mapping[str, Any]], stream: TextIO | None = None) -> None:
+    """Print `results_table(rows)`; arguments as there and in `print_table`."""
+    print_table(results_table(rows), stream)
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return evaluation results as a Markdown table, by data set in order of first appearance.
+
+    Of several learners there is a small table before it: what each reached on each data set at the end.
+
+    Args:
+        rows: as in `results_table`, with `interval_95`, `tried` and `recent_share` besides.
+    """
+    rows = list(rows)
+    columns = accuracy_columns(rows)
+    cells = []
+    for dataset in _different(rows, "dataset"):
+        for row in rows:
+            if row["dataset"] == dataset:
+                cells.append(_markdown_cells(row, columns))
+    headings = ["data set", "learner", *columns.values(), "settings tried"]
+    full = markdown(Table(headings, cells))
+    caption = (
+        f"Accuracy: share of right answers on {_recent(rows)}, mean over episodes and half width of its "
+        "95 % interval."
+    )
+    parts = [full, "", caption, ""]
+    if len(_different(rows, "learner")) > 1:
+        where = "examples"
+        if _shows_single_examples(rows):
+            where = "example"
+        explained = f"Accuracy on the last {where} in percent. In full:"
+        matrix = markdown(matrix_table(rows))
+        parts = [matrix, "", explained, "", *parts]
+    return "\n".join(parts)
+
+
+def _different(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    """Return the different values of a key, in order of first appearance."""
+    values = [row[key] for row in rows]
+    return list(dict.fromkeys(values))
+
+
+def _markdown_cells(
+    row: Mapping[str, Any],
+    columns: Iterable[str],
+) -> list[str]:
+    cells = [row["dataset"], str(row["learner"])]
+    for name in columns:
+        width = row["interval_95"].get(name)
+        cells.append(accuracy_cell(row.get(name), width))
+    cells.append(tried_text(row))
+    return cells
+
+
+def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of learners and data sets: `accuracy_last` in percent."""
+    datasets = _different(rows, "dataset")
+    reached = {}
+    for row in rows:
+        place = row["learner"], row["dataset"]
+        reached[place] = accuracy_cell(
+            row.get("accuracy_last"),
+            row["interval_95"].get("accuracy_last"),
+            percent=True,
+        )
+    cells = []
+    for learner in _different(rows, "learner"):
+        line = [learner]
+        for dataset in datasets:
+            line.append(reached.get((learner, dataset), DASH))
+        cells.append(line)
+    return Table(
+        ["learner", *datasets],
+        cells,
+        left=frozenset(["learner"]),
+    )
+
+
+def _shows_single_examples(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return all(row.get("recent_share") == 0 for row in rows)
+
+
+def _recent(rows: Sequence[Mapping[str, Any]]) -> str:
+    if _shows_single_examples(rows):
+        return "that example alone"
+    percent = 100 * rows[0]["recent_share"]
+    return f"the last {percent:.3g} % of the examples up to there"
