@@ -317,7 +317,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
         ("model.vsml.layers=[{type: conv}, {}]", "layers.0.out_channels: missing"),
         (
             "model.vsml.layers=[{type: conv, out_channels: 2, out_size: 2}, {}]",
-            "layers.0.out_size: unknown key; known here: kernel_size, out_channels, stride, type",
+            "layers.0.out_size: unknown key; known here: kernel_size, options, out_channels, stride, type",
         ),
         (
             "model.vsml.layers=[{type: conv, out_channels: 2, strides: 2}, {}]",

@@ -24,6 +24,7 @@ from vsml.setup import Setup
 from vsml.sklearn import VSMLClassifier, learn_online
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
+from vsml.types import Values
 
 CLONE = [
     "model.vsml={backward_pass: true, separate_backward: true, micro_ticks: 1}",
@@ -240,3 +241,18 @@ def test_the_command_line_says_what_is_wrong(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path}: expected the directory of a run, got one without config.yaml\n"
+
+
+def test_values_are_answered_and_steps_may_go_without_teaching():
+    algorithm = load_learner("general", input_shape=(3,), outputs=Values(2))
+    x = np.random.default_rng(0).normal(size=(3, 1, 3))
+    y = np.array([[[0.5, -0.5]], [[np.nan, np.nan]], [[0.1, 0.2]]])
+    start = algorithm.start()
+    state, answers = algorithm.run(start, x, y, taught=[[1], [0], [1]])
+    assert answers.shape == (3, 1, 2) and np.isfinite(answers).all()
+    state = start
+    for t, taught in enumerate(([1], [0], [1])):
+        state, answer = algorithm.step(state, x[t], y[t], taught)
+        np.testing.assert_allclose(answer, answers[t], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="got num_classes 2 and outputs Values"):
+        load_learner("general", input_shape=(3,), num_classes=2, outputs=Values(2))

@@ -50,10 +50,11 @@ class Ensemble:
         batch_size: int = 1,
     ) -> tuple[State, ...]:
         """Draw a fresh state for each member; the first member's is the one that it would have alone."""
-        keys = [key, *(jax.random.fold_in(key, number) for number in range(1, len(self.members)))]
-        return tuple(
-            member.init_state(params, own, batch_size) for member, own in zip(self.members, keys, strict=True)
-        )
+        states = []
+        for number, member in enumerate(self.members):
+            own = key if number == 0 else jax.random.fold_in(key, number)
+            states.append(member.init_state(params, own, batch_size))
+        return tuple(states)
 
     def step(
         self,
@@ -106,7 +107,8 @@ class Ensemble:
         fixed: dict[str, State] = {}
         for number, (member, own) in enumerate(zip(self.members, state, strict=True)):
             if isinstance(member, HasFixed):
-                fixed |= {f"{name} of member {number + 1}": part for name, part in member.fixed(own).items()}
+                for name, part in member.fixed(own).items():
+                    fixed[f"{name} of member {number + 1}"] = part
         return fixed
 
     def _together(self, answers: list[Array]) -> Array:

@@ -122,9 +122,10 @@ class FwMemory(ModuleLearner):
         module = self.module.with_params(params)
         h, c = self._tick(module, state, x)
         # All elements write to the memory as it was, and read from it as it is then.
-        writes = jax.vmap(_write, (None, 0, None))(module, h, state.memory)
+        of_each = (None, 0, None)
+        writes = jax.vmap(_write, of_each)(module, h, state.memory)
         memory = _normalised(state.memory + writes.mean(0))
-        read = jax.vmap(_read, (None, 0, None))(module, h, memory)
+        read = jax.vmap(_read, of_each)(module, h, memory)
         answers = self._answers(module, h, read)
         feedback = Feedback.of(self.outputs, answers, y, taught)
         return FwMemoryState(h=h, c=c, memory=memory, feedback=feedback), answers

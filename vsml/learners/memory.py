@@ -188,7 +188,8 @@ def _drop_units(
     def each(array: Array) -> Array:
         shape = [1] * array.ndim
         shape[unit_axis] = units
-        return jnp.where(keeps.reshape(shape), array, jnp.zeros_like(array))
+        kept = keeps.reshape(shape)
+        return jnp.where(kept, array, jnp.zeros_like(array))
 
     return jax.tree.map(each, part)
 

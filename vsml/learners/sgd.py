@@ -83,7 +83,13 @@ OPTIMIZERS = _optimizers()
 class Mlp(nnx.Module):
     """Linear layers with tanh between them, after convolutions if there are any."""
 
-    def __init__(self, config: SgdConfig, input_shape: tuple[int, ...], size: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: SgdConfig,
+        input_shape: tuple[int, ...],
+        size: int,
+        rngs: nnx.Rngs,
+    ):
         activations = CONV_ACTIVATIONS if config.conv else ()
         self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
         hidden = [config.hidden_size] * (config.num_layers - 1)
@@ -138,7 +144,12 @@ class Sgd(ModuleLearner):
         """Return no meta-parameters."""
         return {}
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> SgdState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> SgdState:
         """Draw a network: truncated-normal kernels with variance 1 / fan-in, biases 0."""
         return self.with_weights(self.module.init(key))
 
@@ -147,7 +158,12 @@ class Sgd(ModuleLearner):
         return SgdState(weights=weights, optimizer=self.config.make_optimizer().init(weights))
 
     def step(
-        self, params: Params, state: SgdState, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: SgdState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[SgdState, Array]:
         """Answer the inputs x [B, *input_shape], then descend the loss on y; see `Learner.step`.
 
@@ -169,11 +185,20 @@ class Sgd(ModuleLearner):
             new = only_if((taught > 0).any(), new, state)
         return new, answers
 
-    def predict(self, params: Params, state: SgdState, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: SgdState,
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         return self._answer(state.weights, x)
 
-    def map_memory(self, state: SgdState, change: Change) -> SgdState:
+    def map_memory(
+        self,
+        state: SgdState,
+        change: Change,
+    ) -> SgdState:
         """Return the state with other weights; moments stay. Units are the inputs of each layer."""
 
         def changed(weights: Array) -> Array:
@@ -182,6 +207,10 @@ class Sgd(ModuleLearner):
 
         return dataclasses.replace(state, weights=jax.tree.map(changed, state.weights))
 
-    def _answer(self, weights: Params, x: Array) -> Array:
+    def _answer(
+        self,
+        weights: Params,
+        x: Array,
+    ) -> Array:
         answers = self.module.with_params(weights)(x)
         return bound_answers(self.outputs, answers, self.config.logit_bound)

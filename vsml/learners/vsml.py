@@ -208,7 +208,10 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
 
 
-def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
+def written_problems(
+    vsml: VsmlConfig,
+    why: str,
+) -> Iterator[Problem]:
     """Yield the settings that back-propagation cannot be written for, nor be cloned with."""
     synapse = vsml.synapse
     needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
@@ -224,7 +227,9 @@ def written_problems(vsml: VsmlConfig, why: str) -> Iterator[Problem]:
 
 
 def _features_problems(
-    path: str, features: RandomFeaturesConfig, layers: Sequence[LayerSection]
+    path: str,
+    features: RandomFeaturesConfig,
+    layers: Sequence[LayerSection],
 ) -> Iterator[Problem]:
     if features.count is not None and own_settings(layers[0]).needs_image:
         expected = "null, as random features are no image, which the first layer needs"
@@ -352,7 +357,10 @@ class Vsml(LearnerBase):
 
     @classmethod
     def from_config(
-        cls, input_shape: tuple[int, ...], outputs: Outputs, config: VsmlConfig
+        cls,
+        input_shape: tuple[int, ...],
+        outputs: Outputs,
+        config: VsmlConfig,
     ) -> "Vsml | Ensemble":
         """Build the learner that a configuration describes; with `views`, an ensemble of such learners."""
         members = []
@@ -421,7 +429,12 @@ class Vsml(LearnerBase):
             )
         return written
 
-    def init_state(self, params: Params, key: Array, batch_size: int = 1) -> VsmlState:
+    def init_state(
+        self,
+        params: Params,
+        key: Array,
+        batch_size: int = 1,
+    ) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
         network = self.network.init_state(key)
         if self.config.synapse.init_weights:
@@ -435,11 +448,19 @@ class Vsml(LearnerBase):
         scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
         return dataclasses.replace(state, features=normal * scale)
 
-    def _holding_weights(self, network: NetworkState, key: Array) -> NetworkState:
+    def _holding_weights(
+        self,
+        network: NetworkState,
+        key: Array,
+    ) -> NetworkState:
         """Return a fresh network state whose synapses hold random weights."""
         settings = self.config.synapse
 
-        def holding(number: int, layer: Layer, state: SynapseState) -> SynapseState:
+        def holding(
+            number: int,
+            layer: Layer,
+            state: SynapseState,
+        ) -> SynapseState:
             tiles, _, *rest = state.c.shape
             normal = jax.random.normal(jax.random.fold_in(key, number), (tiles, *rest))
             w = settings.init_weights * layer.fan_in**0.5 * normal
@@ -459,12 +480,20 @@ class Vsml(LearnerBase):
         held = [jax.vmap(from_tiles)(layer.c)[..., -cells:] for layer in state.network.layers]
         return [decode(c, settings.init_activation, settings.init_max_weight) for c in held]
 
-    def with_network(self, network: NetworkState, batch_size: int = 1) -> VsmlState:
+    def with_network(
+        self,
+        network: NetworkState,
+        batch_size: int = 1,
+    ) -> VsmlState:
         """Return the state of an episode that starts with the given network state, nothing pending."""
         batched = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), network)
         return VsmlState(network=batched, feedback=jnp.zeros((batch_size, self.num_classes, 2)))
 
-    def features(self, state: VsmlState, x: Array) -> Array:
+    def features(
+        self,
+        state: VsmlState,
+        x: Array,
+    ) -> Array:
         """Return what enters the network for x [K, *input_shape]: [K, inputs], [K, F] or [K, inputs + F]."""
         x = x.reshape(len(x), -1)
         if state.features is None:
@@ -478,7 +507,12 @@ class Vsml(LearnerBase):
         return jnp.concatenate([x, z], axis=1) if settings.keep_input else z
 
     def step(
-        self, params: Params, state: VsmlState, x: Array, y: Array, taught: Array | None = None
+        self,
+        params: Params,
+        state: VsmlState,
+        x: Array,
+        y: Array,
+        taught: Array | None = None,
     ) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
@@ -497,14 +531,23 @@ class Vsml(LearnerBase):
             feedback = jnp.zeros_like(feedback)
         return dataclasses.replace(state, network=network, feedback=feedback), answers
 
-    def predict(self, params: Params, state: VsmlState, x: Array) -> Array:
+    def predict(
+        self,
+        params: Params,
+        state: VsmlState,
+        x: Array,
+    ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
         return self._answer(synapses, network, feedback, self.features(state, x))[2]
 
-    def map_memory(self, state: VsmlState, change: Change) -> VsmlState:
+    def map_memory(
+        self,
+        state: VsmlState,
+        change: Change,
+    ) -> VsmlState:
         """Return the state with other states of synapses; units are those on the input side of each layer."""
         layers = tuple(change(layer, -1) for layer in state.network.layers)
         return dataclasses.replace(state, network=dataclasses.replace(state.network, layers=layers))
@@ -514,7 +557,11 @@ class Vsml(LearnerBase):
         return {} if state.features is None else {"random features": state.features}
 
     def _answer(
-        self, synapses: nnx.List, network: NetworkState, feedback: Array, x: Array
+        self,
+        synapses: nnx.List,
+        network: NetworkState,
+        feedback: Array,
+        x: Array,
     ) -> tuple[NetworkState, tuple[Array, ...], Array]:
         """Sweep forward: the new network state, the forward messages and the answers."""
         inputs = self._message(x[..., None])

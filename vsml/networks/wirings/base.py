@@ -111,14 +111,24 @@ class Layer(Protocol):
     def extent(self) -> Extent:
         """How many synapses there are, and how often each is used."""
 
-    def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
+    def init_state(
+        self,
+        key: Array,
+        state_size: int,
+        random_fraction: float,
+    ) -> SynapseState:
         """Draw a fresh state, in which only noise in the cells tells one synapse from another."""
 
     def with_cells(self, cells: Array) -> SynapseState:
         """Return the state with the given cells and a hidden state of 0."""
 
     def visit(
-        self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
+        self,
+        synapse: Synapse,
+        state: SynapseState,
+        forward_IxM: Array,
+        backward_OxM: Array,
+        micro_ticks: int,
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick on the messages they receive, and average what they send.
 
@@ -135,7 +145,11 @@ class Layer(Protocol):
 
 
 def draw_cells(
-    key: Array, shape: tuple[int, ...], fan: int, state_size: int, random_fraction: float
+    key: Array,
+    shape: tuple[int, ...],
+    fan: int,
+    state_size: int,
+    random_fraction: float,
 ) -> Array:
     """Draw the cells [*shape, N] of fresh synapses.
 
@@ -155,7 +169,11 @@ def draw_cells(
 
 
 def visit_reference(
-    synapse: Synapse, state: SynapseState, forward_PxIxM: Array, backward_PxOxM: Array, micro_ticks: int
+    synapse: Synapse,
+    state: SynapseState,
+    forward_PxIxM: Array,
+    backward_PxOxM: Array,
+    micro_ticks: int,
 ) -> tuple[SynapseState, Array, Array]:
     """Visit by nested vmap: the new state and the messages of each position; see `reference.visit`."""
     h, c, forward, backward = reference.visit(
@@ -171,7 +189,10 @@ def visit_reference(
 
 
 def mean_message(
-    linear: nnx.Linear, norm: nnx.LayerNorm | None, h_GNRI: Array, axes: tuple[int, ...]
+    linear: nnx.Linear,
+    norm: nnx.LayerNorm | None,
+    h_GNRI: Array,
+    axes: tuple[int, ...],
 ) -> Array:
     """Return the mean of `norm(linear(h))` over axes: [G, R, M] for the input side (3), [I, M] for (0, 2)."""
     if norm is None:  # all is linear: take the mean first
@@ -180,7 +201,11 @@ def mean_message(
     h_GNRI = h_GNRI.astype(jnp.float32)
 
     @jax.checkpoint  # messages of single synapses are not worth their memory
-    def mean_normed(kernel: Array, bias: Array, h_GNRI: Array) -> Array:
+    def mean_normed(
+        kernel: Array,
+        bias: Array,
+        h_GNRI: Array,
+    ) -> Array:
         message_GMRI = jnp.einsum("nm,gnri->gmri", kernel, h_GNRI) + bias[:, None, None]
         centred = message_GMRI - message_GMRI.mean(1, keepdims=True)
         variance = jnp.square(centred).mean(1, keepdims=True)
@@ -189,7 +214,10 @@ def mean_message(
     return rescale(norm, mean_normed(*weights_of(linear), h_GNRI))
 
 
-def rescale(norm: nnx.LayerNorm | None, mean: Array) -> Array:
+def rescale(
+    norm: nnx.LayerNorm | None,
+    mean: Array,
+) -> Array:
     """Return normalised messages, or means of them, with the scale and the offset of a layer norm."""
     assert norm is not None and norm.scale is not None and norm.bias is not None  # none here is made without
     return mean * norm.scale[...] + norm.bias[...]

@@ -70,7 +70,10 @@ class ConvConfig(LayerSection):
 
 
 def Conv(  # noqa: N802
-    channels: int, kernel_size: int = 3, stride: int = 1, axes: int = 2
+    channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    axes: int = 2,
 ) -> ConvConfig:
     """Return the settings of a convolution; the form of version 0.1, which goes with version 0.3."""
     kind: Literal["conv", "conv1d"] = "conv1d" if axes == 1 else "conv"
@@ -100,7 +103,13 @@ class ConvLayer:
     kernel: Kernel = "auto"
 
     @classmethod
-    def build(cls, input_shape: ImageShape, config: ConvConfig, outputs: int, kernel: Kernel) -> "ConvLayer":
+    def build(
+        cls,
+        input_shape: ImageShape,
+        config: ConvConfig,
+        outputs: int,
+        kernel: Kernel,
+    ) -> "ConvLayer":
         """Build the layer that a configuration describes; see `vsml.networks.wirings.WIRINGS`."""
         return cls(input_shape, config, kernel)
 
@@ -137,7 +146,12 @@ class ConvLayer:
             self.config.out_channels,
         )
 
-    def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
+    def init_state(
+        self,
+        key: Array,
+        state_size: int,
+        random_fraction: float,
+    ) -> SynapseState:
         """Draw a fresh state, with noise of variance 1 / K; see `draw_cells`.
 
         K is all of the fan-in that the 2021 code divides by.
@@ -150,7 +164,12 @@ class ConvLayer:
         return SynapseState.fresh(cells.reshape(-1, *cells.shape[-2:]))
 
     def visit(
-        self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
+        self,
+        synapse: Synapse,
+        state: SynapseState,
+        forward_IxM: Array,
+        backward_OxM: Array,
+        micro_ticks: int,
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick at every position, and average what they send; see `Layer`."""
         patches_PxKxM = self._patches(forward_IxM)
@@ -195,7 +214,10 @@ class ConvLayer:
         return jnp.stack(shifted, axis=2).reshape(math.prod(outputs), rows * columns * channels, -1)
 
 
-def _send(synapse: Synapse, h_QNRI: Array) -> tuple[Array, Array]:
+def _send(
+    synapse: Synapse,
+    h_QNRI: Array,
+) -> tuple[Array, Array]:
     """Return the messages [Q, R, M] and [Q, I, M] of the synapses at Q positions."""
     return (
         mean_message(synapse.forward_message, synapse.forward_norm, h_QNRI, axes=(3,)),

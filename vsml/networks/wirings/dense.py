@@ -62,7 +62,11 @@ class DenseLayer:
 
     @classmethod
     def build(
-        cls, input_shape: ImageShape, config: DenseConfig, outputs: int, kernel: Kernel
+        cls,
+        input_shape: ImageShape,
+        config: DenseConfig,
+        outputs: int,
+        kernel: Kernel,
     ) -> "DenseLayer":
         """Build the layer that a configuration describes; see `vsml.networks.wirings.WIRINGS`."""
         fan_out = outputs if config.out_size is None else config.out_size
@@ -78,7 +82,12 @@ class DenseLayer:
         """I O synapses, each used once."""
         return Extent(self.fan_in * self.fan_out, self.fan_in, self.fan_out)
 
-    def init_state(self, key: Array, state_size: int, random_fraction: float) -> SynapseState:
+    def init_state(
+        self,
+        key: Array,
+        state_size: int,
+        random_fraction: float,
+    ) -> SynapseState:
         """Draw a fresh state, with noise of variance 1 / I; see `draw_cells`."""
         shape = (self.fan_in, self.fan_out)
         return self.with_cells(draw_cells(key, shape, self.fan_in, state_size, random_fraction))
@@ -88,7 +97,12 @@ class DenseLayer:
         return SynapseState.fresh(c_IxOxN)
 
     def visit(
-        self, synapse: Synapse, state: SynapseState, forward_IxM: Array, backward_OxM: Array, micro_ticks: int
+        self,
+        synapse: Synapse,
+        state: SynapseState,
+        forward_IxM: Array,
+        backward_OxM: Array,
+        micro_ticks: int,
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick on the messages they receive, and average what they send; see `Layer`."""
         normed = synapse.forward_norm is not None
