@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vsml.tasks import transforms
+from vsml.tasks.preprocess import read_settings, shape_after
 
 IMAGES = jax.random.normal(jax.random.key(0), (5, 6, 4, 2))
 
@@ -77,11 +78,16 @@ def test_label_permutations_are_bijections_and_differ_between_keys():
 
 
 def test_the_output_shape_is_known_before_anything_runs():
-    assert transforms.output_shape((8, 8, 1)) == (8, 8, 1)
-    assert transforms.output_shape((8, 8, 3), size=[4, 5]) == (4, 5, 3)
-    assert transforms.output_shape((8, 8, 1), size=[4, 5], padded=[6, 6, 2]) == (6, 6, 2)
+    def shape(image_shape, **settings):
+        return shape_after(image_shape, read_settings(settings))
+
+    assert shape((8, 8, 1)) == (8, 8, 1)
+    assert shape((8, 8, 3), resize=[4, 5]) == (4, 5, 3)
+    assert shape((8, 8, 1), resize=[4, 5], pad={"input": [6, 6, 2]}) == (6, 6, 2)
     with pytest.raises(ValueError, match="at least \\[9, 9, 1\\]"):
-        transforms.output_shape((8, 8, 1), size=[9, 9], padded=[8, 8, 1])
+        shape((8, 8, 1), resize=[9, 9], pad={"input": [8, 8, 1]})
     for size in ([0, 4], [4], [4, -1]):
-        with pytest.raises(ValueError, match=r"preprocess\.resize: got .* expected \[height, width\]"):
-            transforms.output_shape((8, 8, 1), size=size)
+        with pytest.raises(ValueError, match=r"preprocess\.resize: got \["):
+            shape((8, 8, 1), resize=size)
+    with pytest.warns(DeprecationWarning, match="shape_after"):
+        assert transforms.output_shape((8, 8, 1), size=[4, 5], padded=[6, 6, 2]) == (6, 6, 2)

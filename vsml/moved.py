@@ -19,7 +19,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.cloning": ("vsml.calls.clone",),
     "vsml.comm": ("vsml.system.comm",),
     "vsml.command_line": ("vsml.launching.command_line",),
-    "vsml.config": ("vsml.config.schema",),
+    "vsml.config": ("vsml.config.schema", "vsml.config.preprocess"),
     "vsml.config_array": ("vsml.config.array",),
     "vsml.config_files": ("vsml.config.files",),
     "vsml.config_reference": ("vsml.config.reference",),

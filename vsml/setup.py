@@ -161,21 +161,13 @@ def load_evaluation_data(config: Config, comm: Communicator) -> tuple[dict[str, 
 
 
 def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
-    preprocess = spec.preprocess
     few_shot = {} if spec.few_shot is None else spec.few_shot.model_dump()
     with _settings():
         return build_task(
             source,
             spec.episode_length,
             filter_classes=spec.filter_classes,
-            normalize=preprocess.normalize,
-            resize=preprocess.resize,
-            rand_proj=preprocess.rand_proj,
-            shuffle=preprocess.shuffle,
-            permute_labels=preprocess.permute_labels,
-            relabel=preprocess.relabel,
-            pad_input=preprocess.pad.input,
-            pad_output=preprocess.pad.output,
+            **spec.preprocess.model_dump(),
             **few_shot,
             **settings,
         )
@@ -371,7 +363,7 @@ def _units_in_memory(config: Config, group: Group) -> int:
     inputs = math.prod(group.learner.input_shape)
     length = max(spec.episode_length for spec in training_specs(config))
     episode = 4 * length * training.batch_size * inputs
-    projection = 4 * inputs**2 if any(task.rand_proj for task in group.tasks) else 0
+    projection = 4 * max(task.working_numbers for task in group.tasks)
     if config.optimizer.type == "gradient":
         judged = min(length, config.optimizer.truncation_length or length)
         segments = segments_of(group.learner, judged, training.batch_size)

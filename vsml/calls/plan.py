@@ -17,8 +17,7 @@ from vsml.cost.counts import Cost, What, cost_of, counted_cost
 from vsml.learners import Learner
 from vsml.meta.objective import kept_states, params_shapes, segments_of, state_bytes
 from vsml.setup import check_evaluation, clone_groups, learner_maker, meta_optimizer
-from vsml.tasks import transforms
-from vsml.tasks.data.sources import shapes_of
+from vsml.tasks import specs
 
 GRADIENT_COST = 4
 """Back-propagation in forward passes: forward, again per tile, and twice for the derivatives."""
@@ -47,10 +46,10 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
     if config.call != "train":
         return []
     evolves = config.optimizer.type == "es"
-    specs = training_specs(config)
+    mixture = training_specs(config)
     groups: dict[tuple[tuple[int, ...], int, int], list[TaskSpec]] = {}
     for unit in range(training.population_size):
-        spec = specs[unit % len(specs)]
+        spec = mixture[unit % len(mixture)]
         groups.setdefault((*task_shapes(spec, "train"), spec.episode_length), []).append(spec)
     lines = [
         f"train: {training.iterations} meta steps of {training.population_size} "
@@ -82,7 +81,9 @@ def _training_plan(config: Config, ranks: int) -> list[str]:
             f"state {state:,} bytes a member"
         )
         lines.append(f"  an example{'' if evolves else ' and its gradient'}: {_cost_told(cost)}")
-        lines += [f"  task: {_told(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)]
+        lines += [
+            f"  task: {specs.describe(spec)} ({units.count(spec)} units)" for spec in dict.fromkeys(units)
+        ]
     # These refuse what the run would refuse.
     meta_optimizer(config, learner.init_params(jax.random.key(0)))
     evaluated = [
@@ -134,7 +135,7 @@ def _evaluation_plan(config: Config) -> list[str]:
         optional = ", if it is there" if spec.optional else ""
         length = spec.task.episode_length
         steps = f", {length} steps" if length != settings.episode_length else ""
-        lines.append(f"  {spec.name}: {_told(spec.task)}, subset {settings.subset}{steps}{optional}")
+        lines.append(f"  {spec.name}: {specs.describe(spec.task)}, subset {settings.subset}{steps}{optional}")
     for learner in settings.learners:
         choices = len(model_choices(config.model, learner))
         tried = f", the best of {choices} settings on {settings.tune_count} episodes" if choices > 1 else ""
@@ -162,37 +163,9 @@ def task_shapes(spec: TaskSpec, subset: str) -> tuple[tuple[int, ...], int]:
     Raises:
         ValueError: the data set is unknown, or inputs are larger than what they are to be padded to.
     """
-    image_shape, num_classes = shapes_of(spec.dataset, subset)
-    shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
-    classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
-    if spec.few_shot is not None:
-        classes = spec.few_shot.ways
-    return shape, spec.preprocess.pad.output or classes
+    shape, outputs = specs.task_shapes(spec, subset)
+    return shape, outputs.size
 
 
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def _told(spec: TaskSpec) -> str:
-    preprocess = spec.preprocess
-    parts = [spec.dataset]
-    if spec.filter_classes is not None:
-        parts.append(f"classes {list(spec.filter_classes)}")
-    if spec.few_shot is not None:
-        rotated = " of rotated classes" if spec.few_shot.rotations else ""
-        parts.append(f"{spec.few_shot.ways}-way {spec.few_shot.shots}-shot episodes{rotated}")
-    if preprocess.resize:
-        parts.append(f"resized to {_by(preprocess.resize)}")
-    parts += [
-        words
-        for on, words in (
-            (preprocess.rand_proj, "randomly projected"),
-            (preprocess.shuffle, "shuffled"),
-            (preprocess.permute_labels, "labels permuted"),
-            (preprocess.relabel, "relabelled half way"),
-            (preprocess.pad.input is not None or preprocess.pad.output is not None, "padded"),
-        )
-        if on
-    ]
-    return ", ".join(parts)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
+from vsml.config.preprocess import Pad, Preprocess, PreprocessMixture
 from vsml.learners import LEARNERS, config_type
 from vsml.learners.vsml import ConvConfig, VsmlConfig, written_problems
 from vsml.settings import (
@@ -28,80 +29,22 @@ from vsml.settings import (
     Positive,
     Problem,
     Section,
-    Shape,
-    Size,
     Split,
     Splittable,
     Text,
     deep_merge,
     refuse,
 )
+from vsml.tasks.preprocess import conflicts, name_parts, turned_on
 
 RESERVED_NAMES = ("evolved", "restored", "untrained")
 """What evaluations call the learners of the run itself."""
-
-
-class PadMixture(Section):
-    """Padding with zeros, each value of which may be split."""
-
-    input: Splittable[Shape | None] = Field(
-        default=None,
-        description="[height, width, channels] to pad inputs to, at the bottom and right (pixels)",
-    )
-    output: Splittable[Positive | None] = Field(
-        default=None, description="number of classes to pad to; the added ones are never the label"
-    )
-
-
-class PreprocessMixture(Section):
-    """How examples become inputs, in this order; each value may be split."""
-
-    normalize: Splittable[Bool] = Field(
-        default=True, description="standardise by the data set's mean and deviation"
-    )
-    resize: Splittable[Size | None] = Field(
-        default=None, description="[height, width] to resize images to, bilinear and antialiased (pixels)"
-    )
-    rand_proj: Splittable[Bool] = Field(
-        default=False, description="multiply inputs by a Gaussian matrix, drawn per episode"
-    )
-    shuffle: Splittable[Bool] = Field(
-        default=False, description="permute all inputs, drawn per episode; not together with rand_proj"
-    )
-    permute_labels: Splittable[Bool] = Field(
-        default=False, description="permute the classes, drawn per episode"
-    )
-    relabel: Splittable[Bool] = Field(
-        default=False, description="permute the classes once more half way through, drawn per episode"
-    )
-    pad: Splittable[PadMixture] = Field(
-        default=PadMixture(), description="padding with zeros, after standardising"
-    )
 
 
 def _plain(mixture: type[Section], name: str) -> Any:
     """Return the default and description that a splittable field declares, for its plain twin."""
     field = mixture.model_fields[name]
     return Field(default=field.default, description=field.description)
-
-
-class Pad(Overrides):
-    """Padding of one task: `PadMixture` with every split resolved."""
-
-    input: Shape | None = _plain(PadMixture, "input")
-    output: Positive | None = _plain(PadMixture, "output")
-
-
-class Preprocess(Overrides):
-    """Preprocessing of one task: `PreprocessMixture` with every split resolved."""
-
-    normalize: Bool = _plain(PreprocessMixture, "normalize")
-    resize: Size | None = _plain(PreprocessMixture, "resize")
-    rand_proj: Bool = _plain(PreprocessMixture, "rand_proj")
-    shuffle: Bool = _plain(PreprocessMixture, "shuffle")
-    permute_labels: Bool = _plain(PreprocessMixture, "permute_labels")
-    relabel: Bool = _plain(PreprocessMixture, "relabel")
-    pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
 
 
 class FewShot(Section):
@@ -500,14 +443,19 @@ def _config_problems(config: Config) -> Iterator[Problem]:
                 involved = ("training.iterations",)
                 yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
     mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
-    either = "not true together with rand_proj: a task has one or the other"
-    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in training_specs(config)):
-        yield Problem("data.preprocess.shuffle", config.data.preprocess.shuffle, either, mixed)
+    in_training: dict[str, str] = {}
+    for spec in training_specs(config):
+        in_training |= dict(conflicts(turned_on(spec.preprocess.model_dump())))
+    for one, other in in_training.items():
+        got = getattr(config.data.preprocess, one)
+        yield Problem(f"data.preprocess.{one}", got, _either(other), mixed)
     first_with: dict[str, int] = {}
     for index, evaluation in enumerate(evaluation_specs(config)):
-        path, preprocess = f"evaluation.datasets.{index}", evaluation.task.preprocess
-        if preprocess.rand_proj and preprocess.shuffle:
-            yield Problem(f"{path}.preprocess.shuffle", True, either, ("evaluation.datasets", *mixed))
+        path = f"evaluation.datasets.{index}"
+        preprocess = evaluation.task.preprocess.model_dump()
+        for one, other in conflicts(turned_on(preprocess)):
+            where = f"{path}.preprocess.{one}"
+            yield Problem(where, preprocess[one], _either(other), ("evaluation.datasets", *mixed))
         first = first_with.setdefault(evaluation.name, index)
         if first != index:
             expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
@@ -518,6 +466,11 @@ def _config_problems(config: Config) -> Iterator[Problem]:
         yield from _introspect_problems(config)
     if config.call == "clone":
         yield from _clone_problems(config)
+
+
+def _either(other: str) -> str:
+    """Return what is expected of a transform that excludes another."""
+    return f"not true together with {other}: a task has one or the other"
 
 
 def _clone_problems(config: Config) -> Iterator[Problem]:
@@ -548,12 +501,11 @@ def _clone_problems(config: Config) -> Iterator[Problem]:
         path = f"evaluation.datasets.{index}"
         if spec.task.few_shot is not None:
             yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
-        if spec.task.preprocess.relabel or spec.task.preprocess.permute_labels:
-            expected = "without permuted labels, with clone.follow: the test shall have the same"
-            yield Problem(path, spec.name, expected, involved)
-        if spec.task.preprocess.rand_proj or spec.task.preprocess.shuffle:
-            expected = "without rand_proj and shuffle, with clone.follow: the test shall have the same"
-            yield Problem(path, spec.name, expected, involved)
+        for each in turned_on(spec.task.preprocess.model_dump()):
+            if each.transform.drawn:
+                name = each.transform.name
+                expected = f"without {name}, with clone.follow: the test shall have the same"
+                yield Problem(path, spec.name, expected, involved)
 
 
 def _introspect_problems(config: Config) -> Iterator[Problem]:
@@ -747,11 +699,10 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
     own_few_shot = "few_shot" in entry.model_fields_set
     values = inherited.preprocess.model_dump()
     changes = entry.preprocess.model_dump()  # only the keys that were given
-    pad = {**values["pad"], **changes.get("pad", {})}
     task = TaskSpec(
         entry.dataset,
         entry.filter_classes if own_classes else inherited.filter_classes,
-        Preprocess.model_validate({**values, **changes, "pad": pad}),
+        Preprocess.model_validate(deep_merge(values, changes)),
         entry.few_shot if own_few_shot else inherited.few_shot,
         entry.episode_length or inherited.episode_length,
     )
@@ -762,14 +713,11 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
 def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
     """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14, omniglot+5way1shot."""
     name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
-    if "resize" in changes:
-        size = changes["resize"]
-        name += "@" + ("x".join(map(str, size)) if size else "unresized")
+    front, end = name_parts(changes)
+    name += front
     if "filter_classes" in entry.model_fields_set:
         name += "+classes_" + ("_".join(map(str, entry.filter_classes)) if entry.filter_classes else "all")
-    flags = ((key, changes[key]) for key in sorted(changes.keys() - {"resize", "pad"}))
-    name += "".join(f"{'+' if on else '-'}{key}" for key, on in flags)
-    name += "+pad" if "pad" in changes else ""
+    name += end
     if "few_shot" in entry.model_fields_set:
         few_shot = entry.few_shot
         name += f"+{few_shot.ways}way{few_shot.shots}shot" if few_shot else "-few_shot"
@@ -798,6 +746,8 @@ def _resolve(value: Any, unit: int) -> Any:
         return _resolve(value.split[unit // value.repeat % len(value.split)], unit)
     if isinstance(value, Section):
         return {key: _resolve(getattr(value, key), unit) for key in type(value).model_fields}
+    if isinstance(value, tuple):
+        return tuple(_resolve(each, unit) for each in value)
     return value
 
 

@@ -2,19 +2,29 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from vsml.tasks import transforms
 from vsml.tasks.data.sources import Dataset, Generator
 from vsml.tasks.few_shot import FewShot, build_few_shot
-from vsml.types import Array, Episode
+from vsml.tasks.preprocess import (
+    Preprocessing,
+    check_few_shot,
+    outputs_after,
+    read_settings,
+    shape_after,
+    working_numbers,
+)
+from vsml.tasks.transforms import Context
+from vsml.types import Array, Classes, Episode
 
-# Purposes: what a key is folded with. A draw never shifts another one.
-_EXAMPLES, _IMAGES, _TASK, _PROJECTION, _SHUFFLE, _LABELS, _RELABELS = range(7)
+# Purposes: what a key is folded with. A draw never shifts another one. Transforms have numbers of their own,
+# from 3 on.
+_EXAMPLES, _IMAGES, _TASK = range(3)
 
 
 @struct.dataclass
@@ -30,6 +40,7 @@ class TaskDistribution:
         task_key: what the `num_tasks` draws of projections and permutations come from.
         few_shot: draws the examples of few-shot episodes; None in other tasks.
         real_classes: how many different labels there are; `num_classes` counts padded ones too.
+        preprocessing: the transforms that are on, in the order in which they act.
     """
 
     source: Dataset | Generator
@@ -43,14 +54,14 @@ class TaskDistribution:
     real_classes: int = struct.field(pytree_node=False)
     input_shape: tuple[int, ...] = struct.field(pytree_node=False)
     num_classes: int = struct.field(pytree_node=False)
-    normalize: bool = struct.field(pytree_node=False)
-    resize: tuple[int, ...] | None = struct.field(pytree_node=False)
-    rand_proj: bool = struct.field(pytree_node=False)
-    shuffle: bool = struct.field(pytree_node=False)
-    permute_labels: bool = struct.field(pytree_node=False)
-    relabel: bool = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
     num_tasks: int | None = struct.field(pytree_node=False)
     replacement: bool = struct.field(pytree_node=False)
+
+    @property
+    def working_numbers(self) -> int:
+        """How many numbers its transforms hold beside the examples, at most."""
+        return working_numbers(self.source.image_shape, self.preprocessing)
 
     @property
     def repeats_after(self) -> int | None:
@@ -97,23 +108,21 @@ class TaskDistribution:
         return jax.random.fold_in(self.task_key, task)
 
     def _transform(self, key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-        x = images.astype(jnp.float32) / self.source.scale
-        if self.resize is not None:
-            x = transforms.resize(x, self.resize)
-        if self.normalize:
-            x = transforms.standardise(x, self.source.mean, self.source.std)
-        x = transforms.pad(x, self.input_shape)
-        if self.shuffle:
-            x = transforms.shuffle(jax.random.fold_in(key, _SHUFFLE), x)
-        if self.rand_proj:
-            x = transforms.project(jax.random.fold_in(key, _PROJECTION), x)
-        if self.permute_labels:
-            labels = transforms.permute_labels(jax.random.fold_in(key, _LABELS), labels, self.real_classes)
-        if self.relabel:
-            half = self.episode_length // 2 * self.batch_size
-            again = jax.random.fold_in(key, _RELABELS)
-            later = transforms.permute_labels(again, labels[half:], self.real_classes)
-            labels = jnp.concatenate([labels[:half], later])
+        """Return the images and labels of an episode after all transforms."""
+        source = self.source
+        x = images.astype(jnp.float32) / source.scale
+        for each in self.preprocessing:
+            context = Context(
+                key=jax.random.fold_in(key, each.transform.number),
+                outputs=Classes(self.real_classes),
+                mean=source.mean,
+                std=source.std,
+                y_mean=(0.0,),
+                y_std=(1.0,),
+                episode_length=self.episode_length,
+                batch_size=self.batch_size,
+            )
+            x, labels = each.transform.act(x, labels, each.setting, context)
         return x, labels
 
 
@@ -123,12 +132,6 @@ def build_task(
     batch_size: int = 1,
     *,
     filter_classes: Sequence[int] | None = None,
-    normalize: bool = True,
-    resize: Sequence[int] | None = None,
-    rand_proj: bool = False,
-    shuffle: bool = False,
-    permute_labels: bool = False,
-    relabel: bool = False,
     pad_input: Sequence[int] | None = None,
     pad_output: int | None = None,
     num_tasks: int | None = None,
@@ -138,6 +141,7 @@ def build_task(
     shots: int = 1,
     rotations: bool = False,
     name: str | None = None,
+    **preprocess: Any,
 ) -> TaskDistribution:
     """Build the distribution of episodes of one task.
 
@@ -149,14 +153,8 @@ def build_task(
         episode_length: T, examples in a row.
         batch_size: B, examples at once.
         filter_classes: the classes that are used, in the order of their new labels 0, 1, ...; None uses all.
-        normalize: standardise with the data set's mean and std.
-        resize: new height and width.
-        rand_proj: project the inputs by a random matrix, redrawn per episode.
-        shuffle: permute the inputs, redrawn per episode.
-        permute_labels: permute the labels, redrawn per episode.
-        relabel: permute them once more from the middle of the episode on, redrawn per episode.
-        pad_input: height, width and channels to pad inputs to with zeros.
-        pad_output: number of classes, the real ones first.
+        pad_input: height, width and channels to pad inputs to with zeros; short for `pad={"input": ...}`.
+        pad_output: number of classes, the real ones first; short for `pad={"output": ...}`.
         num_tasks: draw projection and permutations from a fixed set of so many; None has no limit.
         task_seed: what that fixed set is drawn from.
         replacement: draw examples with replacement; else shuffle all of them, and again once all were seen.
@@ -166,12 +164,18 @@ def build_task(
         shots: K, how many labelled images of each come first (see `few_shot.FewShot`).
         rotations: draw them out of four times as many classes, by turning images.
         name: what the task is called; the data set's name by default.
+        **preprocess: settings of transforms by name, as below `data.preprocess` in a configuration:
+            normalize (True if not given), resize, rand_proj, shuffle, permute_labels, relabel, pad, and those
+            that were added; `extra` maps names of transforms from elsewhere to theirs.
 
     Raises:
         ValueError: an argument is out of range or does not fit the data set.
     """
-    if rand_proj and shuffle:
-        raise ValueError("preprocess: got both shuffle and rand_proj, expected at most one of them")
+    padding = {"input": pad_input, "output": pad_output}
+    given = {key: size for key, size in padding.items() if size is not None}
+    if given:
+        preprocess = {**preprocess, "pad": {**preprocess.get("pad", {}), **given}}
+    preprocessing = read_settings(preprocess)
     for what, value in (
         ("episode_length", episode_length),
         ("batch_size", batch_size),
@@ -192,13 +196,11 @@ def build_task(
                 f"batch_size: got {batch_size}, expected 1 with few_shot: several images at once would be "
                 "answered before any of them is learned from"
             )
-        if relabel:
-            raise ValueError("preprocess.relabel: got true, expected false with few_shot")
+        check_few_shot(preprocessing)
         few_shot = build_few_shot(dataset, index, episode_length, ways, shots, rotations)
         real_classes = ways
-    if pad_output is not None and pad_output < real_classes:
-        classes = f"{real_classes} classes of {dataset.name}" if ways is None else f"{ways} of few_shot.ways"
-        raise ValueError(f"preprocess.pad.output: got {pad_output}, expected at least the {classes}")
+    source = f"{real_classes} classes of {dataset.name}" if ways is None else f"{ways} of few_shot.ways"
+    outputs = outputs_after(Classes(real_classes), preprocessing, f"the {source}")
     always_new = isinstance(dataset, Generator) and dataset.always_new
     return TaskDistribution(
         source=dataset,
@@ -210,14 +212,9 @@ def build_task(
         episode_length=episode_length,
         batch_size=batch_size,
         real_classes=real_classes,
-        input_shape=transforms.output_shape(dataset.image_shape, resize, pad_input),
-        num_classes=real_classes if pad_output is None else pad_output,
-        normalize=normalize,
-        resize=None if resize is None else tuple(resize),
-        rand_proj=rand_proj,
-        shuffle=shuffle,
-        permute_labels=permute_labels,
-        relabel=relabel,
+        input_shape=shape_after(dataset.image_shape, preprocessing),
+        num_classes=outputs.size,
+        preprocessing=preprocessing,
         num_tasks=num_tasks,
         replacement=replacement and not always_new,
     )
