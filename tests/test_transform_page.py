@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from pages import code_after, copy_package, insert_before, read_page, run_python
 
 from vsml.tasks.transforms import TRANSFORMS
@@ -71,7 +72,8 @@ def test_a_transform_of_another_package_is_named_as_the_page_says(tmp_path):
     (tmp_path / "my_package" / "noise.py").write_text(code_after(PAGE, "transforms/noise.py`:"))
     done = run_python(tmp_path, "launch.py", *command_with("preprocess.extra"), "--run_dir", "run")
     assert done.returncode == 0, done.stderr
-    assert "my_package.noise:NOISE: 0.1" in (tmp_path / "run" / "config.yaml").read_text()
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert written["data"]["preprocess"]["extra"] == {"my_package.noise:NOISE": 0.1}
     again = run_python(
         tmp_path, "launch.py", "--dry_run", "--config_files", "run/config.yaml", "--config", "seed=1"
     )

@@ -56,13 +56,22 @@ MODULES: dict[str, tuple[str, ...]] = {
     "vsml.synapse": ("vsml.networks.cells.lstm",),
     "vsml.tasks.converted": ("vsml.tasks.data.converted",),
     "vsml.tasks.dataset": ("vsml.tasks.data.dataset",),
-    "vsml.tasks.decoders": ("vsml.tasks.data.decoders",),
+    "vsml.tasks.decoders": (
+        "vsml.tasks.data.entry",
+        "vsml.tasks.data.idx",
+        "vsml.tasks.data.sets.cifar10",
+        "vsml.tasks.data.sets.digits",
+        "vsml.tasks.data.sets.emnist",
+        "vsml.tasks.data.sets.omniglot",
+        "vsml.tasks.data.sets.svhn",
+        "vsml.tasks.data.sets.usps",
+    ),
     "vsml.tasks.download": ("vsml.tasks.data.download",),
     "vsml.tasks.errors": ("vsml.tasks.data.errors",),
     "vsml.tasks.files": ("vsml.tasks.data.files",),
-    "vsml.tasks.generators": ("vsml.tasks.data.generators",),
+    "vsml.tasks.generators": ("vsml.tasks.data.generator",),
     "vsml.tasks.npz": ("vsml.tasks.data.npz",),
-    "vsml.tasks.registry": ("vsml.tasks.data.registry",),
+    "vsml.tasks.registry": ("vsml.tasks.data.entry",),
     "vsml.tasks.sources": ("vsml.tasks.data.sources",),
     "vsml.text_plots": ("vsml.reporting.text_plots",),
     "vsml.tracking": ("vsml.runs.wandb",),
@@ -70,7 +79,10 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Old modules, each with those that hold now what it held, in the order in which they are searched."""
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "vsml.tasks.generators:GENERATORS": "vsml.tasks.data.sets:DATASETS",
+    "vsml.tasks.registry:REGISTRY": "vsml.tasks.data.sets:DATASETS",
+}
 """Names that have changed: old `module:name` to the present `module:name`."""
 
 PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.runs"])

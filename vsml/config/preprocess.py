@@ -23,39 +23,57 @@ def _splittable(kind: Any) -> Any:
 # values, of which only those that are given count.
 
 
-def _fields(section: type[Section]) -> dict[str, tuple[Any, str, Any]]:
-    """Return type, description and default of each field of a section."""
+_Fields = dict[str, tuple[Any, str, Any]]
+"""Type, description and default of the fields of a section, by name."""
+
+_Pairs = tuple[tuple[str, Any], ...]
+"""Names and settings of transforms."""
+
+
+def _fields(section: type[Section]) -> _Fields:
+    """Return the fields of a section."""
     types = get_type_hints(section, include_extras=True)
-    return {
-        name: (types[name], field.description or "", field.default)
-        for name, field in section.model_fields.items()
-    }
+    fields = {}
+    for name, field in section.model_fields.items():
+        description = field.description or ""
+        fields[name] = (types[name], description, field.default)
+    return fields
 
 
-def _section(name: str, doc: str, fields: Mapping[str, tuple[Any, str, Any]]) -> type[Overrides]:
+def _section(
+    name: str,
+    doc: str,
+    fields: _Fields,
+) -> type[Overrides]:
     """Return a section of plain values."""
     definitions: dict[str, Any] = {}
     for key, (kind, description, default) in fields.items():
-        definitions[key] = (kind, Field(default=default, description=description))
+        field = Field(default=default, description=description)
+        definitions[key] = (kind, field)
     return create(name, __base__=Overrides, __doc__=doc, __module__=__name__, **definitions)
 
 
-def _mixture(name: str, doc: str, fields: Mapping[str, tuple[Any, str, Any]]) -> type[Section]:
+def _mixture(
+    name: str,
+    doc: str,
+    fields: _Fields,
+) -> type[Section]:
     """Return a section each value of which may be split."""
     definitions: dict[str, Any] = {}
     for key, (kind, description, default) in fields.items():
-        definitions[key] = (_splittable(kind), Field(default=default, description=description))
+        field = Field(default=default, description=description)
+        definitions[key] = (_splittable(kind), field)
     return create(name, __base__=Section, __doc__=doc, __module__=__name__, **definitions)
 
 
-def _read_extra(value: Any, split: bool) -> tuple[tuple[str, Any], ...]:
+def _read_extra(value: Any, split: bool) -> _Pairs:
     """Return names and settings of transforms that do not come with the library, as pairs."""
     if isinstance(value, Mapping):
         pairs = list(value.items())
     elif isinstance(value, tuple):
         pairs = list(value)
     else:
-        raise PydanticCustomError("extra", "Input should be a mapping from transforms to their settings")
+        raise _unlike("a mapping from transforms to their settings")
     read = []
     for name, setting in pairs:
         try:
@@ -63,17 +81,20 @@ def _read_extra(value: Any, split: bool) -> tuple[tuple[str, Any], ...]:
             adapter = TypeAdapter[Any](_splittable(kind) if split else kind)
             read.append((name, adapter.validate_python(setting)))
         except UnknownNameError as error:
-            problem = f"other names: for {error.got!r} {error.expected}"
-            raise PydanticCustomError("extra", "Input should be {problem}", {"problem": problem}) from error
+            raise _unlike(f"other names: for {error.got!r} {error.expected}") from error
         except ValidationError as error:
             first, *_ = error.errors()
             place = ".".join(map(str, (name, *first["loc"])))
-            problem = f"other settings: {place}: {first['msg']}"
-            raise PydanticCustomError("extra", "Input should be {problem}", {"problem": problem}) from error
+            raise _unlike(f"other settings: {place}: {first['msg']}") from error
     return tuple(read)
 
 
-def _write_extra(pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+def _unlike(expected: str) -> PydanticCustomError:
+    """Return the error of a value that is not what was expected."""
+    return PydanticCustomError("extra", "Input should be {expected}", {"expected": expected})
+
+
+def _write_extra(pairs: _Pairs) -> dict[str, Any]:
     """Return what `_read_extra` reads."""
     return {name: to_jsonable_python(setting) for name, setting in pairs}
 
@@ -81,12 +102,14 @@ def _write_extra(pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
 def _extra(split: bool) -> Any:
     """Return the type of the setting `extra`."""
 
-    def read(value: Any) -> tuple[tuple[str, Any], ...]:
+    def read(value: Any) -> _Pairs:
         return _read_extra(value, split)
 
-    pairs = tuple[tuple[str, Any], ...]
     return Annotated[
-        pairs, BeforeValidator(read), PlainSerializer(_write_extra), WithJsonSchema({"type": "object"})
+        _Pairs,
+        BeforeValidator(read),
+        PlainSerializer(_write_extra),
+        WithJsonSchema({"type": "object"}),
     ]
 
 

@@ -35,7 +35,7 @@ from vsml.settings import (
     deep_merge,
     refuse,
 )
-from vsml.tasks.preprocess import conflicts, name_parts, turned_on
+from vsml.tasks.preprocess import conflicts, drawn_anew, name_parts, turned_on
 
 RESERVED_NAMES = ("evolved", "restored", "untrained")
 """What evaluations call the learners of the run itself."""
@@ -60,6 +60,10 @@ class FewShot(Section):
     rotations: Bool = Field(
         default=False,
         description="draw classes out of four times as many: their images turned by 0, 90, 180, 270 degrees",
+    )
+    teach_queries: Bool = Field(
+        default=True,
+        description="whether a learner is told the labels of queries, too, after it has answered",
     )
 
     @property
@@ -501,11 +505,9 @@ def _clone_problems(config: Config) -> Iterator[Problem]:
         path = f"evaluation.datasets.{index}"
         if spec.task.few_shot is not None:
             yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
-        for each in turned_on(spec.task.preprocess.model_dump()):
-            if each.transform.drawn:
-                name = each.transform.name
-                expected = f"without {name}, with clone.follow: the test shall have the same"
-                yield Problem(path, spec.name, expected, involved)
+        for what in drawn_anew(turned_on(spec.task.preprocess.model_dump())):
+            expected = f"without {what}, with clone.follow: the test shall have the same"
+            yield Problem(path, spec.name, expected, involved)
 
 
 def _introspect_problems(config: Config) -> Iterator[Problem]:
@@ -713,6 +715,7 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
 def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
     """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14, omniglot+5way1shot."""
     name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
+    name = name.rpartition(":")[2]  # package.module:Name
     front, end = name_parts(changes)
     name += front
     if "filter_classes" in entry.model_fields_set:
@@ -722,6 +725,7 @@ def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
         few_shot = entry.few_shot
         name += f"+{few_shot.ways}way{few_shot.shots}shot" if few_shot else "-few_shot"
         name += "+rotations" if few_shot and few_shot.rotations else ""
+        name += "-teach_queries" if few_shot and not few_shot.teach_queries else ""
     return name + (f"+{entry.episode_length}steps" if entry.episode_length else "")
 
 

@@ -94,7 +94,11 @@ def _check_names(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"preprocess: got {name!r}, expected {expected}")
 
 
-def _applied(where: str, transform: Transform, setting: Any) -> Applied:
+def _applied(
+    where: str,
+    transform: Transform,
+    setting: Any,
+) -> Applied:
     """Return a transform with a plain setting, read and checked."""
     try:
         return Applied(transform, transform.read(setting))
@@ -127,7 +131,11 @@ def shape_after(shape: Shape, preprocessing: Preprocessing) -> Shape:
     return tuple(shape)
 
 
-def outputs_after(outputs: Outputs, preprocessing: Preprocessing, source: str) -> Outputs:
+def outputs_after(
+    outputs: Outputs,
+    preprocessing: Preprocessing,
+    source: str,
+) -> Outputs:
     """Return what a learner answers with, padded classes included.
 
     Args:
@@ -162,15 +170,36 @@ def working_numbers(shape: Shape, preprocessing: Preprocessing) -> int:
     """Return how many numbers the transforms of images of a shape hold beside the examples, at most."""
     most = 0
     for each in preprocessing:
-        most = max(most, each.transform.working_numbers(shape, each.setting))
-        shape = each.transform.shape(shape, each.setting)
+        transform = each.transform
+        numbers = transform.working_numbers(shape, each.setting)
+        most = max(most, numbers)
+        shape = transform.shape(shape, each.setting)
     return most
+
+
+def drawn_anew(preprocessing: Preprocessing) -> list[str]:
+    """Return in words what differs between two episodes of these transforms: labels, inputs, or both."""
+    drawn = [each.transform for each in preprocessing if each.transform.drawn]
+    words = []
+    if any(transform.classes_only for transform in drawn):
+        words.append("permuted labels")
+    if any(not transform.classes_only for transform in drawn):
+        names = set()
+        for transform in (*TRANSFORMS.values(), *drawn):
+            if transform.drawn and not transform.classes_only:
+                names.add(transform.name)
+        words.append(" and ".join(sorted(names)))
+    return words
 
 
 def describe(preprocessing: Preprocessing) -> list[str]:
     """Return in words what the transforms do, one text for each that has words."""
-    words = [each.transform.words(each.setting) for each in preprocessing]
-    return [text for text in words if text]
+    words = []
+    for each in preprocessing:
+        text = each.transform.words(each.setting)
+        if text:
+            words.append(text)
+    return words
 
 
 def name_parts(changes: Mapping[str, Any]) -> tuple[str, str]:
@@ -183,20 +212,30 @@ def name_parts(changes: Mapping[str, Any]) -> tuple[str, str]:
         What stands right behind the data set's name, and what stands at the end.
     """
     front, flags, sections = [], [], []
-    for name in sorted(changes.keys() & TRANSFORMS.keys()):
-        part = _name_part(name, TRANSFORMS[name], changes[name])
+    for name in sorted(TRANSFORMS):
+        if name not in changes:
+            continue
+        setting = changes[name]
+        part = _name_part(name, TRANSFORMS[name], setting)
         if part.startswith("@"):
             front.append(part)
-        elif isinstance(changes[name], Mapping):
+        elif isinstance(setting, Mapping):
             sections.append(part)
         else:
             flags.append(part)
     for name, setting in changes.get(EXTRA, {}).items():
-        sections.append(_name_part(name.rpartition(":")[2], find_transform(name), setting))
-    return "".join(front), "".join([*flags, *sections])
+        _, _, short_name = name.rpartition(":")
+        transform = find_transform(name)
+        sections.append(_name_part(short_name, transform, setting))
+    end = [*flags, *sections]
+    return "".join(front), "".join(end)
 
 
-def _name_part(name: str, transform: Transform, setting: Any) -> str:
+def _name_part(
+    name: str,
+    transform: Transform,
+    setting: Any,
+) -> str:
     """Return the part of a name for one transform."""
     read = transform.read(setting)
     if transform.name_part is not None:
@@ -207,4 +246,6 @@ def _name_part(name: str, transform: Transform, setting: Any) -> str:
 
 def _show(setting: Any) -> str:
     """Return a setting as it is written in YAML, as far as it is a switch."""
-    return str(setting).lower() if isinstance(setting, bool) else repr(setting)
+    if isinstance(setting, bool):
+        return str(setting).lower()
+    return repr(setting)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vsml.tasks.data.sources import shapes_of
+from vsml.tasks.data.sources import shape_and_outputs
 from vsml.tasks.preprocess import describe as describe_preprocessing
 from vsml.tasks.preprocess import outputs_after, read_settings, shape_after
-from vsml.types import Classes, Outputs
+from vsml.types import Classes, Outputs, Values
 
 
 class Settings(Protocol):
@@ -33,6 +33,11 @@ class FewShotSettings(Protocol):
     @property
     def rotations(self) -> bool:
         """Whether classes are drawn out of four times as many, by turning images."""
+        ...
+
+    @property
+    def teach_queries(self) -> bool:
+        """Whether a learner is told the labels of queries."""
         ...
 
 
@@ -71,17 +76,29 @@ def task_shapes(spec: Spec, subset: str) -> tuple[tuple[int, ...], Outputs]:
         ValueError: the data set or a transform is unknown, or a transform does not fit its inputs or outputs.
     """
     preprocessing = read_settings(spec.preprocess.model_dump())
-    image_shape, num_classes = shapes_of(spec.dataset, subset)
-    outputs: Outputs = Classes(num_classes)
-    source = f"the {num_classes} classes of {spec.dataset}"
+    image_shape, outputs = shape_and_outputs(spec.dataset, subset)
+    if isinstance(outputs, Values):
+        _check_values(spec)
+        source = f"the {outputs.size} values of {spec.dataset}"
+    else:
+        source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.filter_classes is not None:
         outputs = Classes(len(spec.filter_classes))
-        source = f"the {outputs.size} classes of filter_classes"
+        source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.few_shot is not None:
         outputs = Classes(spec.few_shot.ways)
         source = f"the {outputs.size} of few_shot.ways"
     shape = shape_after(image_shape, preprocessing)
     return shape, outputs_after(outputs, preprocessing, source)
+
+
+def _check_values(spec: Spec) -> None:
+    """Raise a ValueError where a kind of task asks for classes that there are not."""
+    values = f"the targets of {spec.dataset} are values"
+    if spec.filter_classes is not None:
+        raise ValueError(f"filter_classes: got {list(spec.filter_classes)}, expected null: {values}")
+    if spec.few_shot is not None:
+        raise ValueError(f"few_shot: got {spec.few_shot.ways} ways, expected null: {values}")
 
 
 def describe(spec: Spec) -> str:
@@ -99,4 +116,6 @@ def _describe_few_shot(few_shot: FewShotSettings) -> str:
     words = f"{few_shot.ways}-way {few_shot.shots}-shot episodes"
     if few_shot.rotations:
         words += " of rotated classes"
+    if not few_shot.teach_queries:
+        words += ", queries not taught"
     return words

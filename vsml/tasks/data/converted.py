@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vsml.system.cache import cache_folder
-from vsml.tasks.data.decoders import Examples
+from vsml.tasks.data.entry import Examples
 from vsml.tasks.data.files import Copy, fingerprint
 
 _VERSION = 1

@@ -14,7 +14,11 @@ TIMEOUT_S = (10.0, 30.0)
 _BLOCK_BYTES = 1 << 20
 
 
-def download(path: Path, checksum: str, addresses: Sequence[str]) -> None:
+def download(
+    path: Path,
+    checksum: str,
+    addresses: Sequence[str],
+) -> None:
     """Download a file from the first address that serves it.
 
     What has arrived is in `<path>.part`, which stays when the connection breaks; the next call asks the
@@ -64,7 +68,11 @@ def _open_alone(name: Path) -> BinaryIO:
         part.close()  # who had it before has renamed or removed it
 
 
-def _fetch(address: str, part: BinaryIO, checksum: str) -> None:
+def _fetch(
+    address: str,
+    part: BinaryIO,
+    checksum: str,
+) -> None:
     """Complete the part from an address, and check it; a wrong one is emptied."""
     resumed = os.fstat(part.fileno()).st_size > 0
     if resumed and not _fault(part, checksum):
