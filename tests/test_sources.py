@@ -387,10 +387,10 @@ def test_channels_of_an_npz_are_kept(tmp_path):
         ({"x_train": IMAGES}, r"got the arrays \['x_train'\], expected x_train and y_train"),
         ({"x_test": IMAGES, "y_test": LABELS}, "expected x_train and y_train"),
         ({"x_train": IMAGES[0, 0], "y_train": LABELS}, r"x of shape \(5,\)"),
-        ({"x_train": IMAGES, "y_train": LABELS[:, None]}, r"y of shape \(6, 1\)"),
+        ({"x_train": IMAGES, "y_train": LABELS[:, None, None]}, r"y of shape \(6, 1, 1\)"),
         ({"x_train": IMAGES, "y_train": LABELS[:4]}, "got 6 images and 4 labels"),
         ({"x_train": IMAGES, "y_train": LABELS - 1}, r"got labels -1\.\.1"),
-        ({"x_train": IMAGES, "y_train": LABELS / 2}, "y of type float64"),
+        ({"x_train": IMAGES, "y_train": LABELS.astype(complex)}, "y of type complex128"),
         ({"x_train": IMAGES.astype(str), "y_train": LABELS}, "x of type <U"),
         (
             {"x_train": np.array([IMAGES[0], IMAGES[1, :3]], dtype=object), "y_train": LABELS[:2]},
