@@ -56,3 +56,10 @@ def run(folder, *arguments):
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def insert_before(path, line, added):
+    """Insert text before the one line of a file that begins so."""
+    lines = path.read_text().splitlines()
+    (place,) = [number for number, each in enumerate(lines) if each.startswith(line)]
+    path.write_text("\n".join([*lines[:place], *added.strip("\n").splitlines(), *lines[place:], ""]))

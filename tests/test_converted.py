@@ -10,7 +10,7 @@ from data_files import mat, noise
 from vsml.tasks import DataError, load
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.files import find
-from vsml.tasks.data.registry import REGISTRY
+from vsml.tasks.data.sets import DATASETS
 
 IMAGES = noise(4, 32, 32, 3)
 
@@ -25,10 +25,10 @@ def cache(monkeypatch, tmp_path):
 @pytest.fixture
 def svhn(monkeypatch, tmp_path):
     """Write a small test half of SVHN that no checksum is published of; returns its path."""
-    (file,) = REGISTRY["svhn"].files["test"]
+    (file,) = DATASETS["svhn"].files["test"]
     unpublished = dataclasses.replace(file, published=dataclasses.replace(file.published, checksum=""))
     monkeypatch.setitem(
-        REGISTRY, "svhn", dataclasses.replace(REGISTRY["svhn"], files={"test": (unpublished,)})
+        DATASETS._members, "svhn", dataclasses.replace(DATASETS["svhn"], files={"test": (unpublished,)})
     )
     path = tmp_path / "root" / "test_32x32.mat"
     path.parent.mkdir()
@@ -48,7 +48,7 @@ def forbid_decoding(monkeypatch):
     def decode(*args):
         raise AssertionError("decoded again")
 
-    monkeypatch.setitem(REGISTRY, "svhn", dataclasses.replace(REGISTRY["svhn"], decode=decode))
+    monkeypatch.setitem(DATASETS._members, "svhn", dataclasses.replace(DATASETS["svhn"], decode=decode))
 
 
 def test_files_are_decoded_once(monkeypatch, svhn, cache):
@@ -84,14 +84,14 @@ def test_files_of_two_data_roots_do_not_get_mixed_up(svhn, tmp_path, cache):
 
 def test_what_was_converted_unchecked_is_not_taken_for_checked(monkeypatch, svhn, tmp_path):
     read(svhn, verify=False)
-    (file,) = REGISTRY["svhn"].files["test"]
+    (file,) = DATASETS["svhn"].files["test"]
     checked = dataclasses.replace(file, published=dataclasses.replace(file.published, checksum="md5:0"))
-    entry = REGISTRY["svhn"]
-    monkeypatch.setitem(REGISTRY, "svhn", dataclasses.replace(entry, files={"test": (checked,)}))
+    entry = DATASETS["svhn"]
+    monkeypatch.setitem(DATASETS._members, "svhn", dataclasses.replace(entry, files={"test": (checked,)}))
     with pytest.raises(DataError, match="wrong checksum"):
         read(svhn)
     assert read(svhn, verify=False).labels.tolist() == [1, 2, 3, 0]
-    monkeypatch.setitem(REGISTRY, "svhn", entry)
+    monkeypatch.setitem(DATASETS._members, "svhn", entry)
     read(svhn)  # converts anew, checked
     forbid_decoding(monkeypatch)
     read(svhn)
@@ -127,13 +127,13 @@ def test_wrong_data_is_not_kept(svhn, cache):
 
 def test_without_a_setting_it_lies_in_the_users_cache(monkeypatch, svhn):
     monkeypatch.delenv("VSML_CACHE_DIR")
-    (file,) = REGISTRY["svhn"].files["test"]
+    (file,) = DATASETS["svhn"].files["test"]
     path = conversion_of([find(file, svhn.parent, download=False)]).path
     assert path.parent.parts[-2:] == ("vsml", "converted")
 
 
 def test_a_folder_of_files_is_renewed_when_one_of_them_changes(tmp_path):
-    (file,) = REGISTRY["omniglot"].files["test"]
+    (file,) = DATASETS["omniglot"].files["test"]
     drawing = tmp_path / "omniglot-py/images_evaluation/A/character01/1.png"
     drawing.parent.mkdir(parents=True)
     drawing.write_bytes(b"1")

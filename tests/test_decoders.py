@@ -24,8 +24,8 @@ from data_files import (
 )
 
 from vsml.tasks import DataError, MissingDataError, load
-from vsml.tasks.data.decoders import Examples, content_checksum
-from vsml.tasks.data.registry import REGISTRY
+from vsml.tasks.data.entry import Examples, content_checksum
+from vsml.tasks.data.sets import DATASETS
 from vsml.tasks.data.sources import shapes_of
 
 
@@ -270,12 +270,12 @@ def test_characters_of_omniglot_are_classes_in_the_order_of_their_names(root, fo
 
 def known_content(monkeypatch, root, **changes):
     """Let the drawings that now lie under root be the published ones; they stay there."""
-    entry = REGISTRY["omniglot"]
+    entry = DATASETS["omniglot"]
     data = read("omniglot", "test", root, verify=False)
     names = ("Alpha/character01", "Alpha/character02", "Beta/character01")
     checksum = content_checksum(Examples(np.asarray(data.images), np.asarray(data.labels), names))
     changes = {"content": {"test": checksum}} | changes
-    monkeypatch.setitem(REGISTRY, "omniglot", dataclasses.replace(entry, **changes))
+    monkeypatch.setitem(DATASETS._members, "omniglot", dataclasses.replace(entry, **changes))
 
 
 @pytest.mark.parametrize("form", ["zip", "folder"])
@@ -296,7 +296,7 @@ def test_drawings_are_known_by_their_content_however_they_are_packed(monkeypatch
 
 def test_a_zip_with_the_published_checksum_needs_no_other(monkeypatch, root):
     write_omniglot(root, DRAWINGS, "zip")
-    (file,) = REGISTRY["omniglot"].files["test"]
+    (file,) = DATASETS["omniglot"].files["test"]
     md5 = hashlib.md5((root / "omniglot-py/images_evaluation.zip").read_bytes()).hexdigest()
     published = dataclasses.replace(file.published, checksum=f"md5:{md5}")
     files = {"test": (dataclasses.replace(file, published=published),)}

@@ -220,3 +220,14 @@ def test_the_nearest_image_of_the_support_has_the_label_of_a_digit_more_often_th
 def test_what_does_not_fit_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         build_task(**{"dataset": drawings(), "episode_length": 10, "ways": 3, "shots": 2} | options)
+
+
+def test_queries_that_are_not_taught_are_marked_and_nothing_else_changes():
+    task = build_task(drawings(), 9, ways=3, shots=2)
+    untold = build_task(drawings(), 9, ways=3, shots=2, teach_queries=False)
+    before, after = sample(task, KEY), sample(untold, KEY)
+    assert before.taught is None
+    assert after.taught[:, 0].tolist() == [1.0] * 6 + [0.0] * 3
+    assert (after.taught.shape, after.taught.dtype) == ((9, 1), jnp.float32)
+    for name in ("x", "y", "weight"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name))

@@ -37,8 +37,8 @@ def test_trials_of_a_mixture_are_grouped_by_shape_and_take_their_option():
     large, small = groups_of(setup)
     assert large.learner.input_shape == (8, 8, 1) and small.learner.input_shape == (4, 4, 1)
     assert large.trials.tolist() == [0, 2, 4] and small.trials.tolist() == [1, 3, 5]
-    assert [large.tasks[option].rand_proj for option in large.options] == [False, True, False]
-    assert [small.tasks[option].rand_proj for option in small.options] == [False, True, False]
+    assert [large.tasks[option].is_on("rand_proj") for option in large.options] == [False, True, False]
+    assert [small.tasks[option].is_on("rand_proj") for option in small.options] == [False, True, False]
 
 
 def test_trials_with_episodes_of_other_lengths_are_in_other_groups():

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from data_files import idx, real_root
 
-from vsml.tasks import DataError, MissingDataError, available, load
-from vsml.tasks.data.decoders import decode_idx
+from vsml.tasks import DataError, Dataset, MissingDataError, available, build_task, load
+from vsml.tasks.data.entry import Entry, both
 from vsml.tasks.data.files import File, Form
-from vsml.tasks.data.registry import REGISTRY, Entry, both
-from vsml.tasks.data.sources import shapes_of
+from vsml.tasks.data.idx import decode_idx
+from vsml.tasks.data.sets import DATASETS
+from vsml.tasks.data.sources import shape_and_outputs, shapes_of
+from vsml.types import Classes, Values
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def register(monkeypatch, contents):
         for name, content in zip(names, contents, strict=True)
     )
     entry = Entry({"test": files}, decode_idx, (4, 5, 1), both(3), mean=0.5, std=0.25)
-    monkeypatch.setitem(REGISTRY, "tiny", entry)
+    monkeypatch.setitem(DATASETS._members, "tiny", entry)
     return dict(zip(names, contents, strict=True))
 
 
@@ -184,6 +186,138 @@ def test_shapes_are_known_without_the_files(tmp_path):
         shapes_of("nmist", "train")
 
 
+def table(subset, **changes):
+    """Make a small data set, as a user's function does."""
+    settings = {
+        "images": jnp.ones((4, 1, 3, 1)),
+        "labels": jnp.asarray([0, 1, 2, 0 if subset == "train" else 1], jnp.int32),
+        "name": "mine",
+        "outputs": Classes(3),
+    }
+    return Dataset(**settings | changes)
+
+
+def table_of_values(subset):
+    return table(subset, labels=jnp.ones((4, 2)), outputs=Values(2))
+
+
+def table_with_a_wrong_label(subset):
+    return table(subset, labels=jnp.asarray([0, 1, 2, 3], jnp.int32))
+
+
+def table_of_other_values(subset):
+    return table(subset, labels=jnp.ones((4, 2)), outputs=Values(3))
+
+
+def table_of_rows(subset):
+    return table(subset, images=jnp.ones((4, 3)))
+
+
+def nothing(subset):
+    return None
+
+
+NUMBER = 3
+GENERATOR = load("sum", "train")
+
+
+def test_a_data_set_of_another_module_is_named_by_module_and_name():
+    name = f"{__name__}:table"
+    assert load(name, "test").labels.tolist() == [0, 1, 2, 1]
+    assert load(name, "train").name == name
+    assert load(f"{__name__}:GENERATOR", "train") is GENERATOR
+    assert shape_and_outputs(name, "train") == ((1, 3, 1), Classes(3))
+    assert shape_and_outputs(f"{__name__}:table_of_values", "train") == ((1, 3, 1), Values(2))
+    assert shape_and_outputs(f"{__name__}:GENERATOR", "train") == ((28, 28, 1), Classes(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("table_with_a_wrong_label", r"train: got labels 0\.\.3, expected 0\.\.2"),
+        ("table_of_other_values", r"labels float32 of shape \(4, 2\), expected float32 \[4, 3\]"),
+        ("table_of_rows", r"images float32 of shape \(4, 3\), expected uint8 or float32 \[n, H, W, Ch\]"),
+        ("nothing", "got a NoneType, expected a vsml.tasks.Dataset"),
+        ("NUMBER", "which is a int, expected a Generator, an Entry or a function"),
+        ("tabel", "has no tabel; did you mean .*:table?"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_of_another_module_is_said(name, message):
+    with pytest.raises(DataError, match=message):
+        load(f"{__name__}:{name}", "train")
+
+
+def test_a_number_of_classes_is_short_for_outputs_that_are_classes():
+    labels = jnp.zeros(4, jnp.int32)
+    images = jnp.ones((4, 1, 3, 1))
+    by_name = Dataset(images=images, labels=labels, name="a", num_classes=5)
+    in_place = Dataset(images, labels, "a", 5)
+    assert by_name.outputs == in_place.outputs == Classes(5)
+    assert by_name.num_classes == 5
+    assert jax.tree.map(lambda leaf: leaf, by_name).outputs == Classes(5)
+
+
+FLOATS = np.asarray([0.5, -1.0, 2.0, 3.5, 1.0, 7.0])
+WHOLE_FLOATS = np.asarray([0.0, 1.0, 2.0, 2.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("y", "declared", "outputs"),
+    [
+        (LABELS, None, Classes(3)),
+        (LABELS, "values", Values(1)),
+        (FLOATS, None, Values(1)),
+        (WHOLE_FLOATS, "classes", Classes(3)),
+        (WHOLE_FLOATS, "values", Values(1)),
+        (FLOATS.reshape(3, 2).repeat(2, axis=0), None, Values(2)),
+        (np.column_stack([LABELS, LABELS + 1]), None, Values(2)),
+    ],
+)
+def test_targets_of_an_npz_are_classes_or_values_by_the_documented_rule(tmp_path, y, declared, outputs):
+    arrays = {"x_train": IMAGES, "y_train": y}
+    if declared is not None:
+        arrays["outputs"] = declared
+    path = save(tmp_path / "own.npz", **arrays)
+    data = load(path, "train")
+    assert data.outputs == outputs and shape_and_outputs(path, "train")[1] == outputs
+    expected_type = jnp.int32 if isinstance(outputs, Classes) else jnp.float32
+    assert data.labels.dtype == expected_type
+    np.testing.assert_array_equal(np.asarray(data.labels).reshape(-1), np.asarray(y, np.float32).reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y_train": WHOLE_FLOATS}, r"floats that are all whole numbers.*outputs='classes'"),
+        ({"y_train": FLOATS, "outputs": "classes"}, r"got y float64 of shape \(6,\), expected whole numbers"),
+        ({"y_train": FLOATS, "outputs": "value"}, "got outputs 'value', expected 'classes' or 'values'"),
+        ({"y_train": np.where(FLOATS > 3, np.nan, FLOATS)}, "y has values that are not finite"),
+        ({"y_train": np.full(6, 0.5)}, "all values of column 0 of y are the same, 0.5"),
+        (
+            {"y_train": FLOATS, "x_test": IMAGES, "y_test": np.column_stack([FLOATS, FLOATS])},
+            "got train and test targets of 1 and 2 values",
+        ),
+    ],
+)
+def test_targets_of_an_npz_that_are_not_clear_are_errors(tmp_path, arrays, message):
+    path = save(tmp_path / "own.npz", x_train=IMAGES, **arrays)
+    with pytest.raises(DataError, match=message):
+        load(path, "train")
+
+
+def test_values_of_an_npz_are_standardised_by_the_train_half_unless_normalize_is_off(tmp_path):
+    values = np.column_stack([FLOATS, 100 * FLOATS**2])
+    path = save(tmp_path / "own.npz", x_train=IMAGES, y_train=values, x_test=IMAGES, y_test=values + 1)
+    plain = build_task(load(path, "test"), 6, replacement=False, normalize=False).sample(jax.random.key(0))
+    episode = build_task(load(path, "test"), 6, replacement=False).sample(jax.random.key(0))
+    assert episode.y.shape == (6, 1, 2)
+    np.testing.assert_allclose(np.sort(plain.y[:, 0], axis=0), np.sort(values + 1, axis=0), rtol=1e-5)
+    expected = (plain.y - values.mean(axis=0)) / values.std(axis=0)
+    np.testing.assert_allclose(episode.y, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"few_shot: got .*, whose targets are values"):
+        build_task(load(path, "train"), 6, ways=2)
+
+
 def test_digits_are_1300_and_497_that_never_change_and_do_not_overlap():
     train, test = load("digits", "train"), load("digits", "test")
     assert (train.images.shape, test.images.shape) == ((1300, 8, 8, 1), (497, 8, 8, 1))
@@ -253,10 +387,10 @@ def test_channels_of_an_npz_are_kept(tmp_path):
         ({"x_train": IMAGES}, r"got the arrays \['x_train'\], expected x_train and y_train"),
         ({"x_test": IMAGES, "y_test": LABELS}, "expected x_train and y_train"),
         ({"x_train": IMAGES[0, 0], "y_train": LABELS}, r"x of shape \(5,\)"),
-        ({"x_train": IMAGES, "y_train": LABELS[:, None]}, r"y of shape \(6, 1\)"),
+        ({"x_train": IMAGES, "y_train": LABELS[:, None, None]}, r"y of shape \(6, 1, 1\)"),
         ({"x_train": IMAGES, "y_train": LABELS[:4]}, "got 6 images and 4 labels"),
         ({"x_train": IMAGES, "y_train": LABELS - 1}, r"got labels -1\.\.1"),
-        ({"x_train": IMAGES, "y_train": LABELS / 2}, "y of type float64"),
+        ({"x_train": IMAGES, "y_train": LABELS.astype(complex)}, "y of type complex128"),
         ({"x_train": IMAGES.astype(str), "y_train": LABELS}, "x of type <U"),
         (
             {"x_train": np.array([IMAGES[0], IMAGES[1, :3]], dtype=object), "y_train": LABELS[:2]},

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.tasks import transforms
+from vsml.tasks import build_task, load, transforms
+from vsml.tasks.preprocess import read_settings, shape_after
 
 IMAGES = jax.random.normal(jax.random.key(0), (5, 6, 4, 2))
 
@@ -77,11 +78,66 @@ def test_label_permutations_are_bijections_and_differ_between_keys():
 
 
 def test_the_output_shape_is_known_before_anything_runs():
-    assert transforms.output_shape((8, 8, 1)) == (8, 8, 1)
-    assert transforms.output_shape((8, 8, 3), size=[4, 5]) == (4, 5, 3)
-    assert transforms.output_shape((8, 8, 1), size=[4, 5], padded=[6, 6, 2]) == (6, 6, 2)
+    def shape(image_shape, **settings):
+        return shape_after(image_shape, read_settings(settings))
+
+    assert shape((8, 8, 1)) == (8, 8, 1)
+    assert shape((8, 8, 3), resize=[4, 5]) == (4, 5, 3)
+    assert shape((8, 8, 1), resize=[4, 5], pad={"input": [6, 6, 2]}) == (6, 6, 2)
     with pytest.raises(ValueError, match="at least \\[9, 9, 1\\]"):
-        transforms.output_shape((8, 8, 1), size=[9, 9], padded=[8, 8, 1])
+        shape((8, 8, 1), resize=[9, 9], pad={"input": [8, 8, 1]})
     for size in ([0, 4], [4], [4, -1]):
-        with pytest.raises(ValueError, match=r"preprocess\.resize: got .* expected \[height, width\]"):
-            transforms.output_shape((8, 8, 1), size=size)
+        with pytest.raises(ValueError, match=r"preprocess\.resize: got \["):
+            shape((8, 8, 1), resize=size)
+    with pytest.warns(DeprecationWarning, match="shape_after"):
+        assert transforms.output_shape((8, 8, 1), size=[4, 5], padded=[6, 6, 2]) == (6, 6, 2)
+
+
+def test_no_two_transforms_share_the_number_that_their_draws_come_from():
+    numbers = [transform.number for transform in transforms.TRANSFORMS.values() if transform.drawn]
+    assert sorted(numbers) == sorted(set(numbers)) == [3, 4, 5, 6]
+    purposes_of_tasks = {0, 1, 2}
+    assert not purposes_of_tasks & set(numbers)
+
+
+def test_settings_are_read_in_the_order_in_which_transforms_act_whatever_their_order():
+    one = read_settings({"relabel": True, "pad": {"input": [9, 9, 1]}, "resize": [4, 5]})
+    assert [each.transform.name for each in one] == ["resize", "normalize", "pad", "relabel"]
+    assert read_settings({"normalize": False}) == ()
+
+
+DOUBLE = transforms.Transform(
+    name="double",
+    setting=int | None,
+    default=None,
+    description="multiply inputs",
+    act=lambda x, y, factor, context: (factor * x, y),
+)
+
+
+def test_a_transform_of_another_module_acts_after_all_others():
+    name = f"{__name__}:DOUBLE"
+    preprocessing = read_settings({"shuffle": True, "extra": {name: 3}})
+    assert [each.transform.name for each in preprocessing] == ["normalize", "shuffle", "double"]
+    data = load("digits", "train")
+    plain = build_task(data, 5).sample(jax.random.key(0))
+    tripled = build_task(data, 5, extra={name: 3}).sample(jax.random.key(0))
+    np.testing.assert_allclose(tripled.x, 3 * plain.x, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rand_prj": True}, "preprocess: got 'rand_prj', expected .*did you mean 'rand_proj'"),
+        ({"shuffle": True, "rand_proj": True}, "got both shuffle and rand_proj"),
+        ({"shuffle": 1}, "preprocess.shuffle: got 1, expected a valid boolean"),
+        ({"pad": {"outptu": 3}}, "preprocess.pad: got .* at outptu"),
+        ({"extra": {"shuffle": True}}, "preprocess.extra: got 'shuffle', expected the key shuffle beside"),
+        ({"extra": {f"{__name__}:DUBLE": 3}}, "did you mean .*:DOUBLE"),
+        ({"extra": {f"{__name__}:IMAGES": 3}}, "expected a vsml.tasks.transforms.Transform"),
+        ({"extra": {f"{__name__}:DOUBLE": "x"}}, "preprocess.extra.*DOUBLE: got 'x', expected a valid int"),
+    ],
+)
+def test_settings_that_no_transform_has_are_errors_that_say_what_there_is(settings, message):
+    with pytest.raises(ValueError, match=message):
+        read_settings(settings)

@@ -25,9 +25,8 @@ from vsml.runs.callbacks import CALLBACKS, Callback
 from vsml.runs.directory import RunDirectory
 from vsml.system.comm import Communicator
 from vsml.system.devices import local_rank
-from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load, transforms
-from vsml.tasks.data.sources import shapes_of
-from vsml.types import Array, Classes, Outputs, Params
+from vsml.tasks import Dataset, Generator, MissingDataError, TaskDistribution, build_task, load, specs
+from vsml.types import Array, Outputs, Params
 
 Source = Dataset | Generator
 
@@ -74,12 +73,7 @@ class TaskShape:
         Raises:
             ValueError: the data set is unknown, or inputs are larger than what they are to be padded to.
         """
-        image_shape, num_classes = shapes_of(spec.dataset, subset)
-        shape = transforms.output_shape(image_shape, spec.preprocess.resize, spec.preprocess.pad.input)
-        classes = num_classes if spec.filter_classes is None else len(spec.filter_classes)
-        if spec.few_shot is not None:
-            classes = spec.few_shot.ways
-        return cls(spec, shape, Classes(spec.preprocess.pad.output or classes))
+        return cls(spec, *specs.task_shapes(spec, subset))
 
     @property
     def num_classes(self) -> int:
@@ -125,7 +119,7 @@ class Setup:
 
     def learner_for(self, task: TaskDistribution | TaskShape) -> Learner:
         """Build the configured learner for the shapes of a task."""
-        return self.make_learner(task.input_shape, task.num_classes)
+        return self.make_learner(task.input_shape, task.outputs)
 
     def fresh_params(self, learner: Learner) -> Params:
         """Draw the meta-parameters that training starts from."""
@@ -154,8 +148,8 @@ class Setup:
         """Return the groups with their data, each data set of which is loaded once."""
         groups = self.groups
         sources = self._load_training_data(comm)
-        specs = {shape.spec for group in groups for shape in group.tasks}
-        tasks = {spec: self._training_task(spec, sources[spec.dataset]) for spec in specs}
+        kinds = {shape.spec for group in groups for shape in group.tasks}
+        tasks = {spec: self._training_task(spec, sources[spec.dataset]) for spec in kinds}
         return [
             dataclasses.replace(group, tasks=tuple(tasks[shape.spec] for shape in group.tasks))
             for group in groups
@@ -394,21 +388,13 @@ def _load_locally_first(load_all: Callable[[], Any], comm: Communicator) -> Any:
 
 def _task(spec: TaskSpec, source: Source, **settings: Any) -> TaskDistribution:
     """Build the distribution of episodes of a kind of task."""
-    preprocess = spec.preprocess
     few_shot = {} if spec.few_shot is None else spec.few_shot.model_dump()
     with config_mistakes():
         return build_task(
             source,
             spec.episode_length,
             filter_classes=spec.filter_classes,
-            normalize=preprocess.normalize,
-            resize=preprocess.resize,
-            rand_proj=preprocess.rand_proj,
-            shuffle=preprocess.shuffle,
-            permute_labels=preprocess.permute_labels,
-            relabel=preprocess.relabel,
-            pad_input=preprocess.pad.input,
-            pad_output=preprocess.pad.output,
+            **spec.preprocess.model_dump(),
             **few_shot,
             **settings,
         )

@@ -30,6 +30,7 @@ from vsml.settings import Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
 from vsml.system.files import jsonable, write_json
+from vsml.tasks.preprocess import drawn_anew, turned_on
 from vsml.types import Params
 
 SAMPLES = 20_000
@@ -97,14 +98,10 @@ def _follow_problems(config: Config, vsml: VsmlConfig, involved: tuple[str, ...]
         yield Problem("evaluation.batch_size", config.evaluation.batch_size, "1 with clone.follow", involved)
     for index, spec in enumerate(config.evaluation_specs):
         path = f"evaluation.datasets.{index}"
-        preprocess = spec.task.preprocess
         if spec.task.few_shot is not None:
             yield Problem(f"{path}.few_shot", spec.name, "null with clone.follow", involved)
-        if preprocess.relabel or preprocess.permute_labels:
-            expected = "without permuted labels, with clone.follow: the test shall have the same"
-            yield Problem(path, spec.name, expected, involved)
-        if preprocess.rand_proj or preprocess.shuffle:
-            expected = "without rand_proj and shuffle, with clone.follow: the test shall have the same"
+        for what in drawn_anew(turned_on(spec.task.preprocess.model_dump())):
+            expected = f"without {what}, with clone.follow: the test shall have the same"
             yield Problem(path, spec.name, expected, involved)
 
 

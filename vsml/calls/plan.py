@@ -2,11 +2,12 @@
 
 import math
 
-from vsml.config.schema import TaskSpec, model_choices
+from vsml.config.schema import model_choices
 from vsml.cost import roofline
 from vsml.cost.counts import Cost
 from vsml.cost.steps import TrialCost, meta_step_cost, parameter_count, trial_costs
 from vsml.setup import Setup
+from vsml.tasks import specs
 
 
 def training_plan(setup: Setup, ranks: int) -> list[str]:
@@ -59,7 +60,7 @@ def _group_lines(setup: Setup, number: int, cost: TrialCost, trials_of_rank: int
     ]
     options = group.options.tolist()
     for option, shape in enumerate(group.tasks):
-        lines.append(f"  task: {describe_task(shape.spec)} ({options.count(option)} trials)")
+        lines.append(f"  task: {specs.describe(shape.spec)} ({options.count(option)} trials)")
     return lines
 
 
@@ -108,7 +109,7 @@ def evaluation_plan(setup: Setup, periodic: bool) -> list[str]:
         optional = ", if it is there" if spec.optional else ""
         length = spec.task.episode_length
         steps = f", {length} steps" if length != settings.episode_length else ""
-        task = describe_task(spec.task)
+        task = specs.describe(spec.task)
         lines.append(f"  {spec.name}: {task}, subset {settings.subset}{steps}{optional}")
     for learner in settings.learners:
         choices = len(model_choices(setup.model, learner))
@@ -120,26 +121,3 @@ def evaluation_plan(setup: Setup, periodic: bool) -> list[str]:
 
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def describe_task(spec: TaskSpec) -> str:
-    """Return a kind of task in words."""
-    preprocess = spec.preprocess
-    parts = [spec.dataset]
-    if spec.filter_classes is not None:
-        parts.append(f"classes {list(spec.filter_classes)}")
-    if spec.few_shot is not None:
-        rotated = " of rotated classes" if spec.few_shot.rotations else ""
-        parts.append(f"{spec.few_shot.ways}-way {spec.few_shot.shots}-shot episodes{rotated}")
-    if preprocess.resize:
-        parts.append(f"resized to {_by(preprocess.resize)}")
-    padded = preprocess.pad.input is not None or preprocess.pad.output is not None
-    words = {
-        "randomly projected": preprocess.rand_proj,
-        "shuffled": preprocess.shuffle,
-        "labels permuted": preprocess.permute_labels,
-        "relabelled half way": preprocess.relabel,
-        "padded": padded,
-    }
-    parts += [word for word, applies in words.items() if applies]
-    return ", ".join(parts)

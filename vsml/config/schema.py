@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, ValidationError, create_model, model_validator
 
+from vsml.config.preprocess import Pad, Preprocess, PreprocessMixture
 from vsml.learners import LEARNERS, config_type
 from vsml.meta.objectives import EpisodeConfig, EpisodeShape, build_objective, objective_problems
 from vsml.meta.objectives.clone import Draws
@@ -35,14 +36,13 @@ from vsml.settings import (
     Positive,
     Problem,
     Section,
-    Shape,
-    Size,
     Split,
     Splittable,
     Text,
     deep_merge,
     refuse,
 )
+from vsml.tasks.preprocess import conflicts, name_parts, turned_on
 
 RESERVED_NAMES = (
     "meta-trained",
@@ -55,67 +55,10 @@ RESERVED_NAMES = (
 """What evaluations call the learners of the run itself."""
 
 
-class PadMixture(Section):
-    """Padding with zeros, each value of which may be split."""
-
-    input: Splittable[Shape | None] = Field(
-        default=None,
-        description="[height, width, channels] to pad inputs to, at the bottom and right (pixels)",
-    )
-    output: Splittable[Positive | None] = Field(
-        default=None, description="number of classes to pad to; the added ones are never the label"
-    )
-
-
-class PreprocessMixture(Section):
-    """How examples become inputs, in this order; each value may be split."""
-
-    normalize: Splittable[Bool] = Field(
-        default=True, description="standardise by the data set's mean and deviation"
-    )
-    resize: Splittable[Size | None] = Field(
-        default=None, description="[height, width] to resize images to, bilinear and antialiased (pixels)"
-    )
-    rand_proj: Splittable[Bool] = Field(
-        default=False, description="multiply inputs by a Gaussian matrix, drawn per episode"
-    )
-    shuffle: Splittable[Bool] = Field(
-        default=False, description="permute all inputs, drawn per episode; not together with rand_proj"
-    )
-    permute_labels: Splittable[Bool] = Field(
-        default=False, description="permute the classes, drawn per episode"
-    )
-    relabel: Splittable[Bool] = Field(
-        default=False, description="permute the classes once more half way through, drawn per episode"
-    )
-    pad: Splittable[PadMixture] = Field(
-        default=PadMixture(), description="padding with zeros, after standardising"
-    )
-
-
 def _plain(mixture: type[Section], name: str) -> Any:
     """Return the default and description that a splittable field declares, for its plain twin."""
     field = mixture.model_fields[name]
     return Field(default=field.default, description=field.description)
-
-
-class Pad(Overrides):
-    """Padding of one task: `PadMixture` with every split resolved."""
-
-    input: Shape | None = _plain(PadMixture, "input")
-    output: Positive | None = _plain(PadMixture, "output")
-
-
-class Preprocess(Overrides):
-    """Preprocessing of one task: `PreprocessMixture` with every split resolved."""
-
-    normalize: Bool = _plain(PreprocessMixture, "normalize")
-    resize: Size | None = _plain(PreprocessMixture, "resize")
-    rand_proj: Bool = _plain(PreprocessMixture, "rand_proj")
-    shuffle: Bool = _plain(PreprocessMixture, "shuffle")
-    permute_labels: Bool = _plain(PreprocessMixture, "permute_labels")
-    relabel: Bool = _plain(PreprocessMixture, "relabel")
-    pad: Pad = Field(default=Pad(), description="padding with zeros, after standardising")
 
 
 class FewShot(Section):
@@ -131,6 +74,10 @@ class FewShot(Section):
     rotations: Bool = Field(
         default=False,
         description="draw classes out of four times as many: their images turned by 0, 90, 180, 270 degrees",
+    )
+    teach_queries: Bool = Field(
+        default=True,
+        description="whether a learner is told the labels of queries, too, after it has answered",
     )
 
     @property
@@ -490,14 +437,19 @@ def _config_problems(config: Config) -> Iterator[Problem]:
                 involved = ("training.iterations",)
                 yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
     mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
-    either = "not true together with rand_proj: a task has one or the other"
-    if any(spec.preprocess.rand_proj and spec.preprocess.shuffle for spec in config.training_specs):
-        yield Problem("data.preprocess.shuffle", config.data.preprocess.shuffle, either, mixed)
+    in_training: dict[str, str] = {}
+    for spec in config.training_specs:
+        in_training |= dict(conflicts(turned_on(spec.preprocess.model_dump())))
+    for one, other in in_training.items():
+        got = getattr(config.data.preprocess, one)
+        yield Problem(f"data.preprocess.{one}", got, _either(other), mixed)
     first_with: dict[str, int] = {}
     for index, evaluation in enumerate(config.evaluation_specs):
-        path, preprocess = f"evaluation.datasets.{index}", evaluation.task.preprocess
-        if preprocess.rand_proj and preprocess.shuffle:
-            yield Problem(f"{path}.preprocess.shuffle", True, either, ("evaluation.datasets", *mixed))
+        path = f"evaluation.datasets.{index}"
+        preprocess = evaluation.task.preprocess.model_dump()
+        for one, other in conflicts(turned_on(preprocess)):
+            where = f"{path}.preprocess.{one}"
+            yield Problem(where, preprocess[one], _either(other), ("evaluation.datasets", *mixed))
         first = first_with.setdefault(evaluation.name, index)
         if first != index:
             expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
@@ -547,6 +499,11 @@ def _objective_problems(config: Config) -> Iterator[Problem]:
         yield Problem(f"model.{problem.path}", problem.got, problem.expected, (*involved, *involves))
     if name == "clone" and config.call != "clone" and config.clone.follow:
         yield Problem("clone.follow", config.clone.follow, "0 without call: clone", ("call",))
+
+
+def _either(other: str) -> str:
+    """Return what is expected of a transform that excludes another."""
+    return f"not true together with {other}: a task has one or the other"
 
 
 def _compared_problems(config: Config) -> Iterator[Problem]:
@@ -707,11 +664,10 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
     own_few_shot = "few_shot" in entry.model_fields_set
     values = inherited.preprocess.model_dump()
     changes = entry.preprocess.model_dump()  # only the keys that were given
-    pad = {**values["pad"], **changes.get("pad", {})}
     task = TaskSpec(
         entry.dataset,
         entry.filter_classes if own_classes else inherited.filter_classes,
-        Preprocess.model_validate({**values, **changes, "pad": pad}),
+        Preprocess.model_validate(deep_merge(values, changes)),
         entry.few_shot if own_few_shot else inherited.few_shot,
         entry.episode_length or inherited.episode_length,
     )
@@ -722,18 +678,17 @@ def _evaluation_spec(entry: EvaluationTask, inherited: TaskSpec) -> EvaluationSp
 def _automatic_name(entry: EvaluationTask, changes: Mapping[str, Any]) -> str:
     """Name the data set and what was changed for it: digits+rand_proj, mnist@14x14, omniglot+5way1shot."""
     name = PurePath(entry.dataset).stem if entry.dataset.endswith(".npz") else entry.dataset
-    if "resize" in changes:
-        size = changes["resize"]
-        name += "@" + ("x".join(map(str, size)) if size else "unresized")
+    name = name.rpartition(":")[2]  # package.module:Name
+    front, end = name_parts(changes)
+    name += front
     if "filter_classes" in entry.model_fields_set:
         name += "+classes_" + ("_".join(map(str, entry.filter_classes)) if entry.filter_classes else "all")
-    flags = ((key, changes[key]) for key in sorted(changes.keys() - {"resize", "pad"}))
-    name += "".join(f"{'+' if on else '-'}{key}" for key, on in flags)
-    name += "+pad" if "pad" in changes else ""
+    name += end
     if "few_shot" in entry.model_fields_set:
         few_shot = entry.few_shot
         name += f"+{few_shot.ways}way{few_shot.shots}shot" if few_shot else "-few_shot"
         name += "+rotations" if few_shot and few_shot.rotations else ""
+        name += "-teach_queries" if few_shot and not few_shot.teach_queries else ""
     return name + (f"+{entry.episode_length}steps" if entry.episode_length else "")
 
 
@@ -758,6 +713,8 @@ def _resolve(value: Any, trial: int) -> Any:
         return _resolve(value.split[trial // value.repeat % len(value.split)], trial)
     if isinstance(value, Section):
         return {key: _resolve(getattr(value, key), trial) for key in type(value).model_fields}
+    if isinstance(value, tuple):
+        return tuple(_resolve(each, trial) for each in value)
     return value
 
 

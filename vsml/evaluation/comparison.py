@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 
@@ -16,7 +15,7 @@ from vsml.learners import make_learner
 from vsml.options import build_plugin
 from vsml.setup import EvaluationTask
 from vsml.system.comm import Communicator
-from vsml.types import Array, Classes, Outputs
+from vsml.types import Array
 
 _TRIALS = 1
 """What the key of the evaluation episodes is folded with for those that settings are tried on."""
@@ -81,7 +80,7 @@ class Comparison:
 
     def _best(self, tried: Sequence[Evaluation], task: EvaluationTask) -> int:
         """Return which of the trials is best; of equal ones the first."""
-        name, metric = main_metric(_outputs(task.task))
+        name, metric = main_metric(task.task.outputs)
         column = self.settings.tune_by.replace("accuracy", name)
         scores = [trial.summary()[column] for trial in tried]
         best = max(scores) if metric.better == "higher" else min(scores)
@@ -91,7 +90,7 @@ class Comparison:
         self, candidate: Candidate, task: EvaluationTask, choice: int, count: int, key: Array
     ) -> PendingEvaluation:
         tried, model = candidate.choices[choice]
-        learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.num_classes)
+        learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.outputs)
         params = candidate.params_for(learner)
         pending = dispatch(candidate.name, learner, params, task, count, key, self.comm, self.metrics)
         return replace(pending, tried=tried, recent_share=self.settings.recent_share)
@@ -101,7 +100,3 @@ def _task_by_task(candidates: Sequence[Candidate]) -> list[tuple[EvaluationTask,
     """Return all pairs of a task and a candidate, in the order of tasks, then of candidates."""
     pairs = [(task, candidate) for candidate in candidates for task in candidate.tasks]
     return sorted(pairs, key=lambda pair: pair[0].number)  # stable: candidates keep their order
-
-
-def _outputs(task: Any) -> Outputs:
-    return getattr(task, "outputs", None) or Classes(task.num_classes)

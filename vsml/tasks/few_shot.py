@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from vsml.tasks import transforms
-from vsml.tasks.data.sources import Dataset
+from vsml.tasks.data.dataset import Dataset
+from vsml.tasks.transforms import rotate
 from vsml.types import Array
 
 TURNS = 4
@@ -32,6 +32,7 @@ class FewShot:
         shots: K, images of each class in the support.
         rotations: whether classes are drawn out of four times as many: class c + k * classes is class c
             with its images turned by k * 90 degrees, counter-clockwise.
+        teach_queries: whether a learner is told the labels of queries, too, after it has answered.
     """
 
     positions: Array
@@ -39,8 +40,14 @@ class FewShot:
     ways: int = struct.field(pytree_node=False)
     shots: int = struct.field(pytree_node=False)
     rotations: bool = struct.field(pytree_node=False)
+    teach_queries: bool = struct.field(pytree_node=False, default=True)
 
-    def draw(self, key: Array, images: Array, length: int) -> tuple[Array, Array, Array]:
+    def draw(
+        self,
+        key: Array,
+        images: Array,
+        length: int,
+    ) -> tuple[Array, Array, Array]:
         """Draw the examples of one episode of `length` steps, each of one example.
 
         Args:
@@ -52,38 +59,59 @@ class FewShot:
             Images [T, H, W, Ch], labels int32 [T], and weights float32 [T]: 0 on the support, 1 on queries.
         """
         classes = len(self.counts)
-        most = classes * TURNS if self.rotations else classes
-        drawn = distinct(jax.random.fold_in(key, _CLASSES), most, self.ways)
-        turns, drawn = drawn // classes, drawn % classes
-        labels, in_class = self._labels(key, length), self._images(key, drawn, length)
-        seen = jnp.cumsum(jax.nn.one_hot(labels, self.ways, dtype=jnp.int32), axis=0)
-        nth = seen[jnp.arange(length), labels] - 1  # every example is the next image of its class
-        chosen = images[self.positions[drawn[labels], in_class[labels, nth]]]
+        turns_of_a_class = TURNS if self.rotations else 1
+        class_key = jax.random.fold_in(key, _CLASSES)
+        drawn = distinct(class_key, classes * turns_of_a_class, self.ways)
+        turns = drawn // classes
+        drawn = drawn % classes
+        labels = self._labels(key, length)
+        in_class = self._images(key, drawn, length)
+        # Every example is the next image of its class.
+        steps = jnp.arange(length)
+        one_hot = jax.nn.one_hot(labels, self.ways, dtype=jnp.int32)
+        seen = jnp.cumsum(one_hot, axis=0)
+        nth = seen[steps, labels] - 1
+        place = in_class[labels, nth]
+        class_of_step = drawn[labels]
+        positions = self.positions[class_of_step, place]
+        chosen = images[positions]
         if self.rotations:
-            chosen = transforms.rotate(chosen, turns[labels])
-        weight = jnp.arange(length) >= self.ways * self.shots
-        return chosen, labels, weight.astype(jnp.float32)
+            chosen = rotate(chosen, turns[labels])
+        is_query = steps >= self.ways * self.shots
+        return chosen, labels, is_query.astype(jnp.float32)
 
     def _labels(self, key: Array, length: int) -> Array:
         """Draw the labels [T]: of the support in random order, then of the queries."""
-        support = jnp.repeat(jnp.arange(self.ways, dtype=jnp.int32), self.shots)
-        queries = length - len(support)
-        return jnp.concatenate(
-            [
-                jax.random.permutation(jax.random.fold_in(key, _SUPPORT), support),
-                jax.random.randint(jax.random.fold_in(key, _QUERIES), (queries,), 0, self.ways),
-            ]
-        )
+        classes = jnp.arange(self.ways, dtype=jnp.int32)
+        support = jnp.repeat(classes, self.shots)
+        number_of_queries = length - len(support)
+        support_key = jax.random.fold_in(key, _SUPPORT)
+        query_key = jax.random.fold_in(key, _QUERIES)
+        shuffled = jax.random.permutation(support_key, support)
+        queries = jax.random.randint(query_key, (number_of_queries,), 0, self.ways)
+        return jnp.concatenate([shuffled, queries])
 
-    def _images(self, key: Array, classes: Array, length: int) -> Array:
+    def _images(
+        self,
+        key: Array,
+        classes: Array,
+        length: int,
+    ) -> Array:
         """Draw, for each of the classes, as many of its images as an episode may need: [ways, that many]."""
-        needed = self.shots + length - self.ways * self.shots
+        queries = length - self.ways * self.shots
+        needed = self.shots + queries
         key = jax.random.fold_in(key, _IMAGES)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.ways))
-        return jax.vmap(distinct, (0, 0, None))(keys, self.counts[classes], needed)
+        fold_in_each = jax.vmap(jax.random.fold_in, (None, 0))
+        keys = fold_in_each(key, jnp.arange(self.ways))
+        draw_each = jax.vmap(distinct, (0, 0, None))
+        return draw_each(keys, self.counts[classes], needed)
 
 
-def distinct(key: Array, n: Array | int, count: int) -> Array:
+def distinct(
+    key: Array,
+    n: Array | int,
+    count: int,
+) -> Array:
     """Draw `count` different numbers out of 0..n-1, in random order, int32 [count].
 
     Takes time and memory by `count`, not by `n`, which may be traced; `count` must not exceed it.
@@ -92,16 +120,29 @@ def distinct(key: Array, n: Array | int, count: int) -> Array:
     ranks = jax.random.randint(key, (count,), 0, n - places)
 
     def pick(taken: Array, rank: Array) -> tuple[Array, Array]:
-        below = (taken - places <= rank).sum(dtype=jnp.int32)  # taken ones before the rank-th that is free
+        # `taken` is sorted. So many of it come before the rank-th number that is free.
+        comes_before = taken - places <= rank
+        below = comes_before.sum(dtype=jnp.int32)
         picked = rank + below
-        return jnp.where(places < below, taken, jnp.roll(taken, 1)).at[below].set(picked), picked
+        moved_up = jnp.roll(taken, 1)
+        with_gap = jnp.where(places < below, taken, moved_up)
+        return with_gap.at[below].set(picked), picked
 
-    nothing = jnp.full(count, jnp.iinfo(jnp.int32).max)  # `taken` is sorted, with these at its end
-    return jax.lax.scan(pick, nothing, ranks)[1]
+    # Larger than any number, so that what is not taken yet stays at the end.
+    largest = jnp.iinfo(jnp.int32).max
+    nothing = jnp.full(count, largest)
+    _, picked = jax.lax.scan(pick, nothing, ranks)
+    return picked
 
 
 def build_few_shot(
-    dataset: Dataset, index: Sequence[int] | np.ndarray, length: int, ways: int, shots: int, rotations: bool
+    dataset: Dataset,
+    index: Sequence[int] | np.ndarray,
+    length: int,
+    ways: int,
+    shots: int,
+    rotations: bool,
+    teach_queries: bool = True,
 ) -> FewShot:
     """Find the images of each class, and check that there are enough.
 
@@ -112,41 +153,79 @@ def build_few_shot(
         ways: N, classes of an episode.
         shots: K, images of each class in the support.
         rotations: draw classes out of four times as many, by turning images.
+        teach_queries: whether a learner is told the labels of queries, too.
 
     Raises:
         ValueError: an argument is out of range, or there are not enough classes or images.
     """
-    order = np.asarray(index)
-    order = order[np.argsort(np.asarray(dataset.labels)[order], kind="stable")]
-    classes, counts = np.unique(np.asarray(dataset.labels)[order], return_counts=True)
+    allowed = np.asarray(index)
+    labels = np.asarray(dataset.labels)[allowed]
+    by_class = np.argsort(labels, kind="stable")
+    order = allowed[by_class]
+    classes, counts = np.unique(labels, return_counts=True)
+    queries = length - ways * shots
+    _check_rotations(dataset, rotations)
+    _check_ways(dataset, len(classes), ways, rotations)
+    if shots < 1:
+        raise ValueError(f"few_shot.shots: got {shots}, expected at least 1")
+    if queries < 1:
+        raise ValueError(
+            f"episode_length: got {length}, expected more than few_shot.ways * shots, {ways * shots}, so "
+            "that queries follow the support"
+        )
+    _check_counts(dataset, classes, counts, shots, queries)
+    most = counts.max()
+    positions = np.zeros((len(classes), most), np.int32)
+    is_there = np.arange(most) < counts[:, None]
+    positions[is_there] = order
+    return FewShot(
+        positions=jnp.asarray(positions),
+        counts=jnp.asarray(counts, jnp.int32),
+        ways=ways,
+        shots=shots,
+        rotations=rotations,
+        teach_queries=teach_queries,
+    )
+
+
+def _check_rotations(dataset: Dataset, rotations: bool) -> None:
+    """Raise a ValueError where images are to be turned and are not square."""
     height, width, _ = dataset.image_shape
     if rotations and height != width:
         raise ValueError(
             f"few_shot.rotations: got true for images of {height}x{width} ({dataset.name}), expected square "
             "ones"
         )
-    most = len(classes) * (TURNS if rotations else 1)
+
+
+def _check_ways(
+    dataset: Dataset,
+    classes: int,
+    ways: int,
+    rotations: bool,
+) -> None:
+    """Raise a ValueError where there are not so many classes."""
+    most = classes
+    told = f"the classes of {dataset.name}"
+    if rotations:
+        most *= TURNS
+        told += ", rotated ones included"
     if not 2 <= ways <= most:
-        turned = ", rotated ones included" if rotations else ""
-        raise ValueError(
-            f"few_shot.ways: got {ways}, expected 2 to {most}, the classes of {dataset.name}{turned}"
-        )
-    if shots < 1:
-        raise ValueError(f"few_shot.shots: got {shots}, expected at least 1")
-    queries = length - ways * shots
-    if queries < 1:
-        raise ValueError(
-            f"episode_length: got {length}, expected more than few_shot.ways * shots, {ways * shots}, so "
-            "that queries follow the support"
-        )
-    few = np.flatnonzero(counts < shots + queries)
-    if len(few):
-        others = f" (and too few of {len(few) - 1} other classes)" if len(few) > 1 else ""
-        raise ValueError(
-            f"few_shot: got {counts[few[0]]} images of class {classes[few[0]]} of {dataset.name}{others}, "
-            f"expected at least {shots + queries}: {shots} for the support, and all {queries} queries may "
-            "be of one class; make the episode shorter or leave such classes out (filter_classes)"
-        )
-    positions = np.zeros((len(classes), counts.max()), np.int32)
-    positions[np.arange(counts.max()) < counts[:, None]] = order
-    return FewShot(jnp.asarray(positions), jnp.asarray(counts, jnp.int32), ways, shots, rotations)
+        raise ValueError(f"few_shot.ways: got {ways}, expected 2 to {most}, {told}")
+
+
+def _check_counts(
+    dataset: Dataset, classes: np.ndarray, counts: np.ndarray, shots: int, queries: int
+) -> None:
+    """Raise a ValueError where a class has too few images for an episode."""
+    needed = shots + queries
+    few = np.flatnonzero(counts < needed)
+    if not len(few):
+        return
+    first, *rest = few
+    others = f" (and too few of {len(rest)} other classes)" if rest else ""
+    raise ValueError(
+        f"few_shot: got {counts[first]} images of class {classes[first]} of {dataset.name}{others}, expected "
+        f"at least {needed}: {shots} for the support, and all {queries} queries may be of one class; make "
+        "the episode shorter or leave such classes out (filter_classes)"
+    )

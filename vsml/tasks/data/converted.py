@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from vsml.system.cache import cache_folder
 from vsml.system.files import atomic_path
-from vsml.tasks.data.decoders import Examples
+from vsml.tasks.data.entry import Examples
 from vsml.tasks.data.files import Copy, fingerprint
 
 _VERSION = 1

@@ -16,7 +16,11 @@ TIMEOUT_S = (10.0, 30.0)
 _BLOCK_BYTES = 1 << 20
 
 
-def download(path: Path, checksum: str, addresses: Sequence[str]) -> None:
+def download(
+    path: Path,
+    checksum: str,
+    addresses: Sequence[str],
+) -> None:
     """Download a file from the first address that serves it.
 
     What has arrived is in `<path>.part`, which stays when the connection breaks; the next call asks the

@@ -19,6 +19,9 @@ from vsml.tasks.data.errors import DataError, MissingDataError
 _READ_ERRORS = (EOFError, OSError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 """What packed files raise that are truncated, of another kind, encrypted or damaged."""
 
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+"""What unpacks a file, by the end of its name; others are not packed."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -64,7 +67,11 @@ class Copy:
         return f"{self.path}, {self.form.member}" if self.form.member else str(self.path)
 
 
-def find(file: File, root: Path, download: bool) -> Copy:
+def find(
+    file: File,
+    root: Path,
+    download: bool,
+) -> Copy:
     """Return the copy of a file in a data root; where none of its forms is there, download it.
 
     Args:
@@ -75,29 +82,42 @@ def find(file: File, root: Path, download: bool) -> Copy:
     Raises:
         MissingDataError: it is not there and was not downloaded; names file, addresses and folder.
     """
-    for form in (file.published, *file.others):
+    forms = (file.published, *file.others)
+    for form in forms:
         path = root / form.path
-        if path.is_dir() if form.folder else path.is_file():
+        is_there = path.is_dir() if form.folder else path.is_file()
+        if is_there:
             return Copy(path, form)
     path = root / file.published.path
-    reason, failures = "nothing was downloaded", ""
+    reason = "nothing was downloaded"
+    failures = ""
     if download:
         try:
             download_file(path, file.published.checksum, file.addresses)
             return Copy(path, file.published)
         except OSError as error:
-            reason, failures = "the download failed", f"\n  {error}"
-    wanted = " or ".join(form.path for form in (file.published, *file.others))
+            reason = "the download failed"
+            failures = f"\n  {error}"
+    addresses = " or ".join(file.addresses)
+    wanted = " or ".join(form.path for form in forms)
     raise MissingDataError(
-        f"{path} is missing and {reason}. Get {path.name} from {' or '.join(file.addresses)} into the folder "
+        f"{path} is missing and {reason}. Get {path.name} from {addresses} into the folder "
         f"{path.parent}, or set data.root or VSML_DATA_DIR to a folder that has {wanted}.{failures}"
     )
 
 
 def is_published(copy: Copy) -> bool:
     """Return whether a copy has a published checksum, and has it right."""
-    algorithm, _, expected = copy.form.checksum.partition(":")
-    return bool(expected) and pooch.file_hash(str(copy.path), alg=algorithm) == expected
+    expected = copy.form.checksum
+    if not expected:
+        return False
+    return _checksum_of(copy.path, expected) == expected
+
+
+def _checksum_of(path: Path, expected: str) -> str:
+    """Return the checksum of a file, "md5:..." or "sha256:..." as the expected one."""
+    algorithm, _, _ = expected.partition(":")
+    return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
 
 
 def check_checksums(copies: Sequence[Copy]) -> None:
@@ -106,13 +126,23 @@ def check_checksums(copies: Sequence[Copy]) -> None:
     Raises:
         DataError: one is wrong.
     """
-    for path, checksum in dict.fromkeys((copy.path, copy.form.checksum) for copy in copies):
-        algorithm, _, expected = checksum.partition(":")
-        if expected and (got := pooch.file_hash(str(path), alg=algorithm)) != expected:
-            raise wrong_checksum(str(path), algorithm, got, expected)
+    expected_of = {copy.path: copy.form.checksum for copy in copies}
+    for path, expected in expected_of.items():
+        if not expected:
+            continue
+        got = _checksum_of(path, expected)
+        if got != expected:
+            algorithm, _, got_sum = got.partition(":")
+            _, _, expected_sum = expected.partition(":")
+            raise wrong_checksum(str(path), algorithm, got_sum, expected_sum)
 
 
-def wrong_checksum(where: str, algorithm: str, got: str, expected: str) -> DataError:
+def wrong_checksum(
+    where: str,
+    algorithm: str,
+    got: str,
+    expected: str,
+) -> DataError:
     """Return the error of a user's file that is not the published one."""
     return DataError(
         f"{where}: wrong checksum, got {algorithm} {got}, expected {expected}. Delete the file to have it "
@@ -123,8 +153,12 @@ def wrong_checksum(where: str, algorithm: str, got: str, expected: str) -> DataE
 def fingerprint(copy: Copy) -> str:
     """Return what changes when a copy does, without reading it: size and time, of each file of a folder."""
     paths = sorted(copy.path.rglob("*")) if copy.form.folder else [copy.path]
-    stats = ((path.relative_to(copy.path), path.stat()) for path in paths)
-    listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    lines = []
+    for path in paths:
+        name = path.relative_to(copy.path)
+        stat = path.stat()
+        lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+    listing = "\n".join(lines)
     return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -134,14 +168,26 @@ def read_all(copies: Sequence[Copy]) -> list[bytes]:
     Raises:
         DataError: a file is truncated or damaged, or an archive lacks a member.
     """
-    members: dict[tuple[Path, str], bytes] = {}
-    for path in dict.fromkeys(copy.path for copy in copies if copy.form.member):
-        wanted = {copy.form.member for copy in copies if copy.path == path}
-        found = read_archive(path, wanted.__contains__)
-        if absent := sorted(wanted - set(found)):
-            raise DataError(f"{path}: got an archive without {', '.join(absent)}")
-        members |= {(path, member): content for member, content in found.items()}
-    return [_unpack(copy, members.get((copy.path, copy.form.member))) for copy in copies]
+    archives = dict.fromkeys(copy.path for copy in copies if copy.form.member)
+    contents = {path: _read_members(path, copies) for path in archives}
+    unpacked = []
+    for copy in copies:
+        if copy.form.member:
+            content = contents[copy.path][copy.form.member]
+            unpacked.append(_unpack(copy, content))
+        else:
+            unpacked.append(_unpack(copy, None))
+    return unpacked
+
+
+def _read_members(path: Path, copies: Sequence[Copy]) -> dict[str, bytes]:
+    """Return the content of those copies that are members of an archive, by name."""
+    wanted = {copy.form.member for copy in copies if copy.path == path}
+    found = read_archive(path, wanted.__contains__)
+    absent = sorted(wanted - set(found))
+    if absent:
+        raise DataError(f"{path}: got an archive without {', '.join(absent)}")
+    return found
 
 
 def read_archive(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
@@ -150,23 +196,42 @@ def read_archive(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     Raises:
         DataError: it is not such an archive, or is damaged.
     """
+    read = _read_zip if path.suffix == ".zip" else _read_tar
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                return {name: archive.read(name) for name in archive.namelist() if wanted(name)}
-        unpacked = BytesIO(gzip.decompress(path.read_bytes()))  # as a whole, or its checksum is not looked at
-        with tarfile.open(fileobj=unpacked, mode="r:") as tar:
-            files = {info.name: tar.extractfile(info) for info in tar if wanted(info.name)}
-            return {name: file.read() for name, file in files.items() if file is not None}
+        return read(path, wanted)
     except _READ_ERRORS as error:
         raise DataError(f"{path}: truncated or damaged, or not a {path.suffix} archive: {error}") from error
 
 
+def _read_zip(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    contents = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if wanted(name):
+                contents[name] = archive.read(name)
+    return contents
+
+
+def _read_tar(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    # Unpacked as a whole: else the checksum at its end is not looked at.
+    unpacked = gzip.decompress(path.read_bytes())
+    contents = {}
+    with tarfile.open(fileobj=BytesIO(unpacked), mode="r:") as archive:
+        for info in archive:
+            if not wanted(info.name):
+                continue
+            file = archive.extractfile(info)
+            if file is not None:
+                contents[info.name] = file.read()
+    return contents
+
+
 def _unpack(copy: Copy, content: bytes | None) -> bytes:
     """Return a member, or without one the file itself, unpacked where it is packed."""
-    suffix = Path(copy.form.member or copy.path).suffix
-    unpack: Callable[[bytes], bytes] = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(suffix, bytes)
+    name = Path(copy.form.member or copy.path)
+    unpack = _UNPACK.get(name.suffix, bytes)
     try:
-        return unpack(copy.path.read_bytes() if content is None else content)
+        packed = copy.path.read_bytes() if content is None else content
+        return unpack(packed)
     except _READ_ERRORS as error:
-        raise DataError(f"{copy}: truncated or not a {suffix} file: {error}") from error
+        raise DataError(f"{copy}: truncated or not a {name.suffix} file: {error}") from error

@@ -1,24 +1,27 @@
-"""Sources of examples: published data sets, a user's npz file, and generators that need no file.
+"""Sources of examples: published data sets, a user's own, and generators that need no file.
 
-What is published is an `Entry` in `registry.py`. Files lie under a data root as torchvision lays them out,
-and each half (train or test) needs only its own files.
+Files lie under a data root as torchvision lays them out, and each half (train or test) needs only its own
+files.
 """
 
-import difflib
+import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
 import pooch
 
+from vsml.registry import UnknownNameError
 from vsml.tasks.data.converted import conversion_of
-from vsml.tasks.data.dataset import SUBSETS, Dataset, check_examples
-from vsml.tasks.data.decoders import Examples, content_checksum
+from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
+from vsml.tasks.data.entry import Entry, Examples, content_checksum
 from vsml.tasks.data.errors import DataError
 from vsml.tasks.data.files import Copy, check_checksums, find, is_published, wrong_checksum
-from vsml.tasks.data.generators import GENERATORS, Generator
+from vsml.tasks.data.generator import Generator
 from vsml.tasks.data.npz import load_npz
-from vsml.tasks.data.registry import REGISTRY, Entry
+from vsml.tasks.data.sets import DATASETS, Origin
+from vsml.types import Classes, Outputs
 
 
 def load(
@@ -31,7 +34,8 @@ def load(
     `converted.Conversion`). A user's `.npz` is described at `npz.load_npz`.
 
     Args:
-        name: one of `available()`, or a path that ends in .npz.
+        name: one of `available()`, a path that ends in .npz, or `package.module:Name` of a `Generator`, an
+            `Entry` or a function from "train" or "test" to a `Dataset`.
         subset: "train" or "test"; generators ignore it.
         root: data root; None is the environment's VSML_DATA_DIR, and without that the user's cache folder.
         verify: whether a user's own copy of a published file must have the published checksum.
@@ -42,82 +46,142 @@ def load(
         MissingDataError: a file is not there and was not downloaded.
         DataError: a file has the wrong checksum or content.
     """
-    known = _look_up(name, subset)
-    if known is None:
+    if is_npz(name, subset):
         return load_npz(name, subset)
-    if isinstance(known, Generator):
-        return known
-    folder = Path(root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")).expanduser()
-    copies = tuple(find(file, folder, download) for file in known.files[subset])
-    where = f"{name} {subset} ({', '.join(map(str, copies)) or 'built in'})"
-    if known.slow or any(copy.form.member for copy in copies):
-        conversion = conversion_of(copies)
-        examples = conversion.load(verify)
-        if examples is None:
-            examples = _decode(known, subset, copies, verify, where)
-            conversion.save(examples, verified=verify)
-    else:
-        examples = _decode(known, subset, copies, verify, where)
+    origin = _look_up(name)
+    if isinstance(origin, Generator):
+        return origin
+    if not isinstance(origin, Entry):
+        return _call(origin, name, subset)
+    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
+    folder = Path(data_root).expanduser()
+    files = origin.files[subset]
+    copies = tuple(find(file, folder, download) for file in files)
+    examples = _read(origin, name, subset, copies, verify)
     return Dataset(
         images=jnp.asarray(examples.images),
         labels=jnp.asarray(examples.labels, jnp.int32),
         name=name,
-        num_classes=known.num_classes[subset],
-        scale=known.scale,
-        mean=known.mean,
-        std=known.std,
+        outputs=Classes(origin.num_classes[subset]),
+        scale=origin.scale,
+        mean=origin.mean,
+        std=origin.std,
     )
 
 
 def available() -> tuple[str, ...]:
-    """Return the names that `load` knows besides paths."""
-    return (*REGISTRY, *GENERATORS)
+    """Return the names that `load` knows besides paths: of this library, then of installed packages."""
+    return DATASETS.names()
 
 
-def shapes_of(name: str, subset: str) -> tuple[tuple[int, ...], int]:
-    """Return the shape of a data set's images and its number of classes; reads nothing but a user's npz.
+def shape_and_outputs(name: str, subset: str) -> tuple[tuple[int, ...], Outputs]:
+    """Return the shape of a data set's images and its outputs; of published data sets nothing is read.
 
     Args:
         name: as for `load`.
         subset: "train" or "test".
 
     Returns:
-        (H, W, Ch), and how many classes that half has.
+        (H, W, Ch), and the outputs of that half.
 
     Raises:
-        ValueError: unknown name or subset, or the npz cannot be loaded.
+        ValueError: unknown name or subset, or a user's own data set cannot be loaded.
     """
-    known = _look_up(name, subset)
-    if isinstance(known, Entry):
-        return known.image_shape, known.num_classes[subset]
-    source = load_npz(name, subset) if known is None else known
-    return source.image_shape, source.num_classes
+    if is_npz(name, subset):
+        own = load_npz(name, subset)
+        return own.image_shape, own.outputs
+    origin = _look_up(name)
+    if isinstance(origin, Entry):
+        return origin.image_shape, Classes(origin.num_classes[subset])
+    if isinstance(origin, Generator):
+        return origin.image_shape, origin.outputs
+    made = _call(origin, name, subset)
+    return made.image_shape, made.outputs
 
 
-def _look_up(name: str, subset: str) -> Entry | Generator | None:
-    """Return what is known of a data set by its name, None for a user's npz."""
+def shapes_of(name: str, subset: str) -> tuple[tuple[int, ...], int]:
+    """Return the same as `shape_and_outputs`, of the outputs their number alone."""
+    shape, outputs = shape_and_outputs(name, subset)
+    return shape, outputs.size
+
+
+def is_npz(name: str, subset: str) -> bool:
+    """Return whether a name is the path of a user's npz file; check the subset.
+
+    Raises:
+        ValueError: the subset is none.
+    """
     if subset not in SUBSETS:
         raise ValueError(f"subset: got {subset!r}, expected one of {', '.join(SUBSETS)}")
-    if name.endswith(".npz"):
-        return None
-    known = REGISTRY.get(name) or GENERATORS.get(name)
-    if known is None:
-        close = difflib.get_close_matches(name, available(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        expected = f"one of {', '.join(available())}, or a path that ends in .npz"
-        raise DataError(f"dataset: got {name!r}, expected {expected}{hint}")
-    return known
+    return name.endswith(".npz")
 
 
-def _decode(entry: Entry, subset: str, copies: tuple[Copy, ...], verify: bool, where: str) -> Examples:
+def _look_up(name: str) -> Origin:
+    """Return what a data set is made from, by its name."""
+    try:
+        origin = DATASETS.resolve(name)
+    except UnknownNameError as error:
+        expected = f"a path that ends in .npz, or {error.expected}"
+        raise DataError(f"dataset: got {name!r}, expected {expected}") from error
+    if isinstance(origin, Entry | Generator) or callable(origin):
+        return origin
+    raise DataError(
+        f"dataset: got {name!r}, which is a {type(origin).__name__}, expected a Generator, an Entry or a "
+        "function from 'train' or 'test' to a Dataset"
+    )
+
+
+def _call(
+    make: Callable[[str], Dataset],
+    name: str,
+    subset: str,
+) -> Dataset:
+    """Return what a user's function makes, checked, under the name that it was asked for by."""
+    made = make(subset)
+    where = f"{name} {subset}"
+    if not isinstance(made, Dataset):
+        raise DataError(f"{where}: got a {type(made).__name__}, expected a vsml.tasks.Dataset")
+    check_dataset(made, where)
+    return dataclasses.replace(made, name=name)
+
+
+def _read(
+    entry: Entry,
+    name: str,
+    subset: str,
+    copies: tuple[Copy, ...],
+    verify: bool,
+) -> Examples:
+    """Return the examples of one half of a published data set, from its fast form where it has one."""
+    files = ", ".join(map(str, copies)) or "built in"
+    where = f"{name} {subset} ({files})"
+    in_archive = any(copy.form.member for copy in copies)
+    if not (entry.slow or in_archive):
+        return _decode(entry, subset, copies, verify, where)
+    conversion = conversion_of(copies)
+    examples = conversion.load(verify)
+    if examples is None:
+        examples = _decode(entry, subset, copies, verify, where)
+        conversion.save(examples, verified=verify)
+    return examples
+
+
+def _decode(
+    entry: Entry,
+    subset: str,
+    copies: tuple[Copy, ...],
+    verify: bool,
+    where: str,
+) -> Examples:
     """Decode and check one half of a published data set."""
     content = entry.content.get(subset)
     if verify and content is None:
         check_checksums(copies)
     examples = entry.decode(subset, copies)
-    check_examples(examples.images, examples.labels, entry.num_classes[subset], where)
-    if examples.images.shape[1:] != entry.image_shape:
-        shape = examples.images.shape[1:]
+    images, labels = examples.images, examples.labels
+    check_examples(images, labels, entry.num_classes[subset], where)
+    shape = images.shape[1:]
+    if shape != entry.image_shape:
         raise DataError(f"{where}: got images of shape {shape}, expected {entry.image_shape}")
     if verify and content is not None and not all(map(is_published, copies)):
         got = content_checksum(examples)
