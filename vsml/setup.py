@@ -146,14 +146,31 @@ class Setup:
 
     def load_groups(self, comm: Communicator) -> list[Group]:
         """Return the groups with their data, each data set of which is loaded once."""
-        groups = self.groups
-        sources = self._load_training_data(comm)
-        kinds = {shape.spec for group in groups for shape in group.tasks}
+        return self.groups_with(self.load_training_data(comm))
+
+    def groups_with(self, sources: dict[str, Source]) -> list[Group]:
+        """Return the groups with data that are there.
+
+        Args:
+            sources: data sets by name.
+        """
+        kinds = {shape.spec for group in self.groups for shape in group.tasks}
         tasks = {spec: self._training_task(spec, sources[spec.dataset]) for spec in kinds}
-        return [
-            dataclasses.replace(group, tasks=tuple(tasks[shape.spec] for shape in group.tasks))
-            for group in groups
-        ]
+        groups = []
+        for group in self.groups:
+            own = tuple(tasks[shape.spec] for shape in group.tasks)
+            groups.append(dataclasses.replace(group, tasks=own))
+        return groups
+
+    def load_training_data(self, comm: Communicator) -> dict[str, Source]:
+        """Load the data sets that meta-training draws from, by name."""
+        data = self.config.data
+        names = sorted({shape.spec.dataset for group in self.groups for shape in group.tasks})
+
+        def load_all() -> dict[str, Source]:
+            return {name: replicate(load(name, "train", data.root, data.verify)) for name in names}
+
+        return _load_locally_first(load_all, comm)
 
     @property
     def learner(self) -> Learner:
@@ -344,16 +361,6 @@ class Setup:
             raise ConfigError([mistake])
 
     # Parts of the above.
-
-    def _load_training_data(self, comm: Communicator) -> dict[str, Source]:
-        """Load the data sets that meta-training draws from, by name."""
-        data = self.config.data
-        names = sorted({shape.spec.dataset for group in self.groups for shape in group.tasks})
-
-        def load_all() -> dict[str, Source]:
-            return {name: replicate(load(name, "train", data.root, data.verify)) for name in names}
-
-        return _load_locally_first(load_all, comm)
 
     def _training_task(self, spec: TaskSpec, source: Source) -> TaskDistribution:
         return _task(
