@@ -239,7 +239,7 @@ def test_processes_that_need_it_at_once_compile_once(forgotten, monkeypatch, tmp
 
 def test_states_too_large_for_the_stack_are_left_to_xla(forgotten):
     assert (
-        native.missing(native.MOST_STATE + 1)
+        native.missing(native.MAX_STATE + 1)
         == "states and normalised messages have at most 128 numbers in it"
     )
     with pytest.raises(ValueError, match="at most 128 numbers"):

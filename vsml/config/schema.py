@@ -432,10 +432,10 @@ def _config_problems(config: Config) -> Iterator[Problem]:
     for key in ("learning_rate", "noise_std"):
         schedule = getattr(config.optimizer, key)
         if isinstance(schedule, Schedule) and schedule.steps is None:
-            path, most = f"optimizer.{key}.warmup_steps", config.training.iterations
-            if schedule.warmup_steps > most:
+            path, limit = f"optimizer.{key}.warmup_steps", config.training.iterations
+            if schedule.warmup_steps > limit:
                 involved = ("training.iterations",)
-                yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {most}", involved)
+                yield Problem(path, schedule.warmup_steps, f"at most training.iterations, {limit}", involved)
     mixed = ("training.dataset", "training.population_size", "data.filter_classes", "data.preprocess")
     in_training: dict[str, str] = {}
     for spec in config.training_specs:

@@ -80,9 +80,9 @@ class Network:
 
     def with_layers(self, layers: tuple[SynapseState, ...]) -> NetworkState:
         """Return the state with the given synapse states and all messages 0."""
-        silence = tuple(jnp.zeros((layer.fan_out, self.message_size)) for layer in self.layers[:-1])
+        zeros = tuple(jnp.zeros((layer.fan_out, self.message_size)) for layer in self.layers[:-1])
         kept = tuple(layer.kept_as(self.state_dtype) for layer in layers)
-        return NetworkState(layers=kept, backward=silence)
+        return NetworkState(layers=kept, backward=zeros)
 
     def forward_sweep(
         self, synapses: nnx.List, state: NetworkState, x_IxM: Array, feedback_OxM: Array

@@ -74,22 +74,22 @@ THREAD_NUMBERS = {16: 8, 32: 2}
 With more, Triton keeps more of the weights in a thread than there are registers; for N > 32 it always does.
 """
 
-MOST_IDLE = 0.05
+MAX_IDLE = 0.05
 """Most places of the last block that may be idle, relative to the fan-in, for a larger block to be taken."""
 
-LEAST_SIZE = 16
+MIN_SIZE = 16
 """Least size of a matrix in a product in Triton. All sizes are powers of two; zeros fill them."""
 
 
 def block_size(fan_in: int, state_size: int = 16) -> int:
-    """Return B, the largest of `BLOCKS` that leaves few places idle (`MOST_IDLE`), else the smallest.
+    """Return B, the largest of `BLOCKS` that leaves few places idle (`MAX_IDLE`), else the smallest.
 
     784 inputs are 25 blocks of 32, 64 are one of 64, 100 are 7 of 16. If N > 16, a block of 16 has 8 warps,
     as many as a multiprocessor has registers for.
     """
     if state_size > 16:
         return BLOCKS[-1]
-    return next((block for block in BLOCKS if -fan_in % block <= MOST_IDLE * fan_in), BLOCKS[-1])
+    return next((block for block in BLOCKS if -fan_in % block <= MAX_IDLE * fan_in), BLOCKS[-1])
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,12 @@ class Plan:
     @property
     def rows(self) -> int:
         """N, filled up."""
-        return max(LEAST_SIZE, pl.next_power_of_2(self.shape[1]))
+        return max(MIN_SIZE, pl.next_power_of_2(self.shape[1]))
 
     @property
     def columns(self) -> int:
         """M, filled up."""
-        return max(LEAST_SIZE, pl.next_power_of_2(self.channels))
+        return max(MIN_SIZE, pl.next_power_of_2(self.channels))
 
 
 def tick(
@@ -466,11 +466,11 @@ def _store(ref: Any, value: Array, rows: Array | None, columns: Array | None) ->
 
 
 def _too_large(state_size: int) -> str | None:
-    most = max(THREAD_NUMBERS)
+    largest = max(THREAD_NUMBERS)
     return (
         None
-        if state_size <= most
-        else f"states have at most {most} numbers in it, got state_size {state_size}"
+        if state_size <= largest
+        else f"states have at most {largest} numbers in it, got state_size {state_size}"
     )
 
 
@@ -494,12 +494,12 @@ def _fault() -> str | None:
         error = largest_error(interpret=False)
     except Exception as reason:  # JAX, Triton and the driver each raise their own
         return f"it cannot be compiled or run here: {type(reason).__name__}: {reason}"
-    if not error <= MOST_ERROR:
+    if not error <= MAX_ERROR:
         return f"it is off by {error:.1e} of the largest entry here"
     return None
 
 
-MOST_ERROR = 1e-5
+MAX_ERROR = 1e-5
 """Largest difference from `tiled.tick`, relative to the largest entry of an array, taken for rounding."""
 
 

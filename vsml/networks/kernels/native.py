@@ -36,7 +36,7 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 
-MOST_STATE = 128
+MAX_STATE = 128
 """Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
 
 
@@ -54,8 +54,8 @@ def missing(state_size: int, normed_channels: int = 0) -> str | None:
     """
     if os.name != "posix":
         return f"it is for POSIX systems, and this one is {os.name}"
-    if max(state_size, normed_channels) > MOST_STATE:
-        return f"states and normalised messages have at most {MOST_STATE} numbers in it"
+    if max(state_size, normed_channels) > MAX_STATE:
+        return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
         path = _build(state_size, normed_channels)
         library = ctypes.CDLL(str(path))

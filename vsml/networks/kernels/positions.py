@@ -86,9 +86,9 @@ def tick(
         out, back = sent
         return back_PxIxM + back.reshape(P, fan_in, M), (h_NRI, c_NRI, out.reshape(P, rows, M))
 
-    silence = jnp.zeros_like(forward_PxIxM)
+    zeros = jnp.zeros_like(forward_PxIxM)
     back_PxIxM, (h_GNRI, c_GNRI, out_GxPxRxM) = jax.lax.scan(
-        visit_tile, silence, (h_GNRI, c_GNRI, backward), unroll=tiles == 1
+        visit_tile, zeros, (h_GNRI, c_GNRI, backward), unroll=tiles == 1
     )
     return h_GNRI, c_GNRI, out_GxPxRxM.swapaxes(0, 1).reshape(P, tiles * rows, M), back_PxIxM / tiles
 
