@@ -96,7 +96,7 @@ class PendingEvaluation:
         return Evaluation(
             learner=self.learner,
             dataset=self.evaluation_task.name,
-            chance=1 / task.real_classes if self.metric == "accuracy" else 1.0,
+            chance=1.0 if task.chance is None else task.chance,
             score=found.pop("score"),
             loss=found.pop("loss"),
             support=int(counts.argmax()),

@@ -37,7 +37,15 @@ def write_results(
 def curves_of(evaluations: Sequence[Evaluation]) -> list[plots.Curve]:
     """Return learning curves as figures draw them."""
     return [
-        plots.Curve(each.learner, each.dataset, each.score, each.chance, each.support, each.repeats_after)
+        plots.Curve(
+            each.learner,
+            each.dataset,
+            each.score,
+            each.chance,
+            each.support,
+            each.repeats_after,
+            each.baseline,
+        )
         for each in evaluations
     ]
 
@@ -45,7 +53,7 @@ def curves_of(evaluations: Sequence[Evaluation]) -> list[plots.Curve]:
 def track_results(run: RunDirectory, tracker: WandbTracker, evaluations: Sequence[Evaluation]) -> None:
     """Copy what `write_results` wrote into wandb: table, figure, and curves over examples seen.
 
-    A point of a curve is the mean over episodes of `plots.trailing_accuracy`, at up to 30 places that are
+    A point of a curve is the mean over episodes of `plots.Curve.trailing`, at up to 30 places that are
     evenly spaced on a logarithmic axis.
     """
     if not evaluations:
@@ -55,7 +63,8 @@ def track_results(run: RunDirectory, tracker: WandbTracker, evaluations: Sequenc
     tracker.log_image("learning_curves", run.path / FIGURE)
     points: dict[int, dict[str, float]] = {}
     for each in evaluations:
-        accuracy = plots.trailing_accuracy(each.score).mean(0)
+        (curve,) = curves_of([each])
+        accuracy = curve.trailing().mean(0)
         evenly_spaced = np.geomspace(1, len(accuracy), _POINTS_IN_WANDB)
         for place in np.unique(evenly_spaced.round().astype(int)):
             seen = int(each.support + place)

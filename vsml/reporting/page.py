@@ -125,22 +125,24 @@ def _meta_training(runs: Sequence[Run]) -> str:
 
 
 def _learning_curves(runs: Sequence[Run]) -> str:
-    """Draw accuracy against examples seen, a panel for each data set."""
-    curves = [
-        (f"{run.name}: {row['learner']}" if len(runs) > 1 else row["learner"], row, run.curves[key])
-        for run in runs
-        for row in run.evaluation
-        if (key := f"{row['learner']}/{row['dataset']}") in run.curves
-    ]
+    """Draw accuracy, or the relative error of values, against examples seen, a panel for each data set."""
+    curves = []
+    for run in runs:
+        for row in run.evaluation:
+            key = f"{row['learner']}/{row['dataset']}"
+            name = f"{run.name}: {row['learner']}" if len(runs) > 1 else row["learner"]
+            if key in run.curves:
+                curve = plots.Curve(name, row["dataset"], run.curves[key], baseline=run.baselines.get(key))
+                curves.append((name, row, curve))
     datasets = list(dict.fromkeys(row["dataset"] for _, row, _ in curves))
     names = list(dict.fromkeys(name for name, _, _ in curves))
     if not curves:
         return ""
     figure = _panels(datasets)
     drawn: set[str] = set()
-    for name, row, correct in curves:
+    for name, row, curve in curves:
         place = divmod(datasets.index(row["dataset"]), _COLUMNS)
-        accuracy = plots.trailing_accuracy(correct)
+        accuracy = curve.trailing()
         shown = np.unique(np.geomspace(1, accuracy.shape[1], POINTS).round().astype(int))
         trace = _line(name, shown, accuracy.mean(0)[shown - 1], names.index(name), first=name not in drawn)
         if len(accuracy) > 1:
@@ -150,7 +152,8 @@ def _learning_curves(runs: Sequence[Run]) -> str:
         drawn.add(name)
         figure.add_trace(trace, row=place[0] + 1, col=place[1] + 1)
     figure.update_xaxes(type="log", title_text="examples seen")
-    figure.update_yaxes(range=[0, 1], tickformat=".0%")
+    if not any(run.baselines for run in runs):
+        figure.update_yaxes(range=[0, 1], tickformat=".0%")
     return _drawn(figure, "learning-curves")
 
 
@@ -196,10 +199,11 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
         columns = tables.accuracy_columns(run.evaluation)
         for row in run.evaluation:
-            intervals = row.get("interval_95") or {}
+            with_intervals = {"interval_95": {}, **row}
             cells: dict[str, Any] = {"data set": row["dataset"], "learner": row["learner"], "run": run.name}
             for name, heading in columns.items():
-                cells[heading] = tables.accuracy_cell(row.get(name), intervals.get(name))
+                score = tables.score_of(row, name)
+                cells[heading] = tables.accuracy_cell(score, tables.interval_of(with_intervals, name))
             cells |= {"loss": row.get("loss"), "episodes": row.get("episodes")}
             yield {**cells, "settings": tables.tried_text(row)}
 

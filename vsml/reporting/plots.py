@@ -21,6 +21,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
+_TINY = 1e-12  # keeps quotients finite where targets do not vary
+_MOST_ERROR = 1.5  # relative errors above are off the panel: learners begin with a multiple of the mean's
 NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
 
 
@@ -31,10 +33,13 @@ class Curve:
     Attributes:
         name: the learner, as the legend has it.
         dataset: the data set, one panel each.
-        correct: share of right answers, [episodes, T], averaged over the inner batch.
-        chance: accuracy of guessing, if known.
+        correct: share of right answers, or squared errors of values, [episodes, T], averaged over the inner
+            batch.
+        chance: accuracy of guessing, or 1 for the relative error of the mean, if known.
         support: examples that came before the first of these.
         repeats_after: examples, `support` included, after which images come again, if they do.
+        baseline: of values the squared errors of the mean of the targets so far, [episodes, T]; None: the
+            answers are classes.
 
     Raises:
         ValueError: `correct` is not of rank 2, or empty.
@@ -46,6 +51,7 @@ class Curve:
     chance: float | None = None
     support: int = 0
     repeats_after: int | None = None
+    baseline: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the shape."""
@@ -54,6 +60,18 @@ class Curve:
             raise ValueError(
                 f"curve of {self.name} on {self.dataset}: got shape {shape}, expected [episodes, T]"
             )
+
+    @property
+    def measure(self) -> str:
+        """What the curve is of."""
+        return "accuracy" if self.baseline is None else "relative error"
+
+    def trailing(self, window: int = 50) -> np.ndarray:
+        """Return the measure over the latest examples, [episodes, T]; see `trailing_accuracy`."""
+        score = trailing_accuracy(self.correct, window)
+        if self.baseline is None:
+            return score
+        return score / np.maximum(trailing_accuracy(self.baseline, window), _TINY)
 
 
 def trailing_accuracy(correct: np.ndarray, window: int = 50) -> np.ndarray:
@@ -111,10 +129,13 @@ def learning_curves(
     rows = math.ceil(len(datasets) / columns)
     figure = Figure(figsize=(4.0 * columns + 1.0, 3.1 * rows + 1.4), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    shared = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    measures = {curve.measure for curve in curves}
+    shared = list(figure.subplots(rows, columns, sharey=len(measures) == 1, squeeze=False).flat)
     for dataset, axes in zip(datasets, shared, strict=False):
-        _style(axes, dataset, log_x)
         shown = [curve for curve in curves if curve.dataset == dataset]
+        _style(axes, dataset, log_x, shown[0].measure)
+        if len(measures) > 1:
+            axes.set_ylabel(shown[0].measure, fontsize=11)
         for curve in shown:
             cycle, number = divmod(names.index(curve.name), len(COLOURS))
             _draw(axes, curve, COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
@@ -127,8 +148,9 @@ def learning_curves(
                 _mark_repetition(axes, seen)
     for unused in shared[len(datasets) :]:
         unused.set_visible(False)
-    for first_of_row in shared[::columns]:
-        first_of_row.set_ylabel("accuracy", fontsize=11)
+    if len(measures) == 1:
+        for first_of_row in shared[::columns]:
+            first_of_row.set_ylabel(*measures, fontsize=11)
     _add_legend(figure, shared, title)
     figure.supxlabel(
         f"examples seen\n(mean over the last {window}, at first the last quarter;\n95 % band over episodes)",
@@ -187,10 +209,13 @@ def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> No
     )
 
 
-def _style(axes: Axes, dataset: str, log_x: bool) -> None:
+def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
     axes.set_title(dataset, fontsize=12)
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    if measure == "accuracy":
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    else:
+        axes.set_ylim(0, _MOST_ERROR)
     if log_x:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -221,7 +246,7 @@ def _mark_repetition(axes: Axes, seen: int) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> None:
-    accuracy = trailing_accuracy(curve.correct, window)
+    accuracy = curve.trailing(window)
     episodes, length = accuracy.shape
     seen = curve.support + np.arange(1, length + 1)
     mean = accuracy.mean(axis=0)
@@ -231,5 +256,6 @@ def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> Non
     )
     if episodes > 1:
         half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
-        low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+        most = 1 if curve.baseline is None else np.inf
+        low, high = np.clip(mean - half, 0, most), np.clip(mean + half, 0, most)
         axes.fill_between(seen, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)

@@ -162,6 +162,28 @@ def _html_cell(value: Any) -> str:
 
 
 # ---- tables of evaluations
+#
+# Rows of classes are measured by accuracy, rows of values by their relative error. Columns go by the names
+# of accuracies, whatever a row is measured by.
+
+
+def metric_of(row: Mapping[str, Any]) -> str:
+    """Return the name of the metric that a row of an evaluation is measured by."""
+    return row.get("metric", "accuracy")
+
+
+def score_of(row: Mapping[str, Any], column: str) -> float | None:
+    """Return what a row has in a column, such as `accuracy_last`, by its own metric; None for nothing."""
+    return row.get(_own_name(row, column))
+
+
+def interval_of(row: Mapping[str, Any], column: str) -> float | None:
+    """Return the half width of the 95 % interval of `score_of`; None where it is not known."""
+    return row["interval_95"].get(_own_name(row, column))
+
+
+def _own_name(row: Mapping[str, Any], column: str) -> str:
+    return column.replace("accuracy", metric_of(row), 1)
 
 
 def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -175,7 +197,7 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for row in rows:
         for name, value in row.items():
             if value is not None:
-                there.add(name)
+                there.add(name.replace(metric_of(row), "accuracy", 1))
     milestones = {}
     for name in there:
         if match := _MILESTONE.fullmatch(name):
@@ -228,13 +250,13 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     for row in rows:
         line = [str(row["learner"]), str(row["dataset"])]
         for name in columns:
-            line.append(accuracy_cell(row.get(name)))
+            line.append(accuracy_cell(score_of(row, name)))
         cells.append(line)
     left = ("learner", "data set")
     return Table(
         [*left, *columns.values()],
         cells,
-        title="accuracy",
+        title=_metrics_in(rows),
         left=frozenset(left),
     )
 
@@ -261,19 +283,39 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
                 cells.append(_markdown_cells(row, columns))
     headings = ["data set", "learner", *columns.values(), "settings tried"]
     full = markdown(Table(headings, cells))
-    caption = (
-        f"Accuracy: share of right answers on {_recent(rows)}, mean over episodes and half width of its "
-        "95 % interval."
-    )
+    caption = _caption(rows)
     parts = [full, "", caption, ""]
     if len(_different(rows, "learner")) > 1:
         where = "examples"
         if _shows_single_examples(rows):
             where = "example"
-        explained = f"Accuracy on the last {where} in percent. In full:"
+        explained = f"{_metrics_in(rows).capitalize()} on the last {where} in percent. In full:"
         matrix = markdown(matrix_table(rows))
         parts = [matrix, "", explained, "", *parts]
     return "\n".join(parts)
+
+
+def _metrics_in(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of all metrics that rows are measured by, as text."""
+    names = dict.fromkeys(map(metric_of, rows))
+    return " and ".join(names).replace("_", " ") or "accuracy"
+
+
+_EXPLAINED = {
+    "accuracy": "Accuracy: share of right answers",
+    "relative_error": "Relative error (1: no better than the mean of the targets so far; 0: perfect)",
+}
+
+
+def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the numbers of a table are."""
+    sentences = []
+    for metric in dict.fromkeys(map(metric_of, rows)):
+        sentences.append(
+            f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width of its "
+            "95 % interval."
+        )
+    return " ".join(sentences)
 
 
 def _different(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
@@ -288,8 +330,7 @@ def _markdown_cells(
 ) -> list[str]:
     cells = [row["dataset"], str(row["learner"])]
     for name in columns:
-        width = row["interval_95"].get(name)
-        cells.append(accuracy_cell(row.get(name), width))
+        cells.append(accuracy_cell(score_of(row, name), interval_of(row, name)))
     cells.append(tried_text(row))
     return cells
 
@@ -301,8 +342,8 @@ def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         place = row["learner"], row["dataset"]
         reached[place] = accuracy_cell(
-            row.get("accuracy_last"),
-            row["interval_95"].get("accuracy_last"),
+            score_of(row, "accuracy_last"),
+            interval_of(row, "accuracy_last"),
             percent=True,
         )
     cells = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsml.reporting.plots import Curve, trailing_accuracy
+from vsml.reporting.plots import Curve
 
 _PANEL_WIDTH = 38
 """Columns that a panel needs to be read easily: two fit into 80."""
@@ -91,7 +91,7 @@ def learning_curves(
 ) -> str:
     """Draw accuracy against examples seen as text, one panel per data set.
 
-    A line is the mean over episodes of `plots.trailing_accuracy`. Where learners meet, the first is seen.
+    A line is the mean over episodes of `plots.Curve.trailing`. Where learners meet, the first is seen.
 
     Args:
         curves: panels in order of first appearance, at most four learners.
@@ -226,7 +226,7 @@ def _accuracies(
     window: int,
 ) -> np.ndarray:
     """Return the accuracy at each column, NaN where there is none."""
-    accuracy = trailing_accuracy(curve.correct, window).mean(0)
+    accuracy = curve.trailing(window).mean(0)
     index = axis.seen(columns) - 1 - curve.support
     inside = (index >= 0) & (index < len(accuracy))
     nearest = np.clip(index, 0, len(accuracy) - 1)

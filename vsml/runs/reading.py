@@ -49,7 +49,9 @@ class Run:
         metrics: lines of metrics.jsonl, with `minutes` added.
         evaluation: rows of evaluation.json.
         tables: rows of the other files, by the headings of `TABLES`.
-        curves: of evaluation.npz, share of right answers [episodes, examples], by "learner/data set".
+        curves: of evaluation.npz, share of right answers, or squared errors of values, [episodes, examples],
+            by "learner/data set".
+        baselines: of values, squared errors of the mean of the targets so far, likewise.
         complete: whether it did all that it was to do.
     """
 
@@ -61,6 +63,7 @@ class Run:
     evaluation: Sequence[Mapping[str, Any]]
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
     curves: Mapping[str, np.ndarray]
+    baselines: Mapping[str, np.ndarray]
     complete: bool
 
 
@@ -82,6 +85,7 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
 
 def _read(run: RunDirectory, name: str) -> Run:
     metrics = read_metrics(run.metrics) if run.metrics.exists() else []
+    answers = _answers(run.path / "evaluation.npz")
     return Run(
         name=name,
         path=run.path,
@@ -90,7 +94,8 @@ def _read(run: RunDirectory, name: str) -> Run:
         metrics=[{**line, "minutes": line["wall_s"] / 60} if "wall_s" in line else line for line in metrics],
         evaluation=_json(run.path / "evaluation.json", []),
         tables={heading: read_rows(run, name) for heading, name in TABLES.items()},
-        curves=_answers(run.path / "evaluation.npz"),
+        curves=_arrays(answers, "/correct") | _arrays(answers, "/squared_error"),
+        baselines=_arrays(answers, "/squared_error_of_mean"),
         complete=run.complete.exists(),
     )
 
@@ -131,8 +136,12 @@ def _answers(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {
-                name.removesuffix("/correct"): arrays[name] for name in arrays if name.endswith("/correct")
-            }
+            wanted = ("/correct", "/squared_error", "/squared_error_of_mean")
+            return {name: arrays[name] for name in arrays if name.endswith(wanted)}
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path}: got a damaged file, expected arrays of numpy: {error}") from error
+
+
+def _arrays(answers: Mapping[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose names end so, by the rest of their names."""
+    return {name.removesuffix(suffix): array for name, array in answers.items() if name.endswith(suffix)}
