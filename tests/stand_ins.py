@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import jax
 
+from vsml.types import Classes
+
 
 @dataclass(frozen=True)
 class Brightness:
@@ -11,6 +13,7 @@ class Brightness:
 
     input_shape: tuple[int, ...] = (3, 3, 1)
     num_classes: int = 3
+    outputs: Classes = Classes(3)
 
     def init_params(self, key):
         return {"slope": jax.random.normal(key, (self.num_classes,))}

@@ -25,7 +25,7 @@ from vsml.meta.trials import Group, Results, chunks_of, group_trials
 from vsml.runs import checkpoint
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import Dataset, build_task
-from vsml.types import Episode
+from vsml.types import Classes, Episode
 
 KEY = jax.random.key(0)
 SERIAL = SerialCommunicator()
@@ -52,6 +52,7 @@ class Quadratic:
     broken: bool = False
     input_shape: tuple[int, ...] = (1,)
     num_classes: int = 2
+    outputs: Classes = Classes(2)
 
     def init_params(self, key):
         return START

@@ -31,7 +31,7 @@ def make_synapse(layer_norm=False):
 
 
 def draw_cells(layer):
-    conv = layer.conv
+    conv = layer.config
     return draw(*[conv.kernel_size] * conv.axes, layer.input_shape[-1], conv.out_channels, N)
 
 
@@ -52,8 +52,8 @@ visit = jit(visit_plainly, static_argnums=(0, 1, 6))
 def spelt_out(layer, graph, params, cells, forward, backward, micro_ticks):
     """Compute what `visit` does, place by place: which pixel, which synapse, which mean."""
     (H, W, channels_in), (rows, columns, channels_out) = layer.input_shape, layer.output_shape
-    down, across = layer.conv.strides
-    height, width = layer.conv.kernel_shape
+    down, across = layer.config.strides
+    height, width = layer.config.kernel_shape
     patch = list(itertools.product(range(height), range(width), range(channels_in)))
     places = list(itertools.product(range(rows), range(columns), range(len(patch)), range(channels_out)))
 
@@ -131,7 +131,7 @@ def test_a_unit_hears_back_from_exactly_those_that_it_sends_to(shape, axes, kern
     reads = (by_forward != 0).any((1, 3))
     returns = (by_backward != 0).any((1, 3))
     (H, W, _), (rows, columns, _) = layer.input_shape, layer.output_shape
-    down, across = layer.conv.strides
+    down, across = layer.config.strides
     reach = (kernel_size - 1) // 2
     expected = [
         [

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 from flat_vsml import changed, conv, flat_vsml
 
-from vsml.calls.plan import step_flops
 from vsml.cost.counts import Cost, cost_of, count, counted_cost, visit_cost, vsml_cost
+from vsml.launching.version_0_1 import step_flops
 from vsml.learners import LEARNERS, make_learner
 from vsml.learners import config_type as settings_of
 from vsml.meta.objectives.episode import trial_result

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_vsml import flat_vsml
 
 from vsml.introspection.experiments import (
     ERRORS,
@@ -21,16 +22,16 @@ from vsml.introspection.experiments import (
     repetition,
     wrong_label,
 )
-from vsml.learners import Ensemble, Sgd, Vsml
+from vsml.learners import Ensemble, Sgd
 from vsml.learners.sgd import SgdConfig
-from vsml.networks.wirings.dense import from_tiles
+from vsml.networks.wirings.base import from_tiles
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
 CLASSES, INPUT_UNITS = 3, 6
 SGD = Sgd((INPUT_UNITS,), CLASSES, SgdConfig(num_layers=1, learning_rate=0.3))
-DESCENT = Vsml(
+DESCENT = flat_vsml(
     (INPUT_UNITS,),
     CLASSES,
     backward_pass=True,
@@ -121,7 +122,7 @@ def test_a_channel_is_worth_what_is_lost_without_it():
     assert report.places.shape == (18, 2) and 0 < report.shares.sum() <= 1
 
 
-@pytest.mark.parametrize("learner", [SGD, Ensemble((DESCENT, DESCENT)), Vsml((4,), 2, (3,))])
+@pytest.mark.parametrize("learner", [SGD, Ensemble((DESCENT, DESCENT)), flat_vsml((4,), 2, (3,))])
 def test_only_one_layer_of_synapses_is_inspected(learner):
     with pytest.raises(ValueError, match="expected VSML with one dense layer"):
         check_inspectable(learner)

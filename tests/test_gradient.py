@@ -20,6 +20,7 @@ from vsml.meta.optimizers.base import meta_adam
 from vsml.meta.optimizers.gradient import BackPropagation
 from vsml.meta.trials import Chunk, Group, Results, sample_trial
 from vsml.tasks import Dataset, build_task
+from vsml.types import Classes
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -42,6 +43,7 @@ class Linear:
 
     broken: str = ""
     inputs: int = 4
+    outputs: Classes = Classes(3)
 
     def init_params(self, key):
         return {"weights": jax.random.normal(key, (self.inputs, 3)), "bias": jnp.zeros(3)}

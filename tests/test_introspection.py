@@ -68,7 +68,7 @@ def test_what_cannot_be_looked_at_is_refused(override, message):
         load_config(overrides=[*SMALL, override])
 
 
-SUMMARY = json.loads((ROOT / "docs" / "introspection.json").read_text(encoding="utf-8"))
+SUMMARY = json.loads((ROOT / "docs" / "results" / "introspection.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["general", "evolution", "clone"])

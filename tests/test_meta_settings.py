@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
+from vsml.launching.schema import load_config
 from vsml.meta import OptimizerConfig, build_objective, build_optimizer, meta_adam
 from vsml.meta.objectives import CloneLoss, EpisodeLoss, EpisodeShape
 from vsml.meta.objectives.base import Objective

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import yaml
 
-from vsml.config.files import ConfigError, dump, load_config
+from vsml.config.files import ConfigError, dump
 from vsml.config.schema import Preprocess, PreprocessMixture, evaluation_specs, training_specs
+from vsml.launching.schema import load_config
 from vsml.tasks import specs
 from vsml.tasks.transforms import TRANSFORMS, Transform
 from vsml.types import Classes, Values

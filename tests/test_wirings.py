@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from vsml.config.files import ConfigError, load_config
+from vsml.config.files import ConfigError
 from vsml.cost.counts import cost_of
+from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.learners.vsml import VsmlConfig
 from vsml.networks.wirings import WIRINGS
