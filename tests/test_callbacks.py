@@ -134,7 +134,7 @@ def test_a_snapshot_can_be_restored_and_answers_as_it_did_then(recorded, tmp_pat
 def test_what_the_disk_refuses_a_callback_ends_nothing(tmp_path, capsys):
     assert train(tmp_path / "run", f"{raiser('OSError')}, 'test_callbacks:Recorder'")
     assert (tmp_path / "run" / "complete").exists()
-    assert "cannot write what Raiser keeps: as it was told to" in capsys.readouterr().err
+    assert "cannot write what Raiser keeps: as it was told to" in capsys.readouterr().out
     assert len(EVENTS[tmp_path / "run"]) == 7, "another callback missed an event"
 
 
