@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def code_after(page, words):
 def command_after(page, words):
     """Return the arguments of the first indented `python ...` command of a page after the given words."""
     line = re.search(r"^    python (.*)$", page[page.index(words) :], re.MULTILINE)[1]
-    return line.replace("'", "").split()
+    return shlex.split(line)
 
 
 def copy_package(folder):

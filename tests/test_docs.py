@@ -21,6 +21,7 @@ HOW_TO = {
     "calls.md",
     "callbacks.md",
     "data.md",
+    "datasets.md",
     "layers.md",
     "learners.md",
     "meta_optimizers.md",

@@ -590,7 +590,12 @@ def model_choices(
             functools.reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), value)
             for path, value in combination
         ]
-        settings = deep_merge(base.model_dump(), learner.model, *changes)
+        asked = deep_merge(learner.model, *changes)
+        below = base.model_dump()
+        if asked.get("type", base.type) != base.type:
+            # Options are those of one type. Of another one they are no settings.
+            below["options"] = {}
+        settings = deep_merge(below, asked)
         choices.append((dict(combination), ModelConfig.model_validate(settings)))
     return tuple(choices)
 

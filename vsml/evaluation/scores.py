@@ -15,6 +15,25 @@ RECENT_SHARE = 0.2
 MILESTONES = (10, 100, 1000, 10_000)
 """After how many examples a score is reported, besides at the end."""
 
+OWN_NAMES = (
+    "learner",
+    "dataset",
+    "episodes",
+    "examples",
+    "repeats_after",
+    "recent_share",
+    "chance",
+    "metric",
+    "tried",
+    "loss",
+    "nonfinite",
+    "interval_95",
+    "score",
+    "weight",
+    "baseline",
+)
+"""Names in scores and summaries that no metric may have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:

@@ -12,6 +12,7 @@ from vsml.config.files import DEFAULT_FILE, ArrayEntry
 from vsml.config.files import load_config as _load_config
 from vsml.config.schema import Config
 from vsml.evaluation.metrics import METRICS
+from vsml.evaluation.scores import OWN_NAMES
 from vsml.options import member_problems, plugin_problems, read_options
 from vsml.registry import Registry, section_of
 from vsml.runs.callbacks import CALLBACKS
@@ -50,7 +51,7 @@ else:
 
 def _member_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the call, with metrics and with callbacks."""
-    yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics)
+    yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics, OWN_NAMES)
     yield from _list_problems(CALLBACKS, "training.callbacks", config.training.callbacks)
     options = dict(config.call_options)
     if config.call not in CALLS:
@@ -63,11 +64,17 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     yield from call_of(config).problems(config)
 
 
-def _list_problems(registry: Registry, path: str, plugins: Sequence[Plugin]) -> Iterator[Problem]:
+def _list_problems(
+    registry: Registry, path: str, plugins: Sequence[Plugin], taken: Sequence[str] = ()
+) -> Iterator[Problem]:
     """Yield what is wrong with members that a list of the configuration names."""
     names: list[str] = []
     for number, plugin in enumerate(plugins):
         yield from plugin_problems(registry, f"{path}.{number}", plugin)
+        is_outside = plugin.type not in registry
+        if is_outside and plugin.name in (*registry, *taken):
+            expected = f"a name of its own, and none of {', '.join((*registry, *taken))}"
+            yield Problem(f"{path}.{number}.type", plugin.type, expected)
         if plugin.name in names:
             yield Problem(f"{path}.{number}", plugin.type, "each but once", (path,))
         names.append(plugin.name)
