@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from vsml.config.files import ConfigError, dump
-from vsml.config.schema import Preprocess, PreprocessMixture, evaluation_specs, training_specs
+from vsml.config.schema import Preprocess, PreprocessMixture
 from vsml.launching.schema import load_config
 from vsml.tasks import specs
 from vsml.tasks.transforms import TRANSFORMS, Transform
@@ -39,13 +39,13 @@ def test_each_transform_has_a_setting_with_its_default_and_description():
 
 def test_transforms_of_other_modules_may_be_split_and_are_written_as_they_are_read():
     config = load(f"data.preprocess.extra={{{NAME}: {{split: [2, null], repeat: 2}}}}")
-    values = [dict(spec.preprocess.extra)[NAME] for spec in training_specs(config)]
+    values = [dict(spec.preprocess.extra)[NAME] for spec in config.training_specs]
     assert values == [2.0, 2.0, None, None]
     written = yaml.safe_load(dump(config))["data"]["preprocess"]["extra"]
     assert written == {NAME: {"split": [2.0, None], "repeat": 2}}
-    told = [specs.describe(spec) for spec in training_specs(config)]
+    told = [specs.describe(spec) for spec in config.training_specs]
     assert told == ["mnist, times 2.0", "mnist, times 2.0", "mnist", "mnist"]
-    assert len(set(training_specs(config))) == 2
+    assert len(set(config.training_specs)) == 2
 
 
 def test_an_evaluation_task_may_change_the_transforms_of_other_modules():
@@ -53,7 +53,7 @@ def test_an_evaluation_task_may_change_the_transforms_of_other_modules():
         f"data.preprocess.extra={{{NAME}: 2}}",
         f"evaluation.datasets=[digits, {{dataset: digits, preprocess: {{extra: {{{NAME}: 3}}}}}}]",
     )
-    inherited, changed = evaluation_specs(config)
+    inherited, changed = config.evaluation_specs
     assert dict(inherited.task.preprocess.extra) == {NAME: 2.0}
     assert dict(changed.task.preprocess.extra) == {NAME: 3.0}
     assert changed.name == "digits+SCALE"
@@ -76,13 +76,13 @@ def test_transforms_and_settings_that_do_not_exist_are_mistakes_of_the_configura
 
 def test_queries_that_are_not_taught_are_in_the_name_and_in_the_words():
     config = load("evaluation.datasets=[{dataset: omniglot, few_shot: {teach_queries: false}}]")
-    (spec,) = evaluation_specs(config)
+    (spec,) = config.evaluation_specs
     assert spec.name == "omniglot+5way1shot-teach_queries"
     assert specs.describe(spec.task) == "omniglot, 5-way 1-shot episodes, queries not taught"
 
 
 def test_the_outputs_of_a_task_are_known_before_its_data_are():
-    (spec,) = training_specs(load("data.preprocess.pad.output=12"))
+    (spec,) = load("data.preprocess.pad.output=12").training_specs
 
     def outputs(**changes):
         return specs.task_shapes(dataclasses.replace(spec, **changes), "train")
