@@ -189,8 +189,8 @@ def test_a_run_is_exported_with_all_that_there_is_to_know_and_no_path_of_its_mac
     exported, log = export(run.path, "mine", tmp_path)
     assert exported == tmp_path / "vsml" / "algorithms" / "mine.safetensors"
     params, told = checkpoint.load_params(exported)
-    exported = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)[0]
-    assert jax.tree.all(jax.tree.map(np.array_equal, params, exported))
+    of_run = checkpoint.load_params(run.path / checkpoint.EXPORT_NAME)[0]
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, of_run))
     assert told["command"] == "python launch.py --config data.root=somebody/data seed=3"
     assert (told["seed"], told["commit"], told["step"]) == (3, "abc123", 1000)
     assert told["datasets"] == told["config"]["training"]["dataset"] == "sets/mine.npz"
