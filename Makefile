@@ -6,8 +6,8 @@ ARGS ?=
 
 # First on the PATH: the tools that requirements.txt pins, mpirun among them.
 in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
-# Most of a test's time is XLA compiling on one core: two files at a time.
-pytest := $(in_venv) pytest -n 2 --dist loadfile
+# Most of a test's time is XLA compiling on one core: two files at a time, in the order of tests/README.md.
+pytest := $(in_venv) pytest -n 2 --dist loadfile --no-loadscope-reorder
 # What starts ranks, jobs, servers or browsers.
 clusters := mpi or slurm or ssh or browser
 

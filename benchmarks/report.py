@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from vsml.meta.objective import kept_states, segments_of, state_bytes
 
 from benchmarks.cases import NUM_CLASSES, Case
 from benchmarks.contestants import ORACLE
 from vsml.cost.counts import Cost, cost_of
 from vsml.cost.roofline import Bound, Roofline, bound, machine_name, resident_bytes, slug
 from vsml.learners import Vsml
+from vsml.meta.objectives.episode import kept_states, segments_of
+from vsml.meta.trials import state_bytes
 from vsml.reporting.tables import Table
 from vsml.runs.environment import git_state
 from vsml.system.files import library_versions

@@ -1,6 +1,7 @@
-"""What every test runs under; set before JAX is imported, since JAX reads it once."""
+"""What every test runs under, and in which order; flags are set before JAX, which reads them once."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,78 @@ import pytest
 _FLAGS = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
 os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+# Test files by what they hold the library against, in the order in which they run: the first tier that fails
+# names the kind of fault. Each file is in it once, less `test_` and `.py`; in a tier, long files go first.
+TIERS = {
+    "algebra and properties": """
+        vsml learners values objective gradient evolution conv network layers synapse wirings
+        learner_memory standardise generators transforms distribution few_shot ensemble experiments
+        candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
+        layout moved registry config preprocess_settings docs commands
+        sources download converted devices comm assign_gpu locks files signals runs tracking
+        tables text_plots plots console submission
+    """,
+    "published numbers and files": "few_examples decoders",
+    "golden cases": "golden diagrams",
+    "a second implementation": "native kernels fused antithetic backprop cost benchmarks",
+    "end to end": """
+        configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
+        learner_page layer_page transform_page dataset_page objective_page optimizer_page
+        metric_page callback_page call_page outside
+        launch slurm ssh
+    """,
+}
+TIER_OF = {f"test_{name}.py": tier for tier, names in TIERS.items() for name in names.split()}
+ORDER = list(TIER_OF)
+
+
+def pytest_configure():
+    """Refuse to run where a test file has no tier, or a tier has a file that is not there."""
+    listed = [f"test_{name}.py" for names in TIERS.values() for name in names.split()]
+    there = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    faults = {
+        "in no tier": sorted(there - set(listed)),
+        "in a tier and not there": sorted(set(listed) - there),
+        "in a tier twice": sorted({name for name in listed if listed.count(name) > 1}),
+    }
+    told = [f"{', '.join(names)} is {fault}" for fault, names in faults.items() if names]
+    if told:
+        raise pytest.UsageError(f"tests/conftest.py: TIERS needs every test file once: {'; '.join(told)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Run the tests tier by tier; the tests of a file stay together, in their order."""
+    items.sort(key=lambda item: ORDER.index(item.path.name))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say which is the first tier that failed."""
+    failed = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    files = {report.nodeid.partition("::")[0].rpartition("/")[2] for report in failed}
+    tiers = [tier for name, tier in TIER_OF.items() if name in files]
+    if tiers:
+        terminalreporter.write_line(f"The first tier that fails: {tiers[0]} (tests/README.md)", red=True)
+
 
 @pytest.fixture(scope="module")
 def hasty():
-    """Let XLA optimise little: runs this short do hardly anything but compile."""
+    """Let XLA optimise little, here and in processes started here: runs this short do little but compile."""
     import jax  # not before the flags above are set
 
     jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
     yield
+    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # no other test shall run this code
+
+
+@pytest.fixture(scope="module")
+def explicit_ranks():
+    """Let no array be broadcast to more axes unless the code says so: too few axes are a mistake, mostly."""
+    import jax  # not before the flags above are set
+
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "allow")

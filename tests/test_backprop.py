@@ -22,6 +22,7 @@ SETTINGS = [
     "model.vsml.synapse={init: backprop, random_fraction: 0.25}",
 ]
 RATE, BIAS_RATE, CELLS = 0.5, 0.02, 9
+compiled_run = jax.jit(run_episode, static_argnums=0)
 each_activation = pytest.mark.parametrize("activation", TERMS)
 
 
@@ -134,7 +135,7 @@ def test_a_rate_is_fed_or_built_in():
     episode = make_episode(60, 12, 3)
     fed = make((12,), 3, state_size=9, random_fraction=0.0, error_scale=0.2)
     built_in = changed(fed, error_scale=1.0, init_rate=0.2 * RATE)
-    logits = [run_episode(each, each.init_params(KEY), KEY, episode) for each in (fed, built_in)]
+    logits = [compiled_run(each, each.init_params(KEY), KEY, episode) for each in (fed, built_in)]
     assert np.abs(logits[0]).max() > 0.1
     np.testing.assert_allclose(*logits, atol=0.01 * np.abs(logits[0]).max())
 
@@ -171,7 +172,7 @@ def test_large_weights_need_room():
 def test_one_layer_learns_as_gradient_descent_does():
     learner, episode = make((12,), 3), make_episode(60, 12, 3)
     params = silence(learner.init_params(KEY))
-    got = run_episode(learner, params, KEY, episode)[:, 0]
+    got = compiled_run(learner, params, KEY, episode)[:, 0]
     zeros = [(jnp.zeros((12, 3)), jnp.zeros((12, 3)))]
     _, expected = descend(learner, episode, zeros)
     assert np.abs(expected).max() > 0.7
@@ -184,7 +185,8 @@ def test_hidden_layers_learn_as_gradient_descent_does():
     params, episode = silence(learner.init_params(KEY)), make_episode(60, 12, 3)
     random = np.random.default_rng(1)
     weights = [random.normal(size=shape) for shape in ((12, 6), (6, 3))]
-    _, logits = continue_episode(learner, params, start(learner, weights), episode)
+    run_on = jax.jit(continue_episode, static_argnums=0)
+    _, logits = run_on(learner, params, start(learner, weights), episode)
     moved, expected = descend(learner, episode, [(w, jnp.zeros_like(w)) for w in weights])
     assert np.abs(moved[0][0] - weights[0]).mean() > 0.3  # the hidden layer has learned
     np.testing.assert_allclose(logits[:, 0], expected, atol=0.05 * np.abs(expected).max())
@@ -193,8 +195,8 @@ def test_hidden_layers_learn_as_gradient_descent_does():
 def test_the_other_cells_change_little_at_first():
     learner, episode = make((12,), 3), make_episode(60, 12, 3)
     params = learner.init_params(KEY)
-    with_rest = run_episode(learner, params, KEY, episode)
-    alone = run_episode(learner, silence(params), KEY, episode)
+    with_rest = compiled_run(learner, params, KEY, episode)
+    alone = compiled_run(learner, silence(params), KEY, episode)
     assert 0 < np.abs(with_rest - alone).max() < 0.2 * np.abs(alone).max()
 
 

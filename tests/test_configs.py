@@ -131,8 +131,29 @@ def test_overlays_combine_and_the_last_one_wins():
 
 @functools.cache
 def build(model, shapes):
-    """Trace a learner through its first step, and return the shapes of its meta-parameters."""
+    """Build a learner, and return the shapes of its meta-parameters."""
     learner = make_learner(model.type, model.settings, shapes.input_shape, shapes.outputs.size)
+    settings = json.dumps(without_rates(model.settings.model_dump(mode="json")))
+    kind = model.type, settings, shapes
+    if kind not in TRACED:
+        TRACED[kind] = trace(learner)
+    return TRACED[kind]
+
+
+TRACED = {}  # shapes of meta-parameters of each kind of learner: tuned ones differ in a rate only
+
+
+def without_rates(settings):
+    """Return settings without the values of real numbers, which decide no shape: whether they are 0."""
+    if isinstance(settings, dict):
+        return {key: without_rates(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [without_rates(value) for value in settings]
+    return settings != 0 if isinstance(settings, float) else settings
+
+
+def trace(learner):
+    """Trace a learner through its first step, and return the shapes of its meta-parameters."""
     params = params_shapes(learner)
     state = jax.eval_shape(lambda params: learner.init_state(params, jax.random.key(0), 1), params)
     x = jax.ShapeDtypeStruct((1, *learner.input_shape), jnp.float32)

@@ -15,6 +15,8 @@ from vsml.networks.wirings.base import from_tiles
 from vsml.networks.wirings.conv import ConvLayer
 from vsml.networks.wirings.dense import DenseLayer
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 KEY = jax.random.key(0)
 N, M = 4, 3
 RANDOM = np.random.default_rng(0)

@@ -5,6 +5,8 @@ import re
 import pytest
 from pages import code_after, copy_package, insert_before, read_page, run
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 REGISTRY = "vsml/tasks/data/sets/__init__.py"
 SMALL = [
     "training.iterations=2",

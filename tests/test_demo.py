@@ -9,6 +9,8 @@ from flat_vsml import flat_vsml
 from vsml import demo
 from vsml.runs.checkpoint import export_params
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 @pytest.fixture(autouse=True)
 def _own_process(monkeypatch):

@@ -13,6 +13,8 @@ from vsml.learners import Ensemble, Sgd, make_learner, run_episode
 from vsml.learners.vsml import VsmlConfig
 from vsml.types import Episode
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 KEY = jax.random.key(0)
 MEMBER = make_learner("sgd", load_config(overrides=["model.sgd.learning_rate=0.5"]).model.sgd, (4,), 3)
 

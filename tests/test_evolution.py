@@ -12,6 +12,8 @@ from vsml.meta.optimizers.base import meta_adam
 from vsml.meta.optimizers.evosax import UNSUPPORTED, Evolution, finite_losses
 from vsml.meta.trials import Results
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 START = {"matrix": np.full((2, 2), 0.5, np.float32), "vector": np.array([1.0, -1.0], np.float32)}
 OPTIMUM = {"matrix": np.array([[1.0, -1.0], [2.0, 0.0]], np.float32), "vector": np.zeros(2, np.float32)}

@@ -14,6 +14,8 @@ from vsml.runs.checkpoint import PRETRAINED_PREFIX, pretrained_names
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 ROOT = Path(__file__).parents[1]
 TABLE = json.loads((ROOT / "docs" / "results" / "few_examples.json").read_text(encoding="utf-8"))
 CONFIG = ROOT / "configs" / "few_examples.yaml"

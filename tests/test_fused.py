@@ -12,6 +12,8 @@ from jax.experimental.pallas import triton
 from vsml.networks.kernels import fused, tiled
 from vsml.networks.kernels.fused import block_size, largest_error
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 TICK = functools.partial(fused.tick, interpret=True)
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

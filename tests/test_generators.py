@@ -9,6 +9,8 @@ import pytest
 from vsml.tasks import build_task, load
 from vsml.types import Values
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 KEY = jax.random.key(0)
 TRAIN, TEST = 400, 400
 

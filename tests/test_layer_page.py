@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from test_learner_page import code_after
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 ROOT = Path(__file__).parents[1]
 
 BESIDE_A_DENSE_LAYER = """

@@ -10,6 +10,8 @@ from vsml.networks.cells.lstm import Synapse
 from vsml.networks.wirings.base import from_tiles
 from vsml.networks.wirings.dense import DenseLayer
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
 
@@ -60,16 +62,18 @@ def test_a_visit_averages_what_the_synapses_send(fan_in, fan_out, layer_norm):
     cells = RANDOM.normal(size=(fan_in, fan_out, 4)).astype(np.float32)
     forward = RANDOM.normal(size=(fan_in, 3)).astype(np.float32)
     backward = RANDOM.normal(size=(fan_out, 3)).astype(np.float32)
-    state, out_forward, out_backward = layer.visit(synapse, layer.with_cells(cells), forward, backward, 2)
+    visit = jax.jit(lambda *arguments: layer.visit(synapse, *arguments, 2))
+    tick, messages = jax.jit(synapse.__call__), jax.jit(synapse.messages)
+    state, out_forward, out_backward = visit(layer.with_cells(cells), forward, backward)
     sent = {}
     for a in range(fan_in):
         for b in range(fan_out):
             h, c = jnp.zeros(4), cells[a, b]
             for _ in range(2):
-                h, c = synapse(h, c, forward[a], backward[b])
+                h, c = tick(h, c, forward[a], backward[b])
             np.testing.assert_allclose(from_tiles(state.h)[a, b], h, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(from_tiles(state.c)[a, b], c, rtol=1e-4, atol=1e-6)
-            sent[a, b] = synapse.messages(h)
+            sent[a, b] = messages(h)
     for b in range(fan_out):
         want = np.mean([sent[a, b][0] for a in range(fan_in)], axis=0)
         np.testing.assert_allclose(out_forward[b], want, rtol=1e-3, atol=1e-5)

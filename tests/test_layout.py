@@ -1,6 +1,7 @@
 """The rooms of the library: who may import whom, and what is imported only where it is used."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -59,14 +60,19 @@ def find_modules():
 MODULES = find_modules()
 
 
+@functools.cache
+def tree_of(name):
+    return ast.parse(MODULES[name].read_text())
+
+
+@functools.cache
 def imports_of(name, source=None, everywhere=True):
     """Return the dotted names that a module imports: of modules, and of what is taken from them.
 
     With everywhere=False only what is imported as soon as the module is.
     """
-    tree = ast.parse(MODULES[name].read_text() if source is None else source)
     found = set()
-    pending = [tree]
+    pending = [tree_of(name) if source is None else ast.parse(source)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Import):
@@ -78,7 +84,7 @@ def imports_of(name, source=None, everywhere=True):
             found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
         if everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending.extend(ast.iter_child_nodes(node))
-    return found
+    return frozenset(found)
 
 
 def modules_imported(name, source=None):

@@ -11,6 +11,8 @@ from vsml.learners import Ensemble, Sgd
 from vsml.learners.memory import NoMemoryError, perturb, state_floats
 from vsml.types import Classes, Values
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 KEY = jax.random.key(0)
 C = 3
 EVERY = [*MAKERS, *OJA]

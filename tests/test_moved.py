@@ -13,11 +13,17 @@ from vsml import moved
 ROOT = Path(__file__).parents[1]
 
 
-def old_names():
-    for line in (Path(__file__).parent / "old_names.txt").read_text().splitlines():
+def read_old_names():
+    """Return the public names of each module of version 0.1."""
+    lines = (Path(__file__).parent / "old_names.txt").read_text().splitlines()
+    names_of = {}
+    for line in lines:
         module, _, names = line.partition(": ")
-        for name in names.split():
-            yield module, name
+        names_of.setdefault(module, []).extend(names.split())
+    return names_of
+
+
+OLD_NAMES = read_old_names()
 
 
 def find(module, name):
@@ -32,9 +38,9 @@ def find(module, name):
     return [str(each.message) for each in caught if each.category is DeprecationWarning]
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in old_names()}))
+@pytest.mark.parametrize("module", sorted(OLD_NAMES))
 def test_every_public_name_of_version_0_1_is_found(module):
-    for name in [name for other, name in old_names() if other == module]:
+    for name in OLD_NAMES[module]:
         told = find(module, name)
         if module in moved.MODULES:
             assert len(told) == 1 and told[0].startswith(f"{module}.{name} is vsml."), name

@@ -12,6 +12,8 @@ from flax import nnx
 from vsml.networks.layered import Network
 from vsml.networks.wirings.dense import DenseLayer
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 KEY = jax.random.key(0)
 SIZES = (3, 2, 4)
 N, M = 4, 3

@@ -3,6 +3,8 @@
 import pytest
 from pages import code_after, command_after, copy_package, read_page, register, run
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 FILE = "vsml/meta/objectives/late.py"
 REGISTRY = "vsml/meta/objectives/__init__.py"
 

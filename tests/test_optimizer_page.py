@@ -3,6 +3,8 @@
 import pytest
 from pages import code_after, command_after, copy_package, read_page, register, run
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 FILE = "vsml/meta/optimizers/votes.py"
 REGISTRY = "vsml/meta/optimizers/__init__.py"
 

@@ -26,6 +26,8 @@ from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 from vsml.types import Values
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 CLONE = [
     "model.vsml={backward_pass: true, separate_backward: true, micro_ticks: 1}",
     "model.vsml.synapse={init_max_weight: 1600, state_size: 9, random_fraction: 0}",

@@ -21,6 +21,8 @@ from vsml.learners import make_learner
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, VSMLRegressor, learn_online
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

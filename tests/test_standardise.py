@@ -5,6 +5,8 @@ import pytest
 
 from vsml.standardise import CLIP, RunningStatistics
 
+pytestmark = pytest.mark.usefixtures("explicit_ranks")
+
 
 def stream(seed=0, n=50, d=3):
     return np.random.default_rng(seed).normal(size=(n, d)) * [1e-3, 1.0, 1e4] + [1e3, -5.0, 1e6]

@@ -8,6 +8,8 @@ from flax import nnx
 
 from vsml.networks.cells.lstm import GATE_OFFSET, Synapse
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 N, M = 4, 3
 RANDOM = np.random.default_rng(0)
 

@@ -8,6 +8,8 @@ from pages import code_after, copy_package, insert_before, read_page, run
 
 from vsml.tasks.transforms import TRANSFORMS
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 REGISTRY = "vsml/tasks/transforms/__init__.py"
 SMALL = [
     "training.iterations=2",

@@ -18,6 +18,8 @@ from vsml.networks.wirings.base import LayerSection
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.settings import Positive, Section
 
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+
 HERE = __name__
 
 

@@ -193,7 +193,8 @@ def _write(
     key1, key2, value = map(jnp.tanh, parts)
     key = jnp.outer(key1, key2).ravel()
     missing = value - memory @ key
-    return jax.nn.sigmoid(beta) * jnp.outer(missing, key)
+    openness_1 = jax.nn.sigmoid(beta)
+    return openness_1[:, None] * jnp.outer(missing, key)
 
 
 def _read(

@@ -55,7 +55,7 @@ class PlasticLayer(nnx.Module):
     ) -> Array:
         """Map x [B, I] with fast weights [I, O] to [B, O]."""
         weights = self.slow[...] + self.coefficient[...] * fast
-        return x @ weights + self.bias[...]
+        return x @ weights + self.bias[...][None]
 
 
 class HebbianModule(nnx.Module):
@@ -143,11 +143,13 @@ class Hebbian(ModuleLearner):
         y_BxC: Array,
         taught: Array | None,
     ) -> Array | float:
-        """Return what share of F decays, in units of the rate: [] for Hebb's rule, [C] for Oja's."""
+        """Return what share of F decays, in units of the rate: [] for Hebb's rule, [1, C] for Oja's."""
         if self.config.rule == "hebb":
             return 1.0 if taught is None else taught.mean()
-        squares = jnp.square(y_BxC)
-        return squares.mean(0) if taught is None else (taught[:, None] * squares).mean(0)
+        squares_BxC = jnp.square(y_BxC)
+        if taught is not None:
+            squares_BxC = taught[:, None] * squares_BxC
+        return squares_BxC.mean(0, keepdims=True)
 
     def predict(
         self,

@@ -91,7 +91,8 @@ class Lstm(nnx.Module):
     ) -> tuple[Array, Array]:
         """Tick once: from inputs x [..., inputs] and the state h, c [..., hidden] to the new h, c."""
         inputs = jnp.concatenate([x, h], axis=-1)
-        gates = inputs @ self.kernel[...] + self.bias[...]
+        products = inputs @ self.kernel[...]
+        gates = products + jnp.broadcast_to(self.bias[...], products.shape)
         i, g, f, o = jnp.split(gates, 4, axis=-1)
         keep = jax.nn.sigmoid(f + LSTM_FORGET_OFFSET)
         c = keep * c + jax.nn.sigmoid(i) * jnp.tanh(g)

@@ -95,7 +95,7 @@ class Synapse(nnx.Module):
         # Columns are those of i, g, f and o.
         offset = jnp.concatenate([-GATE_OFFSET * ones, zeros, GATE_OFFSET * ones, zeros])
         scale = jnp.concatenate([half, ones, half, half])
-        kernel_4NxK = (kernel * scale).T
+        kernel_4NxK = (kernel * scale[None]).T
         return CellWeights(
             forward=kernel_4NxK[:, :M],
             backward=kernel_4NxK[:, M : 2 * M],

@@ -86,14 +86,10 @@ def _build(state_size: int, normed_channels: int) -> Path:
     compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, _COMPILERS))[:1]
     if not compiler:
         raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
-    command = [
-        *compiler,
-        *_FLAGS,
-        f"-I{jax.ffi.include_dir()}",
-        *_definitions(state_size, normed_channels),
-        str(SOURCE),
-    ]
-    made_of = [SOURCE.read_text(), *command, jax.__version__, processor()]
+    options = [*compiler, *_FLAGS, *_definitions(state_size, normed_channels)]
+    command = [*options, f"-I{jax.ffi.include_dir()}", str(SOURCE)]
+    # Not where the source is: every copy of it shares what was compiled once.
+    made_of = [SOURCE.read_text(), *options, jax.__version__, processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     folder = cache_folder("kernels") / str(os.getuid())  # nobody runs what another one has compiled
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

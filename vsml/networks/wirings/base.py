@@ -220,4 +220,6 @@ def rescale(
 ) -> Array:
     """Return normalised messages, or means of them, with the scale and the offset of a layer norm."""
     assert norm is not None and norm.scale is not None and norm.bias is not None  # none here is made without
-    return mean * norm.scale[...] + norm.bias[...]
+    scale = jnp.broadcast_to(norm.scale[...], mean.shape)
+    offset = jnp.broadcast_to(norm.bias[...], mean.shape)
+    return mean * scale + offset
