@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from vsml.config.schema import Config
 from vsml.runs.directory import RunDirectory
 from vsml.settings import Problem
 from vsml.setup import Setup
@@ -17,8 +16,12 @@ class Call(Protocol):
     outside of the library it is `call_options`.
     """
 
-    def problems(self, config: Config) -> Iterator[Problem]:
-        """Yield what this call refuses of a configuration that is right for others."""
+    def problems(self, setup: Setup) -> Iterator[Problem]:
+        """Yield what this call refuses of a configuration that is right for others.
+
+        Args:
+            setup: of the run; no data may be loaded.
+        """
 
     def plan(self, setup: Setup, ranks: int) -> list[str]:
         """Return lines that say what the run is going to do and cost.

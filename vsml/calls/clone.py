@@ -9,7 +9,7 @@ import numpy as np
 
 from vsml.calls.plan import evaluation_plan
 from vsml.calls.train import run_training
-from vsml.config.schema import POINTS, CloneConfig, Config
+from vsml.config.schema import POINTS, CloneConfig
 from vsml.introspection.trajectories import write_trajectories
 from vsml.learners import Vsml
 from vsml.learners.vsml import VsmlConfig
@@ -52,16 +52,16 @@ class Clone:
 
     config: CloneConfig
 
-    def problems(self, config: Config) -> Iterator[Problem]:
+    def problems(self, setup: Setup) -> Iterator[Problem]:
         """Yield what no clone can be made with, or followed with."""
-        vsml = config.model.settings
+        vsml = setup.model.settings
         if not isinstance(vsml, VsmlConfig):  # which the objective refuses
             return
         follow = self.config.follow
         if 0 < follow < POINTS:
             yield Problem("clone.follow", follow, f"0, or {POINTS} and more", ("call",))
         if follow:
-            yield from _follow_problems(config, vsml, ("call", "clone.follow"))
+            yield from _follow_problems(setup, vsml, ("call", "clone.follow"))
 
     def plan(self, setup: Setup, ranks: int) -> list[str]:
         """Return what is trained on, then the plan of the evaluations."""
@@ -85,9 +85,10 @@ class Clone:
         return 0
 
 
-def _follow_problems(config: Config, vsml: VsmlConfig, involved: tuple[str, ...]) -> Iterator[Problem]:
+def _follow_problems(setup: Setup, vsml: VsmlConfig, involved: tuple[str, ...]) -> Iterator[Problem]:
     """Yield what networks of clones cannot be followed with."""
     model = ("model.vsml", *involved)
+    config = setup.config
     follow = config.clone.follow
     if vsml.views or not all(own_settings(layer).holds_weights for layer in vsml.layers):
         yield Problem("clone.follow", follow, "0 with views or convolutions", model)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from vsml.calls.plan import evaluation_plan
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config
 from vsml.evaluation.candidates import (
     RESTORED,
     Candidate,
@@ -36,7 +35,7 @@ class Evaluate:
 
     config: NoSettings = NoSettings()
 
-    def problems(self, config: Config) -> Iterator[Problem]:
+    def problems(self, setup: Setup) -> Iterator[Problem]:
         """Yield nothing: what is evaluated is checked by the sections themselves."""
         yield from ()
 

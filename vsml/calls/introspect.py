@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vsml.calls.plan import evaluation_plan
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config, EvaluationConfig
+from vsml.config.schema import EvaluationConfig
 from vsml.evaluation.candidates import Candidate, compared_candidates
 from vsml.introspection import plots
 from vsml.introspection.experiments import (
@@ -61,9 +61,9 @@ class Introspect:
 
     config: IntrospectConfig
 
-    def problems(self, config: Config) -> Iterator[Problem]:
+    def problems(self, setup: Setup) -> Iterator[Problem]:
         """Yield what the experiments cannot be made with."""
-        evaluation = config.evaluation
+        evaluation = setup.config.evaluation
         involved = ("call", "introspect")
         if not evaluation.learners:
             yield Problem(
@@ -73,7 +73,7 @@ class Introspect:
             expected = "1 with call: introspect"
             yield Problem("evaluation.batch_size", evaluation.batch_size, expected, involved)
         needed = self.config.before + self.config.repeats
-        for index, spec in enumerate(config.evaluation_specs):
+        for index, spec in enumerate(setup.config.evaluation_specs):
             if spec.task.few_shot is not None:
                 path = f"evaluation.datasets.{index}.few_shot"
                 yield Problem(path, spec.name, "null with call: introspect", involved)

@@ -13,7 +13,6 @@ import optax
 
 from vsml.calls.plan import evaluation_plan, training_plan
 from vsml.config.files import dump
-from vsml.config.schema import Config
 from vsml.evaluation.candidates import (
     TRAINED,
     Candidate,
@@ -320,7 +319,7 @@ class Train:
 
     config: NoSettings = NoSettings()
 
-    def problems(self, config: Config) -> Iterator[Problem]:
+    def problems(self, setup: Setup) -> Iterator[Problem]:
         """Yield nothing: what can be trained is checked by the sections themselves."""
         yield from ()
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -454,8 +454,9 @@ def _config_problems(config: Config) -> Iterator[Problem]:
         if first != index:
             expected = f"a `name` of its own, as evaluation.datasets.{first} has this one"
             yield Problem(path, evaluation.name, expected, ("evaluation.datasets",))
-    yield from _few_shot_problems(config)
-    yield from _compared_problems(config)
+    yield from _few_shot_problems(config.training, config.training_specs, config.data.few_shot)
+    yield from _few_shot_evaluation_problems(config.evaluation, config.evaluation_specs)
+    yield from _compared_problems(config.model, config.evaluation, config.evaluation_specs)
     yield from optimizer_problems(config.optimizer)
     if config.call in ("train", "clone"):
         yield from _objective_problems(config)
@@ -506,10 +507,12 @@ def _either(other: str) -> str:
     return f"not true together with {other}: a task has one or the other"
 
 
-def _compared_problems(config: Config) -> Iterator[Problem]:
-    learners = config.evaluation.learners
-    reserved = (*RESERVED_NAMES, config.model.type)
-    datasets = [spec.name for spec in config.evaluation_specs]
+def _compared_problems(
+    base: ModelSettings, evaluation: EvaluationConfig, specs: "Sequence[EvaluationSpec]"
+) -> Iterator[Problem]:
+    learners = evaluation.learners
+    reserved = (*RESERVED_NAMES, base.type)
+    datasets = [spec.name for spec in specs]
     involved = ("evaluation.learners", "model")
     for index, learner in enumerate(learners):
         path = f"evaluation.learners.{index}"
@@ -523,7 +526,7 @@ def _compared_problems(config: Config) -> Iterator[Problem]:
             if len({repr(value) for value in values}) < len(values):
                 yield Problem(f"{path}.tune", values, f"distinct values of {key}", involved)
         try:
-            choices = model_choices(config.model, learner)
+            choices = model_choices(base, learner)
         except ValidationError as error:
             for each in error.errors():
                 where = ".".join(map(str, each["loc"]))
@@ -540,26 +543,37 @@ def _compared_problems(config: Config) -> Iterator[Problem]:
             yield Problem(f"{path}.tune", idle[0], expected, involved)
 
 
-def _few_shot_problems(config: Config) -> Iterator[Problem]:
-    training, evaluation, few_shot = config.training, config.evaluation, config.data.few_shot
-    alone = "1 with few_shot: several images at once would be answered before any of them is learned from"
-    if few_shot is not None:
-        for length in sorted({spec.episode_length for spec in config.training_specs}):
-            yield from _support_problems("training", length, few_shot, "data.few_shot")
-        if training.batch_size > 1:
-            yield Problem("training.batch_size", training.batch_size, alone, ("data.few_shot",))
+_ALONE = "1 with few_shot: several images at once would be answered before any of them is learned from"
+
+
+def _few_shot_problems(
+    training: TrainingConfig, specs: "Sequence[TaskSpec]", few_shot: FewShot | None
+) -> Iterator[Problem]:
+    """Yield what is wrong with few-shot episodes in meta-training."""
+    if few_shot is None:
+        return
+    for length in sorted({spec.episode_length for spec in specs}):
+        yield from _support_problems("training", length, few_shot, "data.few_shot")
+    if training.batch_size > 1:
+        yield Problem("training.batch_size", training.batch_size, _ALONE, ("data.few_shot",))
+
+
+def _few_shot_evaluation_problems(
+    evaluation: EvaluationConfig, specs: "Sequence[EvaluationSpec]"
+) -> Iterator[Problem]:
+    """Yield what is wrong with few-shot episodes in evaluations."""
     involved = ("data.few_shot", "evaluation.datasets")
-    few_shot_specs = [
-        (index, spec, spec.task.few_shot)
-        for index, spec in enumerate(config.evaluation_specs)
-        if spec.task.few_shot is not None
-    ]
-    for index, spec, each in few_shot_specs:
+    has_few_shot = False
+    for index, spec in enumerate(specs):
+        few_shot = spec.task.few_shot
+        if few_shot is None:
+            continue
+        has_few_shot = True
         own = getattr(evaluation.datasets[index], "episode_length", None)
         section = f"evaluation.datasets.{index}" if own else "evaluation"
-        yield from _support_problems(section, spec.task.episode_length, each, *involved)
-    if few_shot_specs and evaluation.batch_size > 1:
-        yield Problem("evaluation.batch_size", evaluation.batch_size, alone, involved)
+        yield from _support_problems(section, spec.task.episode_length, few_shot, *involved)
+    if has_few_shot and evaluation.batch_size > 1:
+        yield Problem("evaluation.batch_size", evaluation.batch_size, _ALONE, involved)
 
 
 def _support_problems(section: str, length: int, few_shot: FewShot, *involved: str) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from vsml.options import member_problems, plugin_problems, read_options
 from vsml.registry import Registry, section_of
 from vsml.runs.callbacks import CALLBACKS
 from vsml.settings import NoSettings, Plugin, Problem, Section, refuse
+from vsml.setup import Setup
 
 
 class _WholeConfig(Config):
@@ -61,7 +62,7 @@ def _member_problems(config: Config) -> Iterator[Problem]:
             return
     elif options:
         yield Problem("call_options", options, f"none with call: {config.call}", ("call",))
-    yield from call_of(config).problems(config)
+    yield from call_of(config).problems(Setup(config))
 
 
 def _list_problems(
