@@ -13,7 +13,7 @@ clusters := mpi or slurm or ssh or browser
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types format roofline bench docs diagrams notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types density format roofline bench docs diagrams notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -44,7 +44,7 @@ test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's pa
 test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian's packages when root)
 	$(pytest) -m browser $(ARGS)
 
-check: lint types  ## what continuous integration runs: lint, types and all tests, those of clusters last
+check: lint types density  ## what continuous integration runs: lint, types, density and all tests, those of clusters last
 	$(pytest) -m "not ($(clusters))" $(ARGS)
 	$(pytest) -m "$(clusters)" $(ARGS)
 
@@ -54,6 +54,9 @@ lint: .venv/.installed  ## formatting and style (ruff)
 
 types: .venv/.installed  ## type annotations (mypy)
 	$(in_venv) mypy
+
+density: .venv/.installed  ## print how dense the code is: tokens a line of the densest files (enforces nothing)
+	@$(in_venv) python tools/density.py
 
 format: .venv/.installed  ## format the code, and mend what ruff can mend
 	$(in_venv) ruff format .
