@@ -24,7 +24,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_
 import launch
 from vsml.config.array import load_array
 from vsml.config.files import dump
-from vsml.config.schema import model_choices
+from vsml.config.schema import RESERVED_NAMES, model_choices
 from vsml.launching.command_line import parse, read_config
 from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
 from vsml.learners import make_learner
@@ -343,7 +343,7 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
     config = launch.read_config(launch.parse(words))
     learners = {compared.name for compared in config.evaluation.learners}
     if config.call in ("train", "clone"):
-        learners.add("evolved")
+        learners.add("meta-trained")
         params = load_file(run / "learner.safetensors")
         assert params and all(np.isfinite(array).all() for array in params.values())
         (line,) = read_metrics(run / "metrics.jsonl")
@@ -351,11 +351,14 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
     elif config.checkpoint.restore:
         learners.add("restored")
     if config.evaluation.start:
-        learners.add("untrained")
+        learners.add("start")
     rows = json.loads((run / "evaluation.json").read_text())
     datasets = [spec.name for spec in config.evaluation_specs]
-    assert {(row["learner"], row["dataset"]) for row in rows} == set(itertools.product(learners, datasets))
-    assert all(math.isfinite(row["loss"]) and 0 <= row["accuracy"] <= 1 for row in rows)
+    starts = set(RESERVED_NAMES) - {"meta-trained", "restored"} | {config.model.type}
+    seen = {("start" if row["learner"] in starts else row["learner"], row["dataset"]) for row in rows}
+    assert seen == set(itertools.product(learners, datasets))
+    assert all(math.isfinite(row["loss"]) and row[row["metric"]] >= 0 for row in rows)
+    assert all(row["accuracy"] <= 1 for row in rows if row["metric"] == "accuracy")
 
 
 # What a user is told of data that cannot be used.

@@ -7,6 +7,7 @@ import pytest
 from flat_vsml import flat_vsml
 
 from vsml.calls.evaluate import run_evaluation
+from vsml.config.files import dump
 from vsml.evaluation.candidates import Candidate, compared_candidates
 from vsml.evaluation.comparison import Comparison
 from vsml.evaluation.episodes import evaluate
@@ -15,11 +16,12 @@ from vsml.evaluation.scores import Evaluation
 from vsml.launching.schema import load_config
 from vsml.losses import right_answers
 from vsml.runs.directory import RunDirectory
+from vsml.runs.reading import read_runs
 from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 
-pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def evaluation_of(correct):
@@ -208,3 +210,32 @@ def test_nothing_to_evaluate_on_is_an_error(tmp_path):
     config = load_config(overrides=["call=evaluate", missing, f"data.root={tmp_path}"])
     with pytest.raises(ValueError, match="nothing to evaluate on"):
         run_evaluation(Setup(config), None, SerialCommunicator())
+
+
+def test_values_are_measured_by_their_relative_error_in_files_and_tables(tmp_path, capsys):
+    settings = [
+        "call=evaluate",
+        "evaluation={datasets: [linear_map], count: 3, episode_length: 120, start: false, tune_count: 2}",
+        "evaluation.learners=[{name: SGD, model: {type: sgd}, tune: {sgd.learning_rate: [1e-6, 0.03]}}]",
+        "tracking.wandb.mode=disabled",
+    ]
+    config = load_config(overrides=settings)
+    run = RunDirectory(tmp_path)
+    run.start(dump(config), {})
+    run_evaluation(Setup(config), run, SerialCommunicator())
+    (row,) = json.loads((run.path / "evaluation.json").read_text())
+    assert row["metric"] == "relative_error" and row["chance"] == 1
+    assert row["tried"] == {"sgd.learning_rate": 0.03}, "the larger error was taken for the better one"
+    assert 0 < row["relative_error_last"] < 0.5 < row["relative_error_at_10"]
+    with np.load(run.path / "evaluation.npz") as arrays:
+        error, of_mean = (
+            arrays[f"SGD/linear_map/{name}"] for name in ("squared_error", "squared_error_of_mean")
+        )
+    last = slice(120 - 24, 120)  # the latest fifth
+    expected = (error[:, last].sum(1) / of_mean[:, last].sum(1)).mean()
+    assert row["relative_error_last"] == pytest.approx(expected, rel=1e-5)
+    table = (run.path / "evaluation.md").read_text()
+    assert f"{row['relative_error_last']:.3f} ±" in table and "Relative error (1: no better than" in table
+    assert "relative error" in capsys.readouterr().out
+    (read,) = read_runs([run.path])
+    assert read.baselines.keys() == read.curves.keys() == {"SGD/linear_map"}

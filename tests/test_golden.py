@@ -21,8 +21,6 @@ from vsml.learners import FastWeights, Learner, Sgd, Vsml, continue_episode, mak
 from vsml.losses import cross_entropy
 from vsml.types import Episode
 
-pytestmark = pytest.mark.usefixtures("explicit_ranks")
-
 FOLDERS = [Path(__file__).parent / "golden"]
 if os.environ.get("VSML_GOLDEN_DIR"):
     FOLDERS.append(Path(os.environ["VSML_GOLDEN_DIR"]))

@@ -22,7 +22,7 @@ from vsml.meta.trials import Chunk, Group, Results, sample_trial
 from vsml.tasks import Dataset, build_task
 from vsml.types import Classes
 
-pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
+pytestmark = pytest.mark.usefixtures("hasty")
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

@@ -100,7 +100,7 @@ def test_a_run_leaves_everything_that_is_documented(uninterrupted):
     assert untimed(uninterrupted)[-1]["examples"] == 20 * 2 * 8 * 5
     (row,) = json.loads((uninterrupted / "evaluation.json").read_text())
     assert row["dataset"] == "digits" and row["episodes"] == 3 and row["examples"] == 12
-    assert np.load(uninterrupted / "evaluation.npz")["evolved/digits/correct"].shape == (3, 12)
+    assert np.load(uninterrupted / "evaluation.npz")["meta-trained/digits/correct"].shape == (3, 12)
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_wandb_offline_carries_all_that_is_shown_online(uninterrupted):
     assert run["config"]["update"]["training"]["iterations"] == 20
     axes = {metric["name"]: metric.get("step_metric") for metric in of("metric")}
     assert axes["meta_loss"] == axes["grad_norm"] == axes["eval/digits/accuracy"] == "step"
-    assert axes["curves/digits/evolved"] == "curves/examples"
+    assert axes["curves/digits/meta-trained"] == "curves/examples"
     lines = [line["item"] for line in of("history")]
     logged = [line["meta_loss"] for line in lines if "meta_loss" in line]
     assert logged == [line["meta_loss"] for line in untimed(uninterrupted)]
@@ -211,7 +211,7 @@ def test_an_exported_learner_is_evaluated_from_its_file(place, uninterrupted):
     arguments = ["--config", "call=evaluate", f"checkpoint.restore={uninterrupted}/learner.safetensors"]
     done = tiny(place, "evaluated", *arguments)
     assert "restored" in done.stdout
-    trained = np.load(uninterrupted / "evaluation.npz")["evolved/digits/correct"]
+    trained = np.load(uninterrupted / "evaluation.npz")["meta-trained/digits/correct"]
     restored = np.load(place / "evaluated" / "evaluation.npz")["restored/digits/correct"]
     assert np.array_equal(trained, restored)
 

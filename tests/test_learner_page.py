@@ -48,7 +48,7 @@ def test_a_learner_is_added_as_the_page_says(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "prior_count: 1.0" in (tmp_path / "run" / "config.yaml").read_text()
-    assert "evolved" in done.stdout and "untrained" in done.stdout
+    assert "meta-trained" in done.stdout and "start: random" in done.stdout
     mistake = [sys.executable, "launch.py", "--config", "model.prototypes.prior=1"]
     told = subprocess.run(mistake, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "did you mean model.prototypes.prior_count" in told.stderr

@@ -24,8 +24,6 @@ from vsml.meta.trials import Group, Results, chunks_of, group_trials, sample_tri
 from vsml.tasks import Dataset, build_task
 from vsml.types import Classes, Episode, Values
 
-pytestmark = pytest.mark.usefixtures("explicit_ranks")
-
 KEY = jax.random.key(0)
 
 

@@ -161,8 +161,8 @@ def test_what_cannot_be_loaded_is_named(name, shape, classes, error, message):
 def test_what_meets_the_synapses_may_be_changed_and_nothing_else():
     changes = {"vsml": {"random_features": {"count": 7}, "views": [{"count": 5}]}}
     loaded = load_learner("general", input_shape=(3,), num_classes=2, model=changes)
-    assert [each.random_features for each in loaded.learner.members] == [7, 5]
-    assert loaded.learner.members[0].activation == "tanh"  # as in the file
+    assert [each.config.random_features.count for each in loaded.learner.members] == [7, 5]
+    assert loaded.learner.members[0].config.random_features.activation == "tanh"  # as in the file
     assert loaded.model.vsml.views[0].count == 5
     with pytest.raises(ConfigError, match=r"feed_label: got False, expected True as in pretrained:general"):
         load_learner("general", input_shape=(3,), num_classes=2, model={"vsml": {"feed_label": False}})
