@@ -219,7 +219,7 @@ def test_another_machine_gets_the_code_and_the_secrets_by_stdin_alone(capsys, mo
     site.write_text("host: far\ndirectory: ~/my runs\n")
     assert schedule.main(["--site", str(site), "--chain=2", "--", *QUICKSTART]) == 0
     (folder,) = (there / "my runs" / "runs").iterdir()
-    assert (folder / "code" / "vsml" / "train.py").is_file() and (folder / "logs").is_dir()
+    assert (folder / "code" / "vsml" / "calls" / "train.py").is_file() and (folder / "logs").is_dir()
     assert json.loads((folder / "submission.json").read_text())["jobs"] == ["7", "7"]
     first, second = (tmp_path / "submitted").read_text().splitlines()
     assert first == f"hidden' --parsable {folder}/job.sh"
