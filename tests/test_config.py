@@ -8,21 +8,15 @@ from pydantic import ValidationError
 
 from vsml.config.array import array_index, load_array
 from vsml.config.files import ConfigError, dump
-from vsml.config.schema import (
-    Config,
-    EvaluationConfig,
-    EvaluationTask,
-    FewShot,
-    OptimizerConfig,
-    Preprocess,
-    Schedule,
-    Split,
-    TrainingConfig,
-)
+from vsml.config.preprocess import Preprocess
+from vsml.config.schema import Config
+from vsml.config.sections import EvaluationConfig, EvaluationTask, FewShot, TrainingConfig
 from vsml.launching.reference import reference
 from vsml.launching.schema import WholeConfig, load_array_configs, load_config
 from vsml.learners.vsml import VsmlConfig
-from vsml.settings import deep_merge
+from vsml.meta.optimizers import OptimizerConfig
+from vsml.meta.schedules import Schedule
+from vsml.settings import Split, deep_merge
 
 REPOSITORY = Path(__file__).parents[1]
 

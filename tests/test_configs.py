@@ -23,8 +23,9 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_
 
 import launch
 from vsml.config.array import load_array
+from vsml.config.checks import RESERVED_NAMES
 from vsml.config.files import dump
-from vsml.config.schema import RESERVED_NAMES, model_choices
+from vsml.config.model import model_choices
 from vsml.launching.command_line import parse, read_config
 from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
 from vsml.learners import make_learner

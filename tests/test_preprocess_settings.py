@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from vsml.config.files import ConfigError, dump
-from vsml.config.schema import Preprocess, PreprocessMixture
+from vsml.config.preprocess import Preprocess, PreprocessMixture
 from vsml.launching.schema import load_config
 from vsml.tasks import specs
 from vsml.tasks.transforms import TRANSFORMS, Transform

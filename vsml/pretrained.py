@@ -26,7 +26,8 @@ import jax.numpy as jnp
 from pydantic import ValidationError
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import ComparedLearner, ModelSettings, model_choices
+from vsml.config.model import ModelSettings, model_choices
+from vsml.config.sections import ComparedLearner
 from vsml.evaluation.candidates import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.moved import old_names

@@ -11,7 +11,10 @@ import jax
 import numpy as np
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config, ModelSettings, Pad, TaskSpec
+from vsml.config.model import ModelSettings
+from vsml.config.preprocess import Pad
+from vsml.config.schema import Config
+from vsml.config.specs import TaskSpec
 from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
 from vsml.meta.chunk_size import choose_chunk_size, memory_of_trial

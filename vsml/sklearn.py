@@ -24,7 +24,7 @@ from sklearn.utils import check_random_state, shuffle
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from vsml.config.schema import ModelConfig
+from vsml.config.model import ModelConfig
 from vsml.learners import Learner, make_learner
 from vsml.pretrained import load_learner
 from vsml.runs import checkpoint

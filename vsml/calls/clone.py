@@ -9,7 +9,7 @@ import numpy as np
 
 from vsml.calls.plan import evaluation_plan
 from vsml.calls.train import run_training
-from vsml.config.schema import POINTS, CloneConfig
+from vsml.config.sections import POINTS, CloneConfig
 from vsml.introspection.trajectories import write_trajectories
 from vsml.learners import Vsml
 from vsml.learners.vsml import VsmlConfig

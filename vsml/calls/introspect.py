@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vsml.calls.plan import evaluation_plan
 from vsml.config.files import ConfigError
-from vsml.config.schema import EvaluationConfig
+from vsml.config.sections import EvaluationConfig
 from vsml.evaluation.candidates import Candidate, compared_candidates
 from vsml.introspection import plots
 from vsml.introspection.experiments import (

@@ -2,7 +2,7 @@
 
 import math
 
-from vsml.config.schema import model_choices
+from vsml.config.model import model_choices
 from vsml.cost import roofline
 from vsml.cost.counts import Cost
 from vsml.cost.steps import TrialCost, meta_step_cost, parameter_count, trial_costs

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from vsml.config.schema import ComparedLearner, ModelSettings, model_choices
+from vsml.config.model import ModelSettings, model_choices
+from vsml.config.sections import ComparedLearner
 from vsml.evaluation.stored import NETWORK, StoredParams
 from vsml.learners import Learner
 from vsml.setup import EvaluationTask, Setup, Source

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from vsml.config.schema import EvaluationConfig
+from vsml.config.sections import EvaluationConfig
 from vsml.evaluation.candidates import Candidate
 from vsml.evaluation.episodes import Metrics, PendingEvaluation, dispatch
 from vsml.evaluation.metrics import METRICS, main_metric

@@ -7,7 +7,7 @@ import jax
 from pydantic import ValidationError
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import ModelConfig, ModelSettings
+from vsml.config.model import ModelConfig, ModelSettings
 from vsml.learners import LEARNERS, Learner
 from vsml.runs import checkpoint
 from vsml.runs.wandb import fetch_from_wandb, is_wandb_path

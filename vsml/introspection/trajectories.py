@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vsml.config.schema import POINTS
+from vsml.config.sections import POINTS
 from vsml.learners import Vsml, VsmlState
 from vsml.losses import bound_logits, cross_entropy
 from vsml.meta.objectives.clone import activation

@@ -9,7 +9,7 @@ from vsml.launching.schema import WholeConfig
 _INTRODUCTION = """\
 # Configuration reference
 
-Generated from the schema in `vsml/config/schema.py` by `make docs`.
+Generated from the schema in `vsml/config/` by `make docs`.
 
 A run is described by YAML files and by settings on the command line:
 

@@ -13,7 +13,10 @@ from vsml.calls.evaluate import run_evaluation as evaluate_setup
 from vsml.calls.introspect import IntrospectConfig
 from vsml.calls.introspect import run_introspection as introspect_setup
 from vsml.calls.train import run_training as train_setup
-from vsml.config.schema import Config, EvaluationSpec, ModelSettings, Pad, TaskSpec
+from vsml.config.model import ModelSettings
+from vsml.config.preprocess import Pad
+from vsml.config.schema import Config
+from vsml.config.specs import EvaluationSpec, TaskSpec
 from vsml.cost import ranks as ranks_of
 from vsml.cost.counts import counted_cost
 from vsml.evaluation import candidates

@@ -42,7 +42,7 @@ class FewShotSettings(Protocol):
 
 
 class Spec(Protocol):
-    """A kind of task, as a configuration says it (`vsml.config.schema.TaskSpec`)."""
+    """A kind of task, as a configuration says it (`vsml.config.specs.TaskSpec`)."""
 
     @property
     def dataset(self) -> str:
