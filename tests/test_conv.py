@@ -15,7 +15,7 @@ from vsml.networks.wirings.base import from_tiles
 from vsml.networks.wirings.conv import ConvLayer
 from vsml.networks.wirings.dense import DenseLayer
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 KEY = jax.random.key(0)
 N, M = 4, 3

@@ -21,7 +21,7 @@ from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import SerialCommunicator
 from vsml.tasks import build_task, load
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 
 def evaluation_of(correct):

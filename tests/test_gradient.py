@@ -22,7 +22,7 @@ from vsml.meta.trials import Chunk, Group, Results, sample_trial
 from vsml.tasks import Dataset, build_task
 from vsml.types import Classes
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
@@ -55,7 +55,7 @@ class Linear:
         weights = params["weights"]
         if self.broken == "loss":
             weights = jnp.where(state, jnp.nan, weights)
-        logits = x.reshape(len(x), -1) @ weights + params["bias"]
+        logits = x.reshape(len(x), -1) @ weights + params["bias"][None]
         if self.broken == "gradient":
             zero = jnp.where(state, weights[0, 0] - weights[0, 0], 1.0)
             logits = logits + jnp.sqrt(zero)  # at 0 the slope of the root is infinite

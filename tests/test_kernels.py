@@ -19,7 +19,7 @@ from vsml.networks.wirings.base import from_tiles
 from vsml.networks.wirings.conv import ConvLayer
 from vsml.networks.wirings.dense import DenseLayer
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 RANDOM = np.random.default_rng(0)
 

@@ -18,7 +18,7 @@ from vsml.losses import error_signal, label_signal, loss
 from vsml.networks.written import activate
 from vsml.types import Classes, Episode, Values
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 KEY = jax.random.key(0)
 SHAPE = (4,)

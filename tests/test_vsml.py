@@ -16,7 +16,7 @@ from vsml.losses import cross_entropy
 from vsml.networks.wirings.base import from_tiles
 from vsml.types import Classes, Episode, Values
 
-pytestmark = pytest.mark.usefixtures("hasty")
+pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
 KEY = jax.random.key(0)
 SHAPE, CLASSES = (5,), 3

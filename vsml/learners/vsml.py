@@ -499,11 +499,12 @@ class Vsml(LearnerBase):
         if state.features is None:
             return x
         z = x @ state.features[:-1]
+        shift = state.features[-1:]
         settings = self.config.random_features
         if settings.activation == "tanh":
-            z = jnp.tanh(z + state.features[-1]) / _TANH_STD
+            z = jnp.tanh(z + shift) / _TANH_STD
         elif settings.activation == "relu":
-            z = (jax.nn.relu(z + state.features[-1]) - _RELU_MEAN) / _RELU_STD
+            z = (jax.nn.relu(z + shift) - _RELU_MEAN) / _RELU_STD
         return jnp.concatenate([x, z], axis=1) if settings.keep_input else z
 
     def step(

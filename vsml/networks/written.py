@@ -23,7 +23,7 @@ synapse by examples is in Kirsch & Schmidhuber (2021), section 4; that it can be
 """
 
 import itertools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,18 +32,37 @@ from vsml.types import Array, Params
 
 Activation = Literal["tanh", "relu", "relu3", "relu4"]
 
-TERMS: dict[Activation, tuple[tuple[float, float, float], ...]] = {
-    "tanh": ((1.0, 2.0, 0.0), (-1.0, -2.0, 0.0)),
-    "relu": ((2.909, 1.598, -4.247), (1.216, 3.418, -2.62)),
-    "relu3": ((-4.221, -0.989, 2.729), (4.887, 2.287, -0.379), (4.195, -2.342, -0.051)),
+
+class Term(NamedTuple):
+    """One sigmoid of an activation, `amplitude * sigmoid(gain * x + shift)`."""
+
+    amplitude: float
+    gain: float
+    shift: float
+
+
+TERMS: dict[Activation, tuple[Term, ...]] = {
+    "tanh": (
+        Term(1.0, 2.0, 0.0),
+        Term(-1.0, -2.0, 0.0),
+    ),
+    "relu": (
+        Term(2.909, 1.598, -4.247),
+        Term(1.216, 3.418, -2.62),
+    ),
+    "relu3": (
+        Term(-4.221, -0.989, 2.729),
+        Term(4.887, 2.287, -0.379),
+        Term(4.195, -2.342, -0.051),
+    ),
     "relu4": (
-        (1.835, 4.136, -0.592),
-        (1.44, -4.129, -0.048),
-        (2.943, 1.337, -4.375),
-        (-1.446, -2.049, 2.682),
+        Term(1.835, 4.136, -0.592),
+        Term(1.44, -4.129, -0.048),
+        Term(2.943, 1.337, -4.375),
+        Term(-1.446, -2.049, 2.682),
     ),
 }
-"""Sigmoids whose sum an activation is: (a, k, d). Those of relu are fitted for |x| < 4, by least squares."""
+"""Sigmoids whose sum an activation is. Those of relu are fitted for |x| < 4, by least squares."""
 
 MAX_WEIGHT = 40.0
 """Weights that the cells can hold, unless told otherwise: in a network of means those of 40 / fan-in."""
@@ -67,9 +86,12 @@ def activate(
 ) -> Array:
     """Return the sum of sigmoids that stands for an activation, elementwise."""
     z = jnp.asarray(x)[..., None]
-    a, k, d = jnp.asarray(TERMS[activation]).T
+    terms = jnp.asarray(TERMS[activation]).T
+    # Each [1, ..., 1, terms], beside z [..., 1].
+    a, k, d = jnp.expand_dims(terms, range(1, z.ndim))
     exponent = -(k * z + d)
-    return (a / (1 + jnp.exp(exponent))).sum(-1)
+    sigmoids = a / (1 + jnp.exp(exponent))
+    return sigmoids.sum(-1)
 
 
 def encode(
@@ -84,12 +106,15 @@ def encode(
     """
     scale = 2 / max_weight
     a = _amplitudes(activation)
-    stored = jnp.asarray(w)[..., None] * scale * a / (a**2).sum()
+    weights = jnp.asarray(w)[..., None]
+    biases = jnp.asarray(b)[..., None]
+    power = (a**2).sum()
+    stored = weights * scale * a / power
     # Once for each term that reads it, and for each sign of the nudge.
     copies = jnp.repeat(stored, 2 * len(a), axis=-1)
-    bias = jnp.asarray(b)[..., None] * scale
-    held = jnp.concatenate([copies, bias], axis=-1)
-    return jnp.arctanh(jnp.clip(held, -0.999, 0.999))
+    held = jnp.concatenate([copies, biases * scale], axis=-1)
+    room = jnp.clip(held, -0.999, 0.999)
+    return jnp.arctanh(room)
 
 
 def decode(
@@ -101,14 +126,18 @@ def decode(
     scale = 2 / max_weight
     a = _amplitudes(activation)
     stored = jnp.tanh(c)
-    copies = stored[..., :-1].reshape(*c.shape[:-1], len(a), 2 * len(a))
-    weights = (copies.mean(-1) * a).sum(-1)
-    return weights / scale, stored[..., -1] / scale
+    bias = stored[..., -1]
+    copies = stored[..., :-1]
+    shape = (len(a), 2 * len(a))
+    by_term = copies.reshape(*c.shape[:-1], *shape)
+    weights = (by_term.mean(-1) * a).sum(-1)
+    return weights / scale, bias / scale
 
 
 def _amplitudes(activation: Activation) -> np.ndarray:
     """Return the factor of each sigmoid."""
-    return np.array([amplitude for amplitude, _, _ in TERMS[activation]])
+    terms = TERMS[activation]
+    return np.array([term.amplitude for term in terms])
 
 
 def back_propagating(
@@ -137,35 +166,36 @@ def back_propagating(
     bias = np.zeros((4, cells))
     forward = np.zeros((cells, M))
     backward = np.zeros((cells, M))
-    # Gates, and rows of the kernel: channel 0 of the forward and of the backward message.
     i, g, f, o = range(4)
-    x = 0
-    e = M
-    notices = int(learns)
+    # What gates read: channel 0 of the forward message x, and of the backward message e. [4, cells] each.
+    from_x = kernel[0]
+    from_e = kernel[M]
+    step = scale * rate if learns else 0.0
     bias[i] = _OPEN
     bias[f] = _KEEP
 
     # A weight is stored by each term of the activation, and read by each, with the error nudged up and down.
     terms = TERMS[activation]
     ways = itertools.product(terms, terms, (1, -1))
-    for cell, (stores, reads, nudged) in enumerate(ways):
-        a_s, k_s, d_s = stores
-        a_r, k_r, d_r = reads
+    for cell, (stores, reads, sign) in enumerate(ways):
+        nudge = sign * NUDGE if learns else 0.0
+        share = stores.amplitude * reads.amplitude
         # Input gate: the term by which an input is noticed.
-        kernel[x, i, cell] = k_s
-        bias[i, cell] = d_s + _OPEN
+        from_x[i, cell] = stores.gain
+        bias[i, cell] = stores.shift + _OPEN
         # Output gate: the term by which an input is answered.
-        kernel[x, o, cell] = k_r
-        bias[o, cell] = d_r
-        kernel[e, o, cell] = notices * nudged * NUDGE
+        from_x[o, cell] = reads.gain
+        bias[o, cell] = reads.shift
+        from_e[o, cell] = nudge
         # What is written: minus the rate times the error.
-        kernel[e, g, cell] = -notices * scale * rate
-        forward[cell, _OUT] = a_s * a_r / (2 * scale)
-        slope = a_s * a_r * k_r / (2 * NUDGE * scale)
-        backward[cell, 0] = notices * nudged * slope
+        from_e[g, cell] = -step
+        # What is sent: the answer, and the difference quotient.
+        forward[cell, _OUT] = share / (2 * scale)
+        if learns:
+            backward[cell, 0] = share * reads.gain / (2 * nudge * scale)
 
     # The last cell is the bias, whose gate is half open.
-    kernel[e, g, -1] = -notices * 2 * scale * rate * bias_rate
+    from_e[g, -1] = -2 * step * bias_rate
     forward[-1, _OUT] = 2 / scale
 
     lstm = synapse["lstm"]

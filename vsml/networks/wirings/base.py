@@ -206,7 +206,7 @@ def mean_message(
         bias: Array,
         h_GNRI: Array,
     ) -> Array:
-        message_GMRI = jnp.einsum("nm,gnri->gmri", kernel, h_GNRI) + bias[:, None, None]
+        message_GMRI = jnp.einsum("nm,gnri->gmri", kernel, h_GNRI) + bias[None, :, None, None]
         centred = message_GMRI - message_GMRI.mean(1, keepdims=True)
         variance = jnp.square(centred).mean(1, keepdims=True)
         return (centred * jax.lax.rsqrt(variance + NORM_EPSILON)).mean(axes).swapaxes(-1, -2)

@@ -15,8 +15,9 @@ def standardise(images: Array, mean: float, std: float) -> Array:
 def _act(x: Array, y: Array, on: bool, context: Context) -> tuple[Array, Array]:
     del on
     if isinstance(context.outputs, Values):
-        mean = jnp.asarray(context.y_mean)
-        std = jnp.asarray(context.y_std)
+        # One of each for every value [outputs]; targets are [N, outputs].
+        mean = jnp.asarray(context.y_mean)[None]
+        std = jnp.asarray(context.y_std)[None]
         y = (y - mean) / std
     return standardise(x, context.mean, context.std), y
 

@@ -26,7 +26,7 @@ def _draw(key: Array, n: int, size: int) -> tuple[Array, Array]:
     weights = normal / INPUTS**0.5
     bias = _BIAS_STD * random.normal(bias_key, (size,))
     noise = NOISE_STD * random.normal(noise_key, (n, size))
-    y = x @ weights + bias + noise
+    y = x @ weights + bias[None, :] + noise
     return x[:, None, :, None], y
 
 

@@ -35,11 +35,11 @@ def _draw(key: Array, n: int, size: int) -> tuple[Array, Array]:
     first = random.normal(first_key, (INPUTS, HIDDEN))
     first_bias = _BIAS_STD * random.normal(first_bias_key, (HIDDEN,))
     sums = _GAIN * (x @ first) / INPUTS**0.5
-    hidden = jnp.tanh(sums + first_bias)
+    hidden = jnp.tanh(sums + first_bias[None, :])
     second = random.normal(second_key, (HIDDEN, size)) / HIDDEN**0.5
     second_bias = _BIAS_STD * random.normal(second_bias_key, (size,))
     noise = NOISE_STD * random.normal(noise_key, (n, size))
-    y = hidden @ second + second_bias + noise
+    y = hidden @ second + second_bias[None, :] + noise
     return x[:, None, :, None], y
 
 
