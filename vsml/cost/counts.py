@@ -47,8 +47,9 @@ from jax.extend.core import jaxprs_in_params
 
 from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.trials import params_shapes, state_bytes
+from vsml.networks.edges import GraphNetwork
 from vsml.networks.layered import Network
-from vsml.networks.wirings.base import Layer
+from vsml.networks.wirings.base import HasExtent
 from vsml.types import target_shape
 
 What = Literal["forward", "gradient"]
@@ -158,10 +159,9 @@ def vsml_cost(
 ) -> Cost:
     """Return the cost of a step of VSML for each example; see `cost_of` and the top of this file."""
     network = learner.network
-    sweeps = 2 if learner.config.backward_pass else 1
     total = Cost()
-    for layer in network.layers:
-        total += visit_cost(network, layer, what, formulation, segments).times(sweeps)
+    for part, visits in network.visits(learner.config.backward_pass):
+        total += visit_cost(network, part, what, formulation, segments).times(visits)
     if batch_size > 1:
         merges = 1.0 if what == "forward" else 2.0
         merged = total.state_bytes  # half of it, read and written
@@ -171,24 +171,24 @@ def vsml_cost(
 
 
 def visit_cost(
-    network: Network,
-    layer: Layer,
+    network: Network | GraphNetwork,
+    part: HasExtent,
     what: What = "forward",
     formulation: Formulation = "rewritten",
     segments: int = 1,
 ) -> Cost:
-    """Return the cost of one visit of a layer; see the top of this file.
+    """Return the cost of one visit of a layer, or of a graph; see the top of this file.
 
     Args:
         network: says the sizes of synapses and messages, micro ticks, and whether there is a layer norm.
-        layer: of any wiring.
+        part: a layer of any wiring, or a graph.
         what: see `cost_of`.
         formulation: "rewritten", or "plain" as the paper writes it; forward only.
         segments: see `cost_of`.
     """
     if formulation == "plain" and what != "forward":
         raise ValueError(f"what: got {what!r}, expected 'forward' for the plain formulation")
-    extent = layer.extent
+    extent = part.extent
     N, M, ticks, norm = network.state_size, network.message_size, network.micro_ticks, network.layer_norm
     synapses = extent.synapses
     placed = extent.positions * synapses  # each at every position that uses it

@@ -18,7 +18,7 @@ from vsml.types import Params
 _FREE = frozenset(["init_scale", "init", "init_rate", "init_bias_rate", "state_dtype", "kernel"])
 """Model settings that do not make another learning algorithm."""
 
-NETWORK = ("random_features", "views", "layers", "init_weights", "error_scale")
+NETWORK = ("random_features", "views", "layers", "graph", "init_weights", "error_scale")
 """What of the network around the synapses may differ from their file, where it is asked for."""
 
 

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
+from vsml.graphs.settings import GraphsConfig
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.kernels import Kernel, chosen
+from vsml.networks.edges import Edges, GraphNetwork, Schedule
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
 from vsml.networks.wirings import (
@@ -119,11 +121,35 @@ class RandomFeaturesConfig(Section):
     )
 
 
+class GraphNetworkConfig(GraphsConfig):
+    """A graph in place of layers, with a synapse on each edge."""
+
+    schedule: Schedule = Field(
+        default="sweep",
+        description="when synapses tick. sweep: group after group, lower nodes first; sync: all at once, so "
+        "many times a pass; async: as sync, each with a probability. Several graphs need sync or async",
+    )
+    ticks: Positive | None = Field(
+        default=None,
+        description="visits of all synapses in a forward pass, with sync and async; null: edges on the way "
+        "from inputs to outputs",
+    )
+    backward_ticks: Positive | None = Field(
+        default=None, description="likewise in a backward pass; null: as in a forward pass"
+    )
+    rate: Annotated[Float, Field(gt=0, le=1)] = Field(
+        default=0.5, description="probability that a synapse is visited at a tick, with async"
+    )
+
+
 class VsmlConfig(Section):
     """Variable Shared Meta Learning: a network of LSTM synapses."""
 
     layers: tuple[LayerConfig, ...] = Field(
         default=(DenseConfig(),), min_length=1, description="layers, input side first"
+    )
+    graph: GraphNetworkConfig | None = Field(
+        default=None, description="a graph in place of layers, which synapses are the edges of; null: layers"
     )
     random_features: RandomFeaturesConfig = Field(
         default=RandomFeaturesConfig(), description="a fixed random layer before the synapses"
@@ -182,6 +208,8 @@ class VsmlConfig(Section):
 def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     size = vsml.synapse.message_size
     yield from layer_problems(vsml.layers)
+    if vsml.graph is not None:
+        yield from _graph_problems(vsml, vsml.graph)
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
@@ -208,6 +236,30 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
 
 
+def _graph_problems(
+    vsml: VsmlConfig,
+    graph: GraphNetworkConfig,
+) -> Iterator[Problem]:
+    """Yield settings that are about layers, or of the schedule, and mean nothing on this graph."""
+    plain = VsmlConfig.model_fields
+    for name in ("layers", "layerwise", "kernel"):
+        got = getattr(vsml, name)
+        default = plain[name].default
+        if got != default:
+            yield Problem(name, got, "its default with a graph, which has no layers", ("graph",))
+    if weights := vsml.synapse.init_weights:
+        yield Problem("synapse.init_weights", weights, "0 with a graph", ("graph",))
+    if graph.schedule != "sweep":
+        return
+    for name in ("ticks", "backward_ticks"):
+        got = getattr(graph, name)
+        if got is not None:
+            yield Problem(f"graph.{name}", got, "null with schedule: sweep", ("graph.schedule",))
+    several = len(graph.kinds) * len(graph.hidden) if graph.count is None else graph.count
+    if several > 1:
+        yield Problem("graph.schedule", "sweep", f"sync or async with {several} graphs", ("graph",))
+
+
 def written_problems(
     vsml: VsmlConfig,
     why: str,
@@ -215,7 +267,7 @@ def written_problems(
     """Yield the settings that back-propagation cannot be written for, nor be cloned with."""
     synapse = vsml.synapse
     needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
-    if len(vsml.layers) > 1:
+    if len(vsml.layers) > 1 or vsml.graph is not None:
         needed["separate_backward"] = True
     for path, value in needed.items():
         if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
@@ -370,29 +422,56 @@ class Vsml(LearnerBase):
         return Ensemble(tuple(members)) if config.views else members[0]
 
     @functools.cached_property
-    def network(self) -> Network:
+    def network(self) -> Network | GraphNetwork:
         """The network that the synapses form."""
         config, synapse = self.config, self.config.synapse
-        return Network(
-            layers=self._layers(),
-            state_size=synapse.state_size,
-            message_size=synapse.message_size,
-            random_fraction=synapse.random_fraction,
-            micro_ticks=config.micro_ticks,
-            layerwise=config.layerwise,
-            separate_backward=config.separate_backward,
-            layer_norm=synapse.layer_norm,
-            init_scale=synapse.init_scale,
-            state_dtype=config.state_dtype,
+        sizes: dict[str, Any] = {
+            "state_size": synapse.state_size,
+            "message_size": synapse.message_size,
+            "random_fraction": synapse.random_fraction,
+            "micro_ticks": config.micro_ticks,
+            "separate_backward": config.separate_backward,
+            "layer_norm": synapse.layer_norm,
+            "init_scale": synapse.init_scale,
+            "state_dtype": config.state_dtype,
+        }
+        if config.graph is not None:
+            return self._graph_network(config.graph, sizes)
+        return Network(layers=self._layers(), layerwise=config.layerwise, **sizes)
+
+    def _graph_network(
+        self,
+        config: GraphNetworkConfig,
+        sizes: dict[str, Any],
+    ) -> GraphNetwork:
+        """Return the network on the graphs that are configured."""
+        inputs = math.prod(self._entering_shape())
+        graphs = []
+        for graph in config.draw(inputs, self.outputs.size):
+            graphs.append(Edges.of(graph.num_nodes, graph.edges, graph.inputs, graph.outputs))
+        ticks = config.ticks or max(graph.depth for graph in graphs)
+        return GraphNetwork(
+            graphs=tuple(graphs),
+            schedule=config.schedule,
+            ticks=ticks,
+            backward_ticks=config.backward_ticks or ticks,
+            rate=config.rate,
+            **sizes,
         )
+
+    def _entering_shape(self) -> ImageShape:
+        """Return the shape of what enters the network."""
+        features = self.config.random_features
+        shape = _image_shape(self.input_shape)
+        if features.count is None:
+            return shape
+        kept = math.prod(shape) if features.keep_input else 0
+        return 1, features.count + kept, 1
 
     def _layers(self) -> tuple[Layer, ...]:
         """Return the layers, each of which reads what the one before feeds."""
-        features, kernel = self.config.random_features, self.config.kernel
-        shape = _image_shape(self.input_shape)
-        if features.count is not None:
-            kept = math.prod(shape) if features.keep_input else 0
-            shape = (1, features.count + kept, 1)
+        kernel = self.config.kernel
+        shape = self._entering_shape()
         layers: list[Layer] = []
         for config in self.config.layers:
             layer = build_layer(config, shape, self.outputs.size, kernel)
@@ -549,8 +628,11 @@ class Vsml(LearnerBase):
         state: VsmlState,
         change: Change,
     ) -> VsmlState:
-        """Return the state with other states of synapses; units are those on the input side of each layer."""
-        layers = tuple(change(layer, -1) for layer in state.network.layers)
+        """Return the state with other states of synapses; units are those on the input side of each
+        layer, or on a graph its synapses.
+        """
+        axis = self.network.unit_axis
+        layers = tuple(change(layer, axis) for layer in state.network.layers)
         return dataclasses.replace(state, network=dataclasses.replace(state.network, layers=layers))
 
     def fixed(self, state: VsmlState) -> dict[str, Array]:
@@ -589,4 +671,4 @@ class Vsml(LearnerBase):
             mean = state_BxGNRI[:, :, :half].mean(0, keepdims=True)
             return state_BxGNRI.at[:, :, :half].set(mean)
 
-        return NetworkState(layers=jax.tree.map(merge, network.layers), backward=network.backward)
+        return dataclasses.replace(network, layers=jax.tree.map(merge, network.layers))

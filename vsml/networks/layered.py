@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.wirings.base import Layer, SynapseState
+from vsml.networks.wirings.base import HasExtent, Layer, SynapseState
 from vsml.types import Array
 
 
@@ -51,6 +51,16 @@ class Network:
     layer_norm: bool = False
     init_scale: float = 1.0
     state_dtype: str = "float32"
+
+    @property
+    def unit_axis(self) -> int:
+        """Axis of h and c that numbers the input units of a layer."""
+        return -1
+
+    def visits(self, backward_pass: bool) -> list[tuple[HasExtent, int]]:
+        """Return the parts that an example visits, and how often."""
+        sweeps = 2 if backward_pass else 1
+        return [(layer, sweeps) for layer in self.layers]
 
     def init_synapses(self, rngs: nnx.Rngs) -> nnx.List:
         """Make the meta-parameters: forward ones in layer order, then separate backward ones in layer order.

@@ -55,6 +55,14 @@ class Extent:
     shared: bool = False
 
 
+class HasExtent(Protocol):
+    """What has a cost: a layer, or a graph."""
+
+    @property
+    def extent(self) -> Extent:
+        """How many synapses there are, and how often each is used."""
+
+
 @struct.dataclass
 class SynapseState:
     """What the synapses of one layer have learned in an episode, in G tiles of R output units.
@@ -147,7 +155,7 @@ class Layer(Protocol):
 def draw_cells(
     key: Array,
     shape: tuple[int, ...],
-    fan: int,
+    fan: int | Array,
     state_size: int,
     random_fraction: float,
 ) -> Array:
