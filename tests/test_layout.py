@@ -26,7 +26,8 @@ ROOMS = [
     {"vsml.config"},
     {"vsml.meta"},
     {"vsml.learners"},
-    {"vsml.networks", "vsml.tasks"},
+    {"vsml.networks", "vsml.tasks", "vsml.rules"},
+    {"vsml.graphs"},
     {
         "vsml.settings",
         "vsml.registry",
@@ -39,12 +40,14 @@ ROOMS = [
     },
 ]
 
-# Downwards, and yet forbidden: how synapses compute is no matter of data or settings, and a learner meets
-# its tasks as episodes only.
+# Downwards, and yet forbidden: how synapses compute is no matter of data or settings, a learner meets its
+# tasks as episodes only, and rules that a person can read are no networks of synapses.
 STRANGERS = [
     ("vsml.learners", "vsml.tasks"),
     ("vsml.networks", "vsml.tasks"),
     ("vsml.tasks", "vsml.networks"),
+    ("vsml.rules", "vsml.networks"),
+    ("vsml.rules", "vsml.tasks"),
 ]
 
 

@@ -248,7 +248,8 @@ ABOUT = {
     "vsml.config": "settings, files, arrays",
     "vsml.meta": "objectives and optimizers",
     "vsml.learners": "learning algorithms",
-    "vsml.networks": "synapses; data and episodes",
+    "vsml.networks": "synapses; data; local rules",
+    "vsml.graphs": "nodes and edges as data",
     "vsml.types": "ground: types, devices, files",
 }
 """A few words about a row of the house, by one of its rooms."""
