@@ -1,8 +1,9 @@
 """Graphs that learning algorithms run on: generators, padding to buckets, distributions and drawings."""
 
+from typing import Any
+
 from vsml.graphs.arrays import Bucket, GraphArrays, bucket_of, stack, to_arrays
 from vsml.graphs.distribution import GraphDistribution, GraphKind, GraphPool
-from vsml.graphs.drawing import draw
 from vsml.graphs.generators import KINDS, generate
 from vsml.graphs.graph import Graph
 
@@ -20,3 +21,12 @@ __all__ = [
     "stack",
     "to_arrays",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what draws only when it is asked for: matplotlib is slow to import."""
+    if name != "draw":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vsml.graphs.drawing import draw
+
+    return draw

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import networkx
 import numpy as np
 
 from vsml.graphs.graph import Graph, Pair
@@ -48,6 +47,8 @@ def waxman(sizes: Sizes, seed: int, beta: float = 0.9, alpha: float = 0.4) -> It
 
     Source: Waxman, Routing of multipoint connections, 1988.
     """
+    import networkx  # slow to import, and most runs have no graph
+
     check_probability("beta", beta)
     check_positive("alpha", alpha)
     yield from networkx.waxman_graph(sizes.total, beta, alpha, seed=seed).edges
@@ -115,6 +116,8 @@ def small_world(sizes: Sizes, seed: int, k: int = 4, p: float = 0.2) -> Iterator
 
     Source: Watts and Strogatz, Collective dynamics of 'small-world' networks, 1998.
     """
+    import networkx  # slow to import, and most runs have no graph
+
     check_probability("p", p)
     if not 2 <= k < sizes.hidden:
         raise ValueError(f"k: got {k}, expected 2 to {sizes.hidden - 1} for {sizes.hidden} hidden nodes")
@@ -276,6 +279,8 @@ def add_higher_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Gene
 
 def join_components(sizes: Sizes, edges: set[Pair], random: np.random.Generator) -> None:
     """Join the component of node 0 to the others, one after the other, lowest numbers first."""
+    import networkx  # slow to import, and most runs have no graph
+
     graph = networkx.Graph(sorted(edges))
     components = sorted(map(sorted, networkx.connected_components(graph)))
     joined = components[0]

@@ -1,12 +1,12 @@
 """Settings of graphs that episodes are on: kinds, sizes and how many."""
 
-import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from vsml.graphs.generators import KINDS, generate
+from vsml.graphs.distribution import GraphDistribution, GraphKind
+from vsml.graphs.generators import KINDS
 from vsml.graphs.graph import Graph
 from vsml.settings import Int, Positive, Problem, Section, Text, refuse
 
@@ -15,17 +15,14 @@ class GraphsConfig(Section):
     """Graphs, drawn once; every fresh state is on one of them."""
 
     kinds: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        default=("waxman",), description="kinds of graphs: each in turn, with each of the sizes"
+        default=("waxman",), description="kinds of graphs, each as likely"
     )
-    hidden: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        default=(32,), description="nodes that are neither inputs nor outputs: sizes"
+    hidden: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1, max_length=2)] = Field(
+        default=(32,),
+        description="nodes that are neither inputs nor outputs: a number, or the least and the largest one",
     )
-    count: Positive | None = Field(
-        default=None, description="how many graphs; null: one of each kind and size"
-    )
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] = Field(
-        default=0, description="seed of the first graph; each further one has the next"
-    )
+    count: Positive = Field(default=1, description="how many graphs are drawn")
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] = Field(default=0, description="seed of the draws")
     parameters: Mapping[Text, Mapping[Text, Any]] = Field(
         default={}, description="parameters of kinds that differ from their defaults: {waxman: {alpha: 0.2}}"
     )
@@ -45,6 +42,8 @@ class GraphsConfig(Section):
             if kind not in self.kinds:
                 expected = f"kinds that are drawn: {', '.join(self.kinds)}"
                 problems.append(Problem("parameters", kind, expected, ("kinds",)))
+        if self.hidden[0] > self.hidden[-1]:
+            problems.append(Problem("hidden", self.hidden, "the least number first"))
         return problems
 
     def draw(self, inputs: int, outputs: int) -> tuple[Graph, ...]:
@@ -57,10 +56,7 @@ class GraphsConfig(Section):
         Raises:
             ValueError: a kind does not take a size or a parameter.
         """
-        sorts = list(itertools.product(self.kinds, self.hidden))
-        count = len(sorts) if self.count is None else self.count
-        graphs = []
-        for number, (kind, hidden) in enumerate(itertools.islice(itertools.cycle(sorts), count)):
-            own = dict(self.parameters.get(kind, {}))
-            graphs.append(generate(kind, inputs, hidden, outputs, self.seed + number, **own))
-        return tuple(graphs)
+        sizes = (self.hidden[0], self.hidden[-1])
+        kinds = [GraphKind(kind, sizes, self.parameters.get(kind, {})) for kind in self.kinds]
+        distribution = GraphDistribution(kinds, inputs, outputs, self.seed)
+        return tuple(distribution.draw_all(self.count))

@@ -19,8 +19,8 @@ from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
-from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.edges import Edges, GraphNetwork, Schedule
+from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
 from vsml.networks.wirings import (
@@ -255,9 +255,9 @@ def _graph_problems(
         got = getattr(graph, name)
         if got is not None:
             yield Problem(f"graph.{name}", got, "null with schedule: sweep", ("graph.schedule",))
-    several = len(graph.kinds) * len(graph.hidden) if graph.count is None else graph.count
-    if several > 1:
-        yield Problem("graph.schedule", "sweep", f"sync or async with {several} graphs", ("graph",))
+    if graph.count > 1:
+        expected = f"sync or async with {graph.count} graphs"
+        yield Problem("graph.schedule", "sweep", expected, ("graph.count",))
 
 
 def written_problems(

@@ -306,6 +306,11 @@ class GraphNetwork:
         sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
         return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
 
+    def synapse_of(self, synapses: nnx.List, layer: int, backward_sweep: bool = False) -> Synapse:
+        """Return the synapse that a pass uses; there are no layers."""
+        del layer
+        return synapses[1] if backward_sweep and self.separate_backward else synapses[0]
+
     def init_state(self, key: Array) -> GraphState:
         """Draw a graph and a fresh state, whose noise has variance 1 / fan-in; all messages start at 0."""
         number = jax.random.randint(jax.random.fold_in(key, _GRAPH), (), 0, len(self.graphs))
@@ -348,7 +353,7 @@ class GraphNetwork:
     def forward_sweep(
         self,
         synapses: nnx.List,
-        state: GraphState,
+        state: NetworkState,
         x_IxM: Array,
         feedback_OxM: Array,
     ) -> tuple[GraphState, tuple[Array, ...]]:
@@ -363,19 +368,20 @@ class GraphNetwork:
         Returns:
             The new state, and the messages that entered and, last, those that leave at the outputs.
         """
+        assert isinstance(state, GraphState)  # from init_state
         wires = self._wires(state.number)
         onward, back = state.backward
         onward = onward.at[np.array(self.graphs[0].inputs)].set(x_IxM)
         back = back.at[wires.outputs].set(feedback_OxM)
         state = dataclasses.replace(state, backward=(onward, back))
-        state = self._pass(synapses[0], state, wires, backward=False)
+        state = self._pass(self.synapse_of(synapses, 0), state, wires, backward=False)
         onward, _ = state.backward
         return state, (x_IxM, onward[wires.outputs])
 
     def backward_sweep(
         self,
         synapses: nnx.List,
-        state: GraphState,
+        state: NetworkState,
         forward: tuple[Array, ...],
         feedback_OxM: Array,
     ) -> GraphState:
@@ -391,11 +397,12 @@ class GraphNetwork:
             The new state.
         """
         del forward  # nodes keep what they send on
+        assert isinstance(state, GraphState)
         wires = self._wires(state.number)
         onward, back = state.backward
         back = back.at[wires.outputs].set(feedback_OxM)
         state = dataclasses.replace(state, backward=(onward, back))
-        return self._pass(synapses[-1], state, wires, backward=True)
+        return self._pass(self.synapse_of(synapses, 0, True), state, wires, backward=True)
 
     def _wires(self, number: Array) -> Wires:
         """Return the arrays of one graph."""
