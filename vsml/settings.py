@@ -88,7 +88,14 @@ def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _pairs(value: Any) -> Any:
-    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+    """Return a mapping as pairs, and lists in it as tuples, so that it can be hashed."""
+    if not isinstance(value, Mapping):
+        return value
+    return tuple((key, _without_lists(each)) for key, each in sorted(value.items()))
+
+
+def _without_lists(value: Any) -> Any:
+    return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value
 
 
 Bool = StrictBool

@@ -1,21 +1,23 @@
 """Settings of graphs that episodes are on: kinds, sizes and how many."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+import difflib
+from collections.abc import Iterator
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from vsml.graphs.distribution import GraphDistribution, GraphKind
 from vsml.graphs.generators import KINDS
 from vsml.graphs.graph import Graph
-from vsml.settings import Int, Positive, Problem, Section, Text, refuse
+from vsml.settings import Int, Plugin, Positive, Problem, Section, refuse
 
 
 class GraphsConfig(Section):
     """Graphs, drawn once; every fresh state is on one of them."""
 
-    kinds: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        default=("waxman",), description="kinds of graphs, each as likely"
+    kinds: Annotated[tuple[Plugin, ...], Field(min_length=1)] = Field(
+        default=(Plugin(type="waxman"),),
+        description="kinds of graphs, each as likely, each a name or the mapping below",
     )
     hidden: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1, max_length=2)] = Field(
         default=(32,),
@@ -23,28 +25,22 @@ class GraphsConfig(Section):
     )
     count: Positive = Field(default=1, description="how many graphs are drawn")
     seed: Annotated[Int, Field(ge=0, lt=2**31)] = Field(default=0, description="seed of the draws")
-    parameters: Mapping[Text, Mapping[Text, Any]] = Field(
-        default={}, description="parameters of kinds that differ from their defaults: {waxman: {alpha: 0.2}}"
-    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         refuse(self._problems())
         return self
 
-    def _problems(self) -> "list[Problem]":
-        known = ", ".join(KINDS)
-        problems = []
-        for kind in self.kinds:
-            if kind not in KINDS:
-                problems.append(Problem("kinds", kind, f"kinds of {known}"))
-        for kind in self.parameters:
-            if kind not in self.kinds:
-                expected = f"kinds that are drawn: {', '.join(self.kinds)}"
-                problems.append(Problem("parameters", kind, expected, ("kinds",)))
+    def _problems(self) -> Iterator[Problem]:
+        """Yield kinds that there are not, and sizes in the wrong order."""
+        for number, kind in enumerate(self.kinds):
+            if kind.type not in KINDS:
+                close = difflib.get_close_matches(kind.type, KINDS, 1)
+                meant = f"; did you mean {close[0]}?" if close else ""
+                expected = f"one of {', '.join(KINDS)}{meant}"
+                yield Problem(f"kinds.{number}.type", kind.type, expected)
         if self.hidden[0] > self.hidden[-1]:
-            problems.append(Problem("hidden", self.hidden, "the least number first"))
-        return problems
+            yield Problem("hidden", self.hidden, "the least number first")
 
     def draw(self, inputs: int, outputs: int) -> tuple[Graph, ...]:
         """Draw the graphs, the same ones for the same settings.
@@ -57,6 +53,6 @@ class GraphsConfig(Section):
             ValueError: a kind does not take a size or a parameter.
         """
         sizes = (self.hidden[0], self.hidden[-1])
-        kinds = [GraphKind(kind, sizes, self.parameters.get(kind, {})) for kind in self.kinds]
+        kinds = [GraphKind(kind.type, sizes, dict(kind.options)) for kind in self.kinds]
         distribution = GraphDistribution(kinds, inputs, outputs, self.seed)
         return tuple(distribution.draw_all(self.count))

@@ -267,7 +267,7 @@ def written_problems(
     """Yield the settings that back-propagation cannot be written for, nor be cloned with."""
     synapse = vsml.synapse
     needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
-    if len(vsml.layers) > 1 or vsml.graph is not None:
+    if len(vsml.layers) > 1:
         needed["separate_backward"] = True
     for path, value in needed.items():
         if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
