@@ -247,8 +247,6 @@ def _graph_problems(
         default = plain[name].default
         if got != default:
             yield Problem(name, got, "its default with a graph, which has no layers", ("graph",))
-    if weights := vsml.synapse.init_weights:
-        yield Problem("synapse.init_weights", weights, "0 with a graph", ("graph",))
     if graph.schedule != "sweep":
         return
     for name in ("ticks", "backward_ticks"):
@@ -399,7 +397,10 @@ class Vsml(LearnerBase):
         if not synapse.init_weights:
             return
         # The layer with the largest fan-in needs the largest weights, as messages are means.
-        fan_in = max(layer.fan_in for layer in self.network.layers)
+        if isinstance(self.network, GraphNetwork):
+            fan_in = self.network.largest_fan_in
+        else:
+            fan_in = max(layer.fan_in for layer in self.network.layers)
         limit = _ROOM * synapse.init_max_weight / fan_in**0.5
         if synapse.init_weights > limit:
             raise ValueError(
@@ -534,6 +535,8 @@ class Vsml(LearnerBase):
     ) -> NetworkState:
         """Return a fresh network state whose synapses hold random weights."""
         settings = self.config.synapse
+        if isinstance(self.network, GraphNetwork):
+            return self._edges_holding_weights(self.network, network, key)
 
         def holding(
             number: int,
@@ -551,6 +554,24 @@ class Vsml(LearnerBase):
         layers = enumerate(zip(self.network.layers, network.layers, strict=True))
         held = tuple(holding(number, layer, state) for number, (layer, state) in layers)
         return dataclasses.replace(network, layers=held)
+
+    def _edges_holding_weights(
+        self,
+        graph: GraphNetwork,
+        network: NetworkState,
+        key: Array,
+    ) -> NetworkState:
+        """Return a fresh state of a graph whose synapses hold random weights, each from its own number."""
+        settings = self.config.synapse
+        (state,) = network.layers
+        numbers = jnp.arange(len(state.c))
+        normal = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number)))(numbers)
+        w = settings.init_weights * jnp.sqrt(graph.fan_in_of_edges(network)) * normal
+        cells = encode(w, jnp.zeros_like(w), settings.init_activation, settings.init_max_weight)
+        others = state.c[:, : settings.state_size - cells.shape[-1]]
+        held = cells[:, :, None, None].astype(others.dtype)
+        c = jnp.concatenate([others, held], axis=1)
+        return dataclasses.replace(network, layers=(dataclasses.replace(state, c=c),))
 
     def weights(self, state: VsmlState) -> list[tuple[Array, Array]]:
         """Return what the cells of back-propagation hold: weights and biases [B, I, O] of each layer."""

@@ -289,6 +289,17 @@ class GraphNetwork:
         return jax.tree.map(lambda *arrays: np.stack(arrays), *each)
 
     @property
+    def largest_fan_in(self) -> int:
+        """The most edges from lower nodes that a node of any graph has."""
+        return int(self.wires.fan_in[:, : self.nodes].max())
+
+    def fan_in_of_edges(self, state: NetworkState) -> Array:
+        """Return how many edges from lower nodes the higher node of each edge has, [E]."""
+        assert isinstance(state, GraphState)
+        wires = self._wires(state.number)
+        return jnp.asarray(wires.fan_in[wires.target])
+
+    @property
     def extent(self) -> Extent:
         """All edges, padding included, between all nodes."""
         return Extent(self.places, self.nodes, self.nodes)
