@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 # names the kind of fault. Each file is in it once, less `test_` and `.py`; in a tier, long files go first.
 TIERS = {
     "algebra and properties": """
-        vsml learners values objective gradient evolution conv network edges layers synapse wirings
+        vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
         graphs rule_language layout moved registry config preprocess_settings docs commands

@@ -105,13 +105,14 @@ def encode(
     What max_weight has no room for is cut.
     """
     scale = 2 / max_weight
-    a = _amplitudes(activation)
     weights = jnp.asarray(w)[..., None]
     biases = jnp.asarray(b)[..., None]
+    # [1, ..., 1, terms], beside weights [..., 1].
+    a = np.expand_dims(_amplitudes(activation), tuple(range(weights.ndim - 1)))
     power = (a**2).sum()
     stored = weights * scale * a / power
     # Once for each term that reads it, and for each sign of the nudge.
-    copies = jnp.repeat(stored, 2 * len(a), axis=-1)
+    copies = jnp.repeat(stored, 2 * a.size, axis=-1)
     held = jnp.concatenate([copies, biases * scale], axis=-1)
     room = jnp.clip(held, -0.999, 0.999)
     return jnp.arctanh(room)
