@@ -1,4 +1,4 @@
-"""Synapses on the edges of a graph: a layered one is a stack of dense layers; news travels one edge a tick."""
+"""Synapses on the edges of a graph: a layered one is a stack of dense layers; news travels an edge a tick."""
 
 import functools
 import itertools
