@@ -22,7 +22,7 @@ TIERS = {
         tables text_plots plots console submission
     """,
     "published numbers and files": "few_examples decoders",
-    "golden cases": "golden diagrams",
+    "golden cases": "golden rules_golden diagrams",
     "a second implementation": "native kernels fused antithetic backprop cost benchmarks",
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report

@@ -111,7 +111,7 @@ class Reference:
         return NODE if self.kinds[slot] == "node" else EDGE
 
     def tick(self, memory, ports):
-        """Return the memory after a tick, {slot: [N] or [H]}, from that before and the ports that are given."""
+        """Return the memory after a tick, {slot: [N] or [H]}; ports that are not given hold 0."""
         self.names = self.graph_values()
         self.names |= {name: Value(FLOAT, number) for name, number in self.constants.items()}
         self.names |= {slot: Value(self.type_of(slot), memory[slot]) for slot in self.kinds}

@@ -1,7 +1,7 @@
 """What every way of running a rule shares: ports, operators on half-edges, stores and random draws."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def port_registers(graph: GraphArrays, ports: Ports, dtype: jnp.dtype) -> Array:
 def apply(
     operator: Operator,
     graph: GraphArrays,
-    read: Callable[[Index], Array],
+    read: Callable[[Any], Array],
     operands: tuple[Index, Index, Index],
 ) -> Array:
     """Return the result [H] of an operator of a tick, repaired.
@@ -115,7 +115,7 @@ def apply(
     return repair(operator.compute(values[0], passes, summary))
 
 
-def passing(read: Callable[[Index], Array], register: Index) -> Array:
+def passing(read: Callable[[Any], Array], register: Index) -> Array:
     """Return where a filter or guard is true, bool [H] or []: everywhere if its register is below 0."""
     if isinstance(register, int):
         return read(register) > 0 if register >= 0 else jnp.array(True)
