@@ -29,6 +29,7 @@ from vsml.rules import (
     rule_hash,
     slots_of,
 )
+from vsml.rules.harness import Record, Teaching
 
 pytestmark = pytest.mark.usefixtures("hasty", "double")
 
@@ -147,12 +148,45 @@ def run_ticks(case):
     case.check_memories(memories)
 
 
+class TickByTick:
+    """A machine whose tick is the function that all cases share: a setting compiles nothing."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.out = machine.out
+        self.without_signals = machine.without_signals
+        self.tick = functools.partial(tick, machine)
+
+    def noise(self, graph, key, dtype):
+        """Return nothing: the noise of all ticks is given."""
+        return jnp.zeros(graph.num_nodes), jnp.zeros(graph.num_half_edges)
+
+
+def run_example_by_ticks(harness, machine, graph, state, x, target, noise):
+    """Run an example as K single ticks; see `Harness.recorded`."""
+    machine = TickByTick(machine)
+    memory = harness.reset(machine, state)
+    before = machine.out(graph, memory)
+    teaching = Teaching.nothing(graph, memory.dtype)
+    memories, ports = [], []
+    for number in range(harness.settings.ticks):
+        memory, now = harness.tick(machine, graph, state, memory, jnp.int32(number), x, teaching, noise)
+        memories.append(memory)
+        ports.append(now)
+        if number == harness.settings.read_tick:
+            outs = jnp.stack([machine.out(graph, after) for after in memories])
+            answer = harness.read(graph, before, outs)
+            teaching = harness.teaching(graph, state, answer, target)
+    state = replace(state, memory=memory, pending=teaching, tick=state.tick + harness.settings.ticks)
+    return state, answer, Record(jnp.stack(memories), jax.tree.map(lambda *parts: jnp.stack(parts), *ports))
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def example(harness, machine, graph, state, x, target, noise):
+def run_example_at_once(harness, machine, graph, state, x, target, noise):
     return harness.recorded(machine, graph, state, x, target, noise=noise)
 
 
-def run_stream(case):
+def run_stream(case, run_example):
     settings = Settings(**case.settings["settings"])
     harness = Harness(settings)
     graph, dtype = case.on_device, jnp.float64
@@ -166,11 +200,9 @@ def run_stream(case):
     memories, ports = [], []
     for number, (x, target) in enumerate(zip(case.arrays["example/x"], targets, strict=True)):
         now = slice(number * ticks, (number + 1) * ticks)
-        own = tuple(
-            jnp.zeros((ticks, values.shape[1])) if not len(values) else values[now] for values in noise
-        )
-        x = jnp.asarray(x, dtype)
-        state, answer, record = example(harness, case.machine, graph, state, x, jnp.asarray(target), own)
+        own = tuple(values[now] for values in noise)
+        x, target = jnp.asarray(x, dtype), jnp.asarray(target)
+        state, answer, record = run_example(harness, case.machine, graph, state, x, target, own)
         check_close(np.asarray(answer), case.arrays["answer"][number], f"answer {number}")
         memories += list(record.memory)
         ports.append(record.ports)
@@ -193,23 +225,24 @@ def begin_stream(harness, case):
     return state
 
 
-RUN = {"ticks": run_ticks, "stream": run_stream}
+def run_case(case, run_example):
+    case.check_initial()
+    if case.settings["kind"] == "ticks":
+        run_ticks(case)
+    else:
+        run_stream(case, run_example)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_program_computes_the_recorded_numbers(name):
-    case = Case(name, pack, is_padded=True)
-    case.check_initial()
-    RUN[case.settings["kind"]](case)
+    run_case(Case(name, pack, is_padded=True), run_example_by_ticks)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_machine_computes_the_recorded_numbers_without_padding(name, machine):
-    case = Case(name, MACHINES[machine], is_padded=False)
-    case.check_initial()
-    RUN[case.settings["kind"]](case)
+    run_case(Case(name, MACHINES[machine], is_padded=False), run_example_at_once)
 
 
 @pytest.mark.parametrize("name", BAD)

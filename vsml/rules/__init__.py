@@ -3,6 +3,7 @@
 from vsml.rules.canonical import canonical, rule_hash
 from vsml.rules.compiled import CompiledRule, compile_rule
 from vsml.rules.harness import Harness, StreamState
+from vsml.rules.known import known_names, known_rule, read_rule
 from vsml.rules.machine import Machine, Ports
 from vsml.rules.memory import memory_of, slots_of
 from vsml.rules.mistakes import RuleError
@@ -25,10 +26,13 @@ __all__ = [
     "StreamState",
     "canonical",
     "compile_rule",
+    "known_names",
+    "known_rule",
     "memory_of",
     "pack",
     "pack_all",
     "parse",
+    "read_rule",
     "rule_hash",
     "show",
     "slots_of",
