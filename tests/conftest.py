@@ -23,7 +23,9 @@ TIERS = {
     """,
     "published numbers and files": "few_examples decoders",
     "golden cases": "golden rules_golden diagrams",
-    "a second implementation": "rule_machines native kernels fused antithetic backprop cost benchmarks",
+    "a second implementation": """
+        rule_machines known_rules native kernels fused antithetic backprop cost benchmarks
+    """,
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
         learner_page layer_page transform_page dataset_page objective_page optimizer_page
