@@ -28,7 +28,7 @@ TIERS = {
     """,
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
-        learner_page layer_page transform_page dataset_page objective_page optimizer_page
+        rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside
         launch slurm ssh
     """,

@@ -85,9 +85,12 @@ run_compiled = jax.jit(run)
 
 
 @jax.jit
-def run_rules(programs, memories, ports):
-    """Run each rule on its own memory, one after the other: each instruction is a branch."""
-    return jax.lax.map(lambda rule: run(rule[0], ARRAYS, rule[1], ports), (programs, memories))
+def run_rules(programs, memories, ports, arrays=ARRAYS):
+    """Run each rule on its own memory, one after the other: each instruction is a branch.
+
+    Tests share what is compiled for `FEW` rules and one bucket.
+    """
+    return jax.lax.map(lambda rule: run(rule[0], arrays, rule[1], ports), (programs, memories))
 
 
 def check_same(got, expected, where):
@@ -127,14 +130,14 @@ def check_against_the_reference(seeds):
             check_same(got, memory, f"rule {seeds[place]}, tick {tick}\n{text}")
 
 
-def check_compiled_against_interpreted(seeds, run_alone):
+def check_compiled_against_interpreted(seeds, count, run_alone):
     rules = [parse(random_rule(seed)) for seed in seeds]
     memories = stack_memories(
         rules, [draw_slots(rule, seed) for rule, seed in zip(rules, seeds, strict=True)]
     )
     ports = as_ports(draw_ports(1), ARRAYS)
     interpreted = np.asarray(run_rules(pack_all(rules, Capacity()), memories, ports))
-    for place, rule in enumerate(rules):
+    for place, rule in enumerate(rules[:count]):
         memory = memories[place][: len(rule.slots)]
         for tick, after in enumerate(run_alone(compile_rule(rule), memory, ports)):
             expected = {
@@ -162,19 +165,20 @@ def test_a_thousand_programs_compute_what_the_slow_reference_does():
 
 
 def test_compiled_rules_compute_what_programs_do():
-    check_compiled_against_interpreted(range(FEW // 4), operator_by_operator)
+    check_compiled_against_interpreted(range(FEW), FEW // 4, operator_by_operator)
 
 
 @pytest.mark.slow
 def test_a_thousand_compiled_rules_compute_what_programs_do():
-    check_compiled_against_interpreted(range(MANY), operator_by_operator)
+    check_compiled_against_interpreted(range(MANY), MANY, operator_by_operator)
 
 
 @pytest.mark.slow
 def test_rules_that_are_compiled_as_a_whole_compute_what_programs_do():
-    check_compiled_against_interpreted(
-        range(30), lambda machine, memory, ports: run_compiled(machine, ARRAYS, memory, ports)
-    )
+    def run_alone(machine, memory, ports):
+        return run_compiled(machine, ARRAYS, memory, ports)
+
+    check_compiled_against_interpreted(range(FEW), FEW // 2, run_alone)
 
 
 def test_the_canonical_form_computes_the_same_numbers_in_live_slots():
@@ -207,6 +211,10 @@ def initial(machine, arrays, key=None):
     return machine.initial(arrays, jax.random.key(0) if key is None else key, jnp.float64)
 
 
+def initial_alone(rule, arrays):
+    return compile_rule(rule).initial(arrays, jax.random.key(0), jnp.float64)
+
+
 DRAWING = """
 @k = 2
 a : node = k * normal()
@@ -222,10 +230,9 @@ out = a
 def test_initial_draws_are_the_same_in_both_machines_and_in_every_bucket():
     rule = parse(DRAWING)
     plain = to_arrays(GRAPH)
-    expected = slots_of(rule, plain, initial(compile_rule(rule), plain))
-    for machine in (pack(rule), pack(rule, Capacity.of([rule]))):
-        got = slots_of(rule, ARRAYS, initial(machine, ARRAYS))
-        check_same(got, as_numpy(expected), "padded")
+    expected = slots_of(rule, plain, initial_alone(rule, plain))
+    got = slots_of(rule, ARRAYS, initial(pack(rule), ARRAYS))
+    check_same(got, as_numpy(expected), "padded")
     assert np.ptp(np.asarray(expected["a"])) > 0
     # A shared slot has one number an edge, a private one a number of its own at each end.
     ends = {name: np.asarray(expected[name]).reshape(-1, 2) for name in "bcd"}
@@ -239,7 +246,7 @@ def test_initial_draws_are_the_same_in_both_machines_and_in_every_bucket():
 def test_initial_draws_have_the_moments_they_are_said_to_have():
     rule = parse("a : node = normal()\nb : edge = uniform()\nout = a\n")
     graph = to_arrays(generate("dag", 3, 100, 3, 0, p=0.5))
-    slots = slots_of(rule, graph, initial(pack(rule, Capacity.of([rule])), graph))
+    slots = slots_of(rule, graph, initial_alone(rule, graph))
     normal, uniform = np.asarray(slots["a"]), np.asarray(slots["b"])
     assert abs(normal.mean()) < 0.4
     assert normal.std() == pytest.approx(1, abs=0.3)
@@ -283,7 +290,7 @@ out = a
 
 def test_constants_and_seeds_are_mapped_over():
     rule = parse(LEARNING)
-    machine = pack(rule, Capacity.of([rule]))
+    machine = pack(rule)
     memory = initial(machine, ARRAYS)
     constants = jnp.stack([machine.constants, 3 * machine.constants])
     ports = [as_ports(draw_ports(seed), ARRAYS) for seed in range(3)]
@@ -293,24 +300,27 @@ def test_constants_and_seeds_are_mapped_over():
         return run(machine.replace(constants=constants), ARRAYS, memory, ports)
 
     together = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(constants, stacked)
+    compiled = compile_rule(rule)
+    own = memory[: len(rule.slots)]
     for number, values in enumerate(constants):
-        alone = run_compiled(machine.replace(constants=values), ARRAYS, memory, ports[2])
-        np.testing.assert_allclose(together[number, 2], alone, rtol=0, atol=1e-12)
+        changed = compiled.replace(constants=values[: len(rule.constants)])
+        *_, last = operator_by_operator(changed, own, ports[2])
+        np.testing.assert_allclose(together[number, 2, -1, : len(own)], last, rtol=0, atol=1e-12)
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
 def test_padding_changes_nothing():
-    rule = parse(LEARNING)
+    rules = [parse(random_rule(seed)) for seed in range(FEW)]
+    slots = [draw_slots(rule, seed) for seed, rule in enumerate(rules)]
+    programs = pack_all(rules, Capacity())
     results = []
-    for arrays in (to_arrays(GRAPH), to_arrays(GRAPH, Bucket(40, 70))):
-        machine = pack(rule, Capacity.of([rule]))
-        memory = memory_of(rule, arrays, draw_slots(rule, 0), machine.slots.shape[0])
-        after = run_compiled(machine, arrays, memory, as_ports(draw_ports(0), arrays))[-1]
-        results.append(as_numpy(slots_of(rule, arrays, after)))
+    for arrays in (to_arrays(GRAPH), ARRAYS):
+        memories = stack_memories(rules, slots, arrays)
+        ports = as_ports(draw_ports(0), arrays)
+        results.append(np.asarray(run_rules(programs, memories, ports, arrays)))
     plain, padded = results
-    for name, values in plain.items():
-        np.testing.assert_allclose(padded[name][: len(values)], values, rtol=0, atol=1e-12)
-    assert all(np.isfinite(values).all() for values in padded.values())
+    np.testing.assert_allclose(padded[..., : plain.shape[-1]], plain, rtol=0, atol=1e-12)
+    assert np.isfinite(padded).all()
 
 
 def distances(graph, start):
@@ -337,14 +347,9 @@ def test_news_travels_one_edge_a_tick():
     for name in NODE_PORTS:
         changed[name][0, start] += 1.5
 
-    @jax.jit
-    def run_line(programs, memories, ports):
-        return jax.lax.map(lambda rule: run(rule[0], arrays, rule[1], ports), (programs, memories))
-
     programs = pack_all(rules, Capacity())
-    before, after = (
-        np.asarray(run_line(programs, memories, as_ports(ports, arrays))) for ports in (plain, changed)
-    )
+    before = np.asarray(run_rules(programs, memories, as_ports(plain, arrays), arrays))
+    after = np.asarray(run_rules(programs, memories, as_ports(changed, arrays), arrays))
     away = distances(line, start)[line.node]
     num_changed = 0
     for place, rule in enumerate(rules):
@@ -360,12 +365,12 @@ def test_news_travels_one_edge_a_tick():
 
 def test_float32_gives_the_numbers_of_float64_to_its_precision():
     rule = parse(LEARNING)
-    machine = pack(rule, Capacity.of([rule]))
-    memory = memory_of(rule, ARRAYS, draw_slots(rule, 0), machine.slots.shape[0])
+    memory = memory_of(rule, ARRAYS, draw_slots(rule, 0))
     ports = as_ports(draw_ports(0), ARRAYS)
-    double = run_compiled(machine, ARRAYS, memory, ports)
-    single = run_compiled(machine, ARRAYS, memory.astype(jnp.float32), ports)
-    assert single.dtype == jnp.float32
+    machine = compile_rule(rule)
+    *_, double = operator_by_operator(machine, memory, ports)
+    *_, single = operator_by_operator(machine, memory.astype(jnp.float32), ports)
+    assert (double.dtype, single.dtype) == (jnp.float64, jnp.float32)
     np.testing.assert_allclose(single, double, rtol=0, atol=1e-5)
 
 
@@ -385,31 +390,32 @@ def test_gradients_are_finite_where_a_derivative_is_not():
     memory = jnp.zeros((2, ARRAYS.num_half_edges))
 
     def total(constants):
-        after = run(machine.replace(constants=constants), ARRAYS, memory, ports)
-        return machine.out(ARRAYS, after[-1]).sum()
+        *_, last = operator_by_operator(machine.replace(constants=constants), memory, ports)
+        return machine.out(ARRAYS, last).sum()
 
-    assert np.isfinite(np.asarray(jax.jit(jax.grad(total))(machine.constants))).all()
+    assert np.isfinite(np.asarray(jax.grad(total)(machine.constants))).all()
 
 
 def test_gradients_of_constants_are_slopes():
-    machine = compile_rule(parse(LEARNING))
+    rule = parse(LEARNING)
+    machine = compile_rule(rule)
     ports = as_ports(draw_ports(0), ARRAYS)
-    memory = initial(machine, ARRAYS)
+    memory = memory_of(rule, ARRAYS, draw_slots(rule, 0))
 
-    @jax.jit
     def total(constants):
-        return run(machine.replace(constants=constants), ARRAYS, memory, ports)[-1].sum()
+        *_, last = operator_by_operator(machine.replace(constants=constants), memory, ports)
+        return last.sum()
 
     small = 1e-6 * jnp.eye(len(machine.constants))[0]
     slope = (total(machine.constants + small) - total(machine.constants - small)) / 2e-6
-    gradient = jax.jit(jax.grad(total))(machine.constants)[0]
+    gradient = jax.grad(total)(machine.constants)[0]
     assert abs(slope) > 1e-3
     assert gradient == pytest.approx(float(slope), rel=1e-5)
 
 
 def test_what_is_too_large_or_missing_is_refused():
     rule = parse(LEARNING)
-    with pytest.raises(ValueError, match="capacity: got a rule of 12 tick, expected at most 8"):
+    with pytest.raises(ValueError, match="capacity: got a rule of 9 tick, expected at most 8"):
         pack(rule, Capacity(tick=8))
     with pytest.raises(ValueError, match="slots: got none named s, expected numbers for every slot"):
         memory_of(rule, ARRAYS, {"w": np.zeros(4)})

@@ -20,8 +20,8 @@ INTRODUCTION = """\
 Generated from the code in `vsml/rules/` by `make docs`. [rules.md](rules.md) explains the language.
 
 A value is a float (the same everywhere), a node value (one number a node) or an edge value (one number a
-half-edge). Where a higher type is needed, a node value is used at all half-edges of its own node. Every result
-is repaired: NaN becomes 0, then it is clipped to [-10000, 10000]. A number above 0 is true.
+half-edge). Where a higher type is needed, a node value is used at all half-edges of its own node. Every
+result is repaired: NaN becomes 0, then it is clipped to [-10000, 10000]. A number above 0 is true.
 """
 
 LETTERS = "abc"
@@ -80,7 +80,9 @@ def operator_table() -> str:
 
 def name_table() -> str:
     """Return the table of ports and graph values."""
-    rows = [(f"`{name}`", TYPE_NAMES[NAMED_TYPES[name]], MEANINGS[name]) for name in (*PORTS, *GRAPH_VALUES)]
+    rows: list[tuple[str, ...]] = []
+    for name in (*PORTS, *GRAPH_VALUES):
+        rows.append((f"`{name}`", TYPE_NAMES[NAMED_TYPES[name]], MEANINGS[name]))
     return table(("name", "type", "what"), rows)
 
 
