@@ -68,9 +68,11 @@ roofline: .venv/.installed  ## measure what this machine could do at best, once 
 bench: .venv/.installed  ## speed and memory of every kernel and of the plain formulation (ARGS=--full on a GPU)
 	$(in_venv) python benchmarks/synapses.py $(ARGS)
 
-docs: .venv/.installed  ## write docs/configuration.md from the schema
+docs: .venv/.installed  ## write docs/configuration.md from the schema, and docs/operators.md from the operators of rules
 	$(in_venv) python -m vsml.launching.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(in_venv) python -m vsml.rules.reference > docs/operators.md.new
+	mv docs/operators.md.new docs/operators.md
 
 diagrams: .venv/.installed  ## draw the diagrams of docs/ (tools/diagrams.py)
 	$(in_venv) python tools/diagrams.py $(ARGS)

@@ -22,11 +22,13 @@ TIERS = {
         tables text_plots plots console submission
     """,
     "published numbers and files": "few_examples decoders",
-    "golden cases": "golden diagrams",
-    "a second implementation": "native kernels fused antithetic backprop cost benchmarks",
+    "golden cases": "golden rules_golden diagrams",
+    "a second implementation": """
+        rule_machines known_rules native kernels fused antithetic backprop cost benchmarks
+    """,
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
-        learner_page layer_page transform_page dataset_page objective_page optimizer_page
+        rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside
         launch slurm ssh
     """,

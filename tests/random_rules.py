@@ -69,7 +69,7 @@ class RandomRule:
                 return f"({below()}) {self.pick(SIGNS)} ({below()})"
             case 2:
                 return self.pick(
-                    ["minimum({}, {})", "maximum({}, {})", "sel({}, {}, k)", "-({} - {})"]
+                    ["minimum({}, {})", "maximum({}, {})", "sel({}, {}, k)", "-(({}) - ({}))"]
                 ).format(below(), below())
             case 3:
                 inside = self.value(True, depth - 1)

@@ -29,6 +29,7 @@ HOW_TO = {
     "metrics.md",
     "migrating.md",
     "objectives.md",
+    "rules.md",
     "transforms.md",
 }
 

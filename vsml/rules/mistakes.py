@@ -9,11 +9,15 @@ class RuleError(ValueError):
 
     Attributes:
         mistakes: pairs of a line's number, from 1, and a message, in the order of the lines.
+        source: the file of the text, if there is one.
     """
 
-    def __init__(self, mistakes: Iterable[tuple[int, str]]) -> None:
+    def __init__(self, mistakes: Iterable[tuple[int, str]], source: str = "") -> None:
         self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(f"line {line}: {message}" for line, message in self.mistakes))
+        self.source = source
+        lines = [f"{source}:"] if source else []
+        lines += [f"line {line}: {message}" for line, message in self.mistakes]
+        super().__init__("\n".join(lines))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
