@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from pydantic import ValidationError
 
 from vsml.config.files import ConfigError
-from vsml.config.model import ModelSettings, model_choices
+from vsml.config.model import ModelConfig, ModelSettings, model_choices
 from vsml.config.sections import ComparedLearner
 from vsml.evaluation.candidates import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
@@ -34,6 +34,7 @@ from vsml.moved import old_names
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.metrics import read_metrics
+from vsml.settings import deep_merge
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
 from vsml.types import Array, Episode, Outputs, Params, State, as_outputs, target_shape
@@ -47,6 +48,10 @@ _ROOT = Path(__file__).parents[1]
 _LOG_LINES = 200
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~-])~?/[^\s,:\[\]{}'\"]+")
+
+
+RULE_PREFIX = "rule:"
+"""Before the name or the file of a local rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +124,8 @@ def load_learner(
 
     Args:
         name: one that comes with the library (`available()`), or the path of a file such as
-            learner.safetensors, or of a run's folder.
+            learner.safetensors, or of a run's folder; or `rule:` and a local rule, a known one or the path of
+            a .rule file (docs/rules.md).
         input_shape: shape of one input, such as (28, 28) or (13,).
         num_classes: C, at least 1; or
         outputs: what it answers with, such as `vsml.types.Values(2)`. Those that come with the library were
@@ -140,6 +146,8 @@ def load_learner(
     asked = as_outputs(num_classes if outputs is None else outputs)  # type: ignore[arg-type]
     if not all(size > 0 for size in input_shape):
         raise ValueError(f"load_learner: got input_shape {input_shape}, expected positive numbers")
+    if name.startswith(RULE_PREFIX):
+        return _load_rule(name, tuple(input_shape), asked, model or {})
     path = f"{checkpoint.PRETRAINED_PREFIX}{name}" if name in available() else name
     stored = StoredParams.read(path, SerialCommunicator())
     if stored.model is None:
@@ -148,6 +156,23 @@ def load_learner(
     learner = make_learner(settings.type, settings.settings, tuple(input_shape), asked)
     metadata = checkpoint.params_from_bytes(stored.data, name)[1]
     return LoadedLearner(name, learner, stored.fit(learner), settings, metadata)
+
+
+def _load_rule(
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: Outputs,
+    model: Mapping[str, Any],
+) -> LoadedLearner:
+    """Return a local rule as a learner, with the constants of its text."""
+    asked = {"type": "rule", "rule": {"rule": name.removeprefix(RULE_PREFIX)}}
+    try:
+        settings = ModelConfig.model_validate(deep_merge(asked, model))
+    except ValidationError as error:
+        raise ConfigError([f"{name}: got {dict(model)}, expected settings of a model: {error}"]) from error
+    learner = make_learner(settings.type, settings.settings, input_shape, outputs)
+    params = learner.init_params(jax.random.key(0))
+    return LoadedLearner(name, learner, params, settings, {})
 
 
 def _changed(stored: StoredParams, model: ModelSettings, changes: Mapping[str, Any]) -> ModelSettings:

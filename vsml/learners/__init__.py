@@ -8,6 +8,7 @@ from vsml.learners.fast_weights import FastWeights
 from vsml.learners.fw_memory import FwMemory
 from vsml.learners.hebbian import Hebbian
 from vsml.learners.meta_rnn import MetaRnn
+from vsml.learners.rule import RuleLearner
 from vsml.learners.sgd import Sgd
 from vsml.learners.vsml import Vsml, VsmlState
 from vsml.registry import Registry, section_of
@@ -24,6 +25,7 @@ LEARNERS: Registry[Callable[..., Learner]] = Registry(
         "fwp": FastWeights,
         "fw_memory": FwMemory,
         "sgd": Sgd,
+        "rule": RuleLearner,
     },
 )
 """What `model.type` may name, and what builds it from input_shape, outputs and config, a section.
@@ -40,6 +42,7 @@ __all__ = [
     "Hebbian",
     "Learner",
     "MetaRnn",
+    "RuleLearner",
     "Sgd",
     "Vsml",
     "VsmlState",

@@ -3,10 +3,28 @@
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from vsml.rules.mistakes import RuleError, did_you_mean
 from vsml.rules.parser import parse
 from vsml.rules.rule import Rule
+
+HELD = "held"
+"""Teaching that stands from its first tick to the end of the example."""
+
+TEACHING: dict[str, dict[str, Any]] = {
+    "backprop": {"x_hold": 1},
+    "backprop_momentum": {"x_hold": 1},
+    "backprop_sign": {"x_hold": 1},
+    "equilibrium": {"announce": True, "teach_hold": HELD},
+    "hebb": {"teach": "target_as_input"},
+    "node_perturbation": {"teach": "reward"},
+    "oja": {"teach": "none", "x_hold": 1},
+    "predictive_coding": {"teach": "target", "announce": True, "teach_hold": HELD},
+    "three_factor": {"teach": "reward"},
+    "weight_perturbation": {"teach": "reward"},
+}
+"""How known rules are taught, where that differs from the defaults of `Settings`."""
 
 FOLDER = resources.files("vsml.rules") / "known"
 SUFFIX = ".rule"

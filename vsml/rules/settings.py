@@ -8,11 +8,9 @@ from pydantic import Field, model_validator
 from vsml.settings import Bool, Int, Positive, Problem, Section, refuse
 
 
-class Settings(Section):
-    """Timing and teaching of a rule. Ticks of an example are counted from 0."""
+class Teaching(Section):
+    """How a rule is shown examples and taught, whatever an example's length. Ticks are counted from 0."""
 
-    ticks: Positive = Field(description="ticks that an example lasts, K")
-    read_tick: Int = Field(description="the answer is read after this tick, R, from 0 to K - 1")
     x_hold: Positive | None = Field(
         default=None, description="ticks that an input stands, from 1 to K; null is K"
     )
@@ -32,15 +30,22 @@ class Settings(Section):
         default=1, description="ticks that teaching stands, from 1 to K; from tick K on beside the next input"
     )
     announce: Bool = Field(default=False, description="every node is told that there is teaching")
-    loss: Literal["classes", "regression"] = Field(
-        default="classes", description="cross-entropy of a label, or half the squared error of values"
-    )
     reward: Literal["loss", "correct"] = Field(
         default="loss", description="the reward is minus the loss, or 1 for the right class and else 0"
     )
     reset: Literal["never", "signals", "all"] = Field(
         default="never",
         description="what is forgotten before each example: nothing, slots without an initialisation, or all",
+    )
+
+
+class Settings(Teaching):
+    """Timing and teaching of a rule."""
+
+    ticks: Positive = Field(description="ticks that an example lasts, K")
+    read_tick: Int = Field(description="the answer is read after this tick, R, from 0 to K - 1")
+    loss: Literal["classes", "regression"] = Field(
+        default="classes", description="cross-entropy of a label, or half the squared error of values"
     )
 
     @model_validator(mode="after")
