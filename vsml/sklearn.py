@@ -171,7 +171,8 @@ class _OnlineEstimator(BaseEstimator):
         units = room if self.units is None else int(self.units)
         learner, params, model = self._load(units, outputs)
         drawn = _draw(learner, room, params, features, jax.random.key(seed))
-        statistics = vars(RunningStatistics.nothing(features if self.scale == "feature" else 1))
+        groups = features if self.scale == "feature" else 1
+        statistics = vars(RunningStatistics.nothing(groups, features))
         self.model_ = model
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
 
