@@ -41,12 +41,13 @@ Floats = np.ndarray
 class RunningStatistics:
     """Count, and sums about a shift, of the values of a stream. Float64; a value, never changed in place.
 
-    Values beyond a bound are put at the bound before they are summed (winsorised), so that outliers change mean
-    and deviation little. Of the first `EARLY` examples the bound is taken anew from all of them, by their median;
-    afterwards it is some standard deviations around the mean. A feature that has not changed has no bound.
+    Values beyond a bound are put at the bound before they are summed (winsorised), so that outliers change
+    mean and deviation little. Of the first `EARLY` examples the bound is taken anew from all of them, by
+    their median; afterwards it is some standard deviations around the mean. A feature that has not changed
+    has no bound.
 
-    Sums about the first example lose no digits where features have a mean far from 0. Examples are taken in one
-    by one, so the bits are the same however the stream is cut into calls.
+    Sums about the first example lose no digits where features have a mean far from 0. Examples are taken in
+    one by one, so the bits are the same however the stream is cut into calls.
 
     Attributes:
         count: values seen, [].
@@ -170,7 +171,7 @@ class RunningStatistics:
         values: Floats,
         count: Floats,
     ) -> Self:
-        """Return the statistics after values [groups, values of a group], with all that came before in reach."""
+        """Return the statistics after values [groups, of a group], with all that came before in reach."""
         early = np.concatenate([self.early, values[None]])
         total, squares = _early_sums(early[None])
         return replace(
