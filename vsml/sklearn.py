@@ -271,8 +271,8 @@ def _check_finite(state: State, answers: np.ndarray, name: str) -> None:
     if np.isfinite(answers).all() and not any(np.isnan(leaf).any() for leaf in _floats(state)):
         return
     raise ValueError(
-        f"{name}: got examples after which the state is not finite, expected ones that can be learned; nothing "
-        "was learned from this call. A learning algorithm that diverges needs smaller steps, or was "
+        f"{name}: got examples after which the state is not finite, expected ones that can be learned; "
+        "nothing was learned from this call. A learning algorithm that diverges needs smaller steps, or was "
         "meta-trained on other outputs"
     )
 
@@ -758,8 +758,8 @@ def learn_online(
     Args:
         classifier: any with `partial_fit` and `predict`, such as `VSMLClassifier` or SGDClassifier. Where one
             cannot answer before it has learned anything, its first answer counts as wrong.
-        X: inputs [n, d]: an array, a DataFrame, or of classifiers that take one a sparse matrix; it reaches the
-            classifier as it is, with the names of its columns.
+        X: inputs [n, d]: an array, a DataFrame, or for classifiers that take one a sparse matrix; it reaches
+            the classifier as it is, with the names of its columns.
         y: labels [n], none missing.
         classes: all labels that will ever come; None: those of y.
         shuffle_seed: shuffle the examples with this seed; None keeps their order. Data sets that are sorted

@@ -24,13 +24,14 @@ _LEAST = 4
 """Examples without a bound: of fewer there is no saying which is the outlier."""
 
 _EARLY_BOUND = 5.0
-"""Early values are counted up to so many times the farthest distance from the median among those not spared."""
+"""Early values are counted up to so many times the farthest distance from the median of those not spared."""
 
 _LATE_BOUND = 4.0
 """Later values are counted up to so many standard deviations away from the mean.
 
-An outlier at this bound adds at most 16 times the variance. So a share of 1 in 16 of them is borne: 2 % make
-the deviation a fifth larger. Yet a stream whose unit changes is followed, as each such value widens the bound.
+An outlier at this bound adds at most 16 times the variance. So a share of 1 in 16 of them is borne:
+2 % make the deviation a fifth larger. Yet a stream whose unit changes is followed, as each such value widens
+the bound.
 """
 
 Floats = np.ndarray

@@ -84,7 +84,7 @@ class Dataset:
 
 
 def describe(data: Dataset) -> list[str]:
-    """Return in words what was decided about a data set on reading it, one text for each thing; maybe none."""
+    """Return in words what was decided about a data set on reading it, one text for each thing."""
     words = []
     labels = data.class_labels
     if labels is not None and labels != tuple(range(len(labels))):

@@ -50,8 +50,8 @@ Halves = dict[str, np.ndarray]
 def load_npz(name: str, subset: str) -> Dataset:
     """Load one half of a user's data set onto the default device.
 
-    Classes are the labels that occur in either half, in their order: labels 3, 10 and 17 are the classes 0, 1
-    and 2. `Dataset.class_labels` keeps which is which. A table [n, features] is standardised column by column,
+    Classes are the labels that occur in either half, in their order: labels 3, 10 and 17 are the classes 0,
+    1 and 2. `Dataset.class_labels` keeps which is which. A table [n, features] is standardised by column,
     images by one mean and deviation, unless the text `standardise`, "columns" or "all", in the file says so.
 
     Targets y are classes or values. What they are is told by the text `outputs`, "classes" or "values", in
@@ -256,8 +256,8 @@ def _as_targets(
     least, most = y.min(), y.max()
     if least < 0 or most > LARGEST_LABEL:
         raise DataError(
-            f"{where}: got labels {least}..{most}, expected 0..{LARGEST_LABEL}: what stands for no label is to be "
-            "left out, and numpy.unique(y, return_inverse=True) makes other numbers labels"
+            f"{where}: got labels {least}..{most}, expected 0..{LARGEST_LABEL}: what stands for no label is "
+            "to be left out, and numpy.unique(y, return_inverse=True) makes other numbers labels"
         )
     return y.astype(np.int32)
 
@@ -314,8 +314,8 @@ def _statistics_of_inputs(path: Path, x: np.ndarray) -> tuple[float, float, floa
         raise DataError(f"{path}: all values of x are the same, {mean * scale}")
     if std < _LEAST_DEVIATION:
         raise DataError(
-            f"{path}: got values of x with a deviation of {std:.3g}, expected at least {_LEAST_DEVIATION:.3g}: "
-            "multiply x by a constant"
+            f"{path}: got values of x with a deviation of {std:.3g}, expected at least {_LEAST_DEVIATION:.3g}"
+            ": multiply x by a constant"
         )
     farthest = np.abs(x.astype(np.float64) / scale - mean).max()
     if farthest > np.finfo(np.float32).max:
@@ -393,7 +393,7 @@ def _statistics_of_values(path: Path, y: np.ndarray) -> tuple[tuple[float, ...],
     (tiny,) = np.nonzero(deviations < _LEAST_DEVIATION)
     if len(tiny):
         raise DataError(
-            f"{path}: got column {tiny[0]} of y with a deviation of {deviations[tiny[0]]:.3g}, expected at least "
-            f"{_LEAST_DEVIATION:.3g}: multiply y by a constant"
+            f"{path}: got column {tiny[0]} of y with a deviation of {deviations[tiny[0]]:.3g}, expected at "
+            f"least {_LEAST_DEVIATION:.3g}: multiply y by a constant"
         )
     return tuple(means.tolist()), tuple(deviations.tolist())
