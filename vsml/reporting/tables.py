@@ -239,7 +239,7 @@ def accuracy_cell(
 
     Args:
         value: the accuracy; None is shown as a dash.
-        width: half width of its interval. Where that reaches below 0 or above `most`, the ends are shown, cut.
+        width: half width of its interval. Where that reaches below 0 or above `most`, ends are shown, cut.
         percent: whether it is shown in percent.
         most: the largest value that there is.
     """
