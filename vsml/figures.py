@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from vsml.reporting import plots
+from vsml.reporting.intervals import ends
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, result_file
 
@@ -115,8 +116,11 @@ def draw_bars(path: Path, runs: Sequence[RunDirectory]) -> None:
     for number, learner in enumerate(learners):
         mine = {row["dataset"]: row for row in rows if row["learner"] == learner}
         at = [place for place, condition in enumerate(conditions) if condition in mine]
-        heights = [mine[conditions[place]]["accuracy_last"] for place in at]
-        errors = [mine[conditions[place]]["interval_95"]["accuracy_last"] or 0.0 for place in at]
+        heights = np.array([mine[conditions[place]]["accuracy_last"] for place in at])
+        half_widths = [mine[conditions[place]]["interval_95"]["accuracy_last"] or 0.0 for place in at]
+        intervals = [ends(*each, most=1.0) for each in zip(heights, half_widths, strict=True)]
+        low, high = np.array(intervals).T
+        errors = [heights - low, high - heights]
         places = np.array(at) + (number - (len(learners) - 1) / 2) * width
         colour = plots.COLOURS[number % len(plots.COLOURS)]
         axes.bar(places, heights, width, yerr=errors, color=colour, label=learner)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vsml.calls.plan import evaluation_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import ConfigError
 from vsml.evaluation.candidates import (
     RESTORED,
@@ -92,6 +93,7 @@ def _run_evaluation(
         candidates.append(start_candidate(setup, tasks))
     evaluations, trials = Comparison(settings, comm, check).evaluate(candidates)
     if run is not None:
+        tell_sources(run, sources.values())
         for reason in missing:
             say(f"left out: {reason}")
         write_results(run, evaluations, trials, setup.config.name)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from vsml.calls.plan import evaluation_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import ConfigError
 from vsml.config.sections import EvaluationConfig
 from vsml.evaluation.candidates import Candidate, compared_candidates
@@ -221,6 +222,7 @@ def run_introspection(
     if not any(candidate.tasks for candidate in candidates):
         raise ConfigError(["evaluation: nothing to look at", *missing])
     if run is not None:
+        tell_sources(run, sources.values())
         for reason in missing:
             say(f"left out: {reason}")
         found = introspect_all(setup.config.evaluation, candidates, settings)

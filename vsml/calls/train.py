@@ -12,6 +12,7 @@ import jax
 import optax
 
 from vsml.calls.plan import evaluation_plan, training_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import dump
 from vsml.evaluation.candidates import (
     TRAINED,
@@ -106,6 +107,8 @@ class _Run:
         if run is not None:
             run.complete.unlink(missing_ok=True)
             atomic_write(run.config, text)
+            trained_on = [task.source for group in groups for task in group.tasks]
+            tell_sources(run, [*trained_on, *self.sources.values()])
         tracker = start_tracking(self.config, run)
         self.record = RunRecord(run, text, self.config.checkpoint.keep, tracker, note=say)
         self.callbacks = [] if run is None else setup.callbacks(run)

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from vsml.reporting import plots, tables
+from vsml.reporting.intervals import half_width
 from vsml.runs.reading import TABLES, Run
 from vsml.settings import differences
 
@@ -146,7 +147,7 @@ def _learning_curves(runs: Sequence[Run]) -> str:
         shown = np.unique(np.geomspace(1, accuracy.shape[1], POINTS).round().astype(int))
         trace = _line(name, shown, accuracy.mean(0)[shown - 1], names.index(name), first=name not in drawn)
         if len(accuracy) > 1:
-            half = plots.NORMAL_95 * accuracy.std(0, ddof=1) / math.sqrt(len(accuracy))
+            half = half_width(accuracy)
             trace.customdata = half[shown - 1]
             trace.hovertemplate = "%{y:.3f} ± %{customdata:.3f} at %{x}"
         drawn.add(name)
@@ -199,11 +200,9 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
         columns = tables.accuracy_columns(run.evaluation)
         for row in run.evaluation:
-            with_intervals = {"interval_95": {}, **row}
             cells: dict[str, Any] = {"data set": row["dataset"], "learner": row["learner"], "run": run.name}
             for name, heading in columns.items():
-                score = tables.score_of(row, name)
-                cells[heading] = tables.accuracy_cell(score, tables.interval_of(with_intervals, name))
+                cells[heading] = tables.score_cell(row, name)
             cells |= {"loss": row.get("loss"), "episodes": row.get("episodes")}
             yield {**cells, "settings": tables.tried_text(row)}
 

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from vsml.reporting.intervals import half_width
 from vsml.system.files import atomic_write
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
@@ -22,8 +23,8 @@ _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; ch
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
 _TINY = 1e-12  # keeps quotients finite where targets do not vary
+NORMAL_95 = 1.96  # of a normal distribution, for those who import it; intervals here are Student's
 _MOST_ERROR = 1.5  # relative errors above are off the panel: learners begin with a multiple of the mean's
-NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def learning_curves(
     """Draw accuracy against examples seen, one panel per data set, and write the figure in one step.
 
     A line is the mean over episodes of `trailing_accuracy`; its band is the 95 % interval of that mean
-    (normal approximation, standard error over episodes; none for a single episode). Chance is a dashed line,
+    (Student's t over episodes; none for a single episode). Chance is a dashed line,
     and a thin upright one stands where images begin to come again.
 
     Args:
@@ -255,7 +256,7 @@ def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> Non
         seen, mean, color=colour, linestyle=style, marker=marker, linewidth=2, label=curve.name, zorder=3
     )
     if episodes > 1:
-        half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
+        half = half_width(accuracy)
         most = 1 if curve.baseline is None else np.inf
         low, high = np.clip(mean - half, 0, most), np.clip(mean + half, 0, most)
         axes.fill_between(seen, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)

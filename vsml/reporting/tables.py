@@ -2,6 +2,7 @@
 
 import contextlib
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, TextIO
 import rich.table
 from rich.console import Console
 from rich.text import Text
+
+from vsml.reporting.intervals import ends
 
 DASH = "-"
 """Stands where there is no number."""
@@ -179,7 +182,7 @@ def score_of(row: Mapping[str, Any], column: str) -> float | None:
 
 def interval_of(row: Mapping[str, Any], column: str) -> float | None:
     """Return the half width of the 95 % interval of `score_of`; None where it is not known."""
-    return row["interval_95"].get(_own_name(row, column))
+    return row.get("interval_95", {}).get(_own_name(row, column))
 
 
 def _own_name(row: Mapping[str, Any], column: str) -> str:
@@ -213,8 +216,33 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return columns
 
 
-def accuracy_cell(value: float | None, width: float | None = None, percent: bool = False) -> str:
-    """Return an accuracy as text, with the half width of its interval where that is known."""
+def score_cell(
+    row: Mapping[str, Any],
+    column: str,
+    percent: bool = False,
+) -> str:
+    """Return what a row has in a column as text, with its interval where that is known.
+
+    An accuracy near 1 has the ends of its interval instead of a half width that would reach beyond 1.
+    """
+    most = 1.0 if metric_of(row) == "accuracy" else math.inf
+    return accuracy_cell(score_of(row, column), interval_of(row, column), percent, most)
+
+
+def accuracy_cell(
+    value: float | None,
+    width: float | None = None,
+    percent: bool = False,
+    most: float = 1.0,
+) -> str:
+    """Return an accuracy as text, with its interval where that is known.
+
+    Args:
+        value: the accuracy; None is shown as a dash.
+        width: half width of its interval. Where that reaches below 0 or above `most`, ends are shown, cut.
+        percent: whether it is shown in percent.
+        most: the largest value that there is.
+    """
     if value is None:
         return DASH
 
@@ -225,6 +253,9 @@ def accuracy_cell(value: float | None, width: float | None = None, percent: bool
 
     if width is None:
         return text(value)
+    low, high = ends(value, width, most)
+    if low > value - width or high < value + width:
+        return f"{text(value)} ({text(low)} to {text(high)})"
     return f"{text(value)} ± {text(width)}"
 
 
@@ -312,8 +343,8 @@ def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
     sentences = []
     for metric in dict.fromkeys(map(metric_of, rows)):
         sentences.append(
-            f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width of its "
-            "95 % interval."
+            f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width, or "
+            "ends, of its 95 % interval."
         )
     return " ".join(sentences)
 
@@ -330,7 +361,7 @@ def _markdown_cells(
 ) -> list[str]:
     cells = [row["dataset"], str(row["learner"])]
     for name in columns:
-        cells.append(accuracy_cell(score_of(row, name), interval_of(row, name)))
+        cells.append(score_cell(row, name))
     cells.append(tried_text(row))
     return cells
 
@@ -341,11 +372,7 @@ def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     reached = {}
     for row in rows:
         place = row["learner"], row["dataset"]
-        reached[place] = accuracy_cell(
-            score_of(row, "accuracy_last"),
-            interval_of(row, "accuracy_last"),
-            percent=True,
-        )
+        reached[place] = score_cell(row, "accuracy_last", percent=True)
     cells = []
     for learner in _different(rows, "learner"):
         line = [learner]

@@ -15,6 +15,7 @@ import pooch
 from vsml.registry import UnknownNameError
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
+from vsml.tasks.data.dataset import describe as describe_dataset
 from vsml.tasks.data.entry import Entry, Examples, content_checksum
 from vsml.tasks.data.errors import DataError
 from vsml.tasks.data.files import Copy, check_checksums, find, is_published, wrong_checksum
@@ -97,6 +98,18 @@ def shape_and_outputs(name: str, subset: str) -> tuple[tuple[int, ...], Outputs]
         return origin.image_shape, origin.outputs
     made = _call(origin, name, subset)
     return made.image_shape, made.outputs
+
+
+def describe_source(name: str) -> list[str]:
+    """Return in words what was decided about a user's npz file on reading it; of other data sets nothing."""
+    if not name.endswith(".npz"):
+        return []
+    try:
+        own = load_npz(name, "train")
+    except DataError:
+        # The train half may be missing where it is evaluated only.
+        own = load_npz(name, "test")
+    return describe_dataset(own)
 
 
 def shapes_of(name: str, subset: str) -> tuple[tuple[int, ...], int]:
