@@ -13,6 +13,7 @@ from pathlib import Path
 from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
 from vsml.system.files import atomic_write
+from vsml.system.terminal import say
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         atomic_write(output, report(read_runs(options.runs)))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
-    print(output)
+    say(str(output))
     return 0
 
 

@@ -20,6 +20,7 @@ from vsml.reporting import plots, tables
 from vsml.reporting.intervals import half_width
 from vsml.runs.reading import TABLES, Run
 from vsml.settings import differences
+from vsml.system.files import check_own, read_regular
 
 POINTS = 200
 """Of a learning curve, evenly spaced on a logarithmic axis."""
@@ -236,8 +237,13 @@ def _differences(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 def _images(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         for image in sorted(run.path.glob("*.png")):
-            data = base64.b64encode(image.read_bytes()).decode()
             caption = html.escape(f"{run.name}: {image.name}")
+            try:
+                check_own(image)
+                data = base64.b64encode(read_regular(image)).decode()
+            except OSError as error:  # a link to a file of the reader's, which is not to be passed on
+                yield f"<p>{caption}: left out: {html.escape(str(error))}</p>\n"
+                continue
             yield (
                 f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{caption}</figcaption></figure>\n"

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vsml.system.files import atomic_write, jsonable
+from vsml.system.files import atomic_write, jsonable, naming, open_regular, read_regular
+from vsml.system.guards import prove
 
 
 class MetricsLog:
@@ -34,12 +35,15 @@ class MetricsLog:
         """Write what waits; it is in the file when this returns.
 
         Raises:
-            OSError: it cannot be written; the file is as it was, and the lines wait on.
+            OSError: it cannot be written, or is a link or a pipe, or is no longer the run's; the file is as
+                it was, and the lines wait on.
         """
         if not self._waiting:
             return
-        with open(self._path, "ab", buffering=0) as file:
-            before = file.tell()
+        prove(self._path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with naming(self._path), os.fdopen(open_regular(self._path, flags), "ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
             try:
                 data = "".join(self._waiting).encode()
                 while data:
@@ -53,7 +57,8 @@ class MetricsLog:
         """Write another file with the lines of this one, as far as it can be read, and those that wait."""
         written = b""
         with contextlib.suppress(OSError):
-            written = self._path.read_bytes()
+            prove(self._path)
+            written = read_regular(self._path)
         atomic_write(path, written + "".join(self._waiting).encode())
 
 
@@ -75,7 +80,7 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: another line is not a JSON object.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    lines = read_regular(path).decode(errors="replace").splitlines(keepends=True)
     complete = []
     for number, line in enumerate(lines, start=1):
         if number == len(lines) and not line.endswith("\n"):

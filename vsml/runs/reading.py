@@ -11,6 +11,7 @@ import yaml
 
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.metrics import read_metrics
+from vsml.system.files import check_own
 
 TABLES = {
     "Clones": "clone.json",
@@ -72,6 +73,7 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
 
     Raises:
         ValueError: one is no folder of a run, a file in it is damaged, or one is named twice.
+        OSError: a file cannot be read, or is a link that leads out of its folder.
     """
     paths = [Path(folder) for folder in folders]
     if doubled := [str(path) for path in paths if paths.count(path) > 1]:
@@ -84,6 +86,8 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
 
 
 def _read(run: RunDirectory, name: str) -> Run:
+    for path in (run.config, run.metrics):
+        check_own(path)
     metrics = read_metrics(run.metrics) if run.metrics.exists() else []
     answers = _answers(run.path / "evaluation.npz")
     return Run(
@@ -123,6 +127,7 @@ def is_meta_trained(row: Mapping[str, Any]) -> bool:
 
 
 def _json(path: Path, absent: Any) -> Any:
+    check_own(path)
     if not path.exists():
         return absent
     try:
@@ -132,6 +137,7 @@ def _json(path: Path, absent: Any) -> Any:
 
 
 def _answers(path: Path) -> dict[str, np.ndarray]:
+    check_own(path)
     if not path.exists():
         return {}
     try:
