@@ -18,11 +18,16 @@ from vsml.system.files import atomic_write
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS_ON_DARK = ("#3D9BE0", "#F07F2E", "#1FBF93", "#DE92BD", "#8CCBF2", "#F2B92E", "#F0F0F0")
+"""The same, lighter, for pages with a dark background."""
+
 _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
 _TINY = 1e-12  # keeps quotients finite where targets do not vary
-_MOST_ERROR = 1.5  # relative errors above are off the panel: learners begin with a multiple of the mean's
+MOST_ERROR = 1.5
+"""Relative errors above are off the panel: learners begin with a multiple of the mean's."""
+
 NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
 
 
@@ -215,7 +220,7 @@ def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     else:
-        axes.set_ylim(0, _MOST_ERROR)
+        axes.set_ylim(0, MOST_ERROR)
     if log_x:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from vsml.system.files import atomic_write, jsonable
+
+_SHOWN = 80
+"""Characters of a broken line that a message has."""
 
 
 class MetricsLog:
@@ -64,7 +68,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path: the file.
 
     Raises:
-        ValueError: another line is not a JSON object.
+        ValueError: another line is not a JSON object with a `step`, or the path is none of a file.
+        OSError: it cannot be read.
     """
     return [values for _, values in complete_lines(Path(path))]
 
@@ -73,16 +78,62 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return lines with their line ends, and the objects in them; a half-written last line is left out.
 
     Raises:
-        ValueError: another line is not a JSON object.
+        ValueError: another line is not a JSON object with a `step`, or the path is none of a file.
+        OSError: it cannot be read.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     complete = []
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith("\n"):
-            break
+    for number, line in numbered_lines(path):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:80]!r}") from error
+            values = parse_line(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
         complete.append((line, values))
     return complete
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbers, from 1, and the texts of lines; a half-written last line is left out.
+
+    Raises:
+        ValueError: the path is none of a file; to open a pipe would be to wait for ever.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a file, got something else (a folder, a pipe or a device)")
+    # Lines end where a line feed is, and nowhere else: JSON may hold other separators of lines.
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith("\n"):
+                yield number, line
+
+
+def parse_line(line: str) -> dict[str, Any]:
+    """Return the object in a line of metrics.
+
+    Raises:
+        ValueError: it is none, or has no `step`; the message says what was got.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected a JSON object, got {_shortened(line)}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, got {_shortened(line)}")
+    step = values.get("step")
+    if not isinstance(step, int) or isinstance(step, bool):
+        raise ValueError(f"expected a whole number as `step`, got {_shortened(line)}")
+    return values
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a finite number, and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _shortened(line: str) -> str:
+    return repr(line[:_SHOWN])
