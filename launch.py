@@ -18,8 +18,8 @@ from vsml.launching.command_line import continued_config, parse, read_config  # 
 from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
 from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
 from vsml.runs.environment import describe_environment  # noqa: E402
-from vsml.runs.progress import say  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
+from vsml.system.terminal import say, unfailing_output  # noqa: E402
 
 
 def enter_run(
@@ -100,4 +100,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unfailing_output():
+        sys.exit(main())

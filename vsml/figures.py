@@ -23,6 +23,7 @@ import numpy as np
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, result_file
+from vsml.system.terminal import say
 
 ROOT = Path(__file__).parents[1]
 
@@ -264,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("expected to be run in a checkout, which has launch.py and configs; or --runs")
     for name in options.names:
         try:
-            print(make(name, options.output, options.runs))
+            say(str(make(name, options.output, options.runs)))
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         except subprocess.CalledProcessError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
 from vsml.system.files import atomic_write
+from vsml.system.terminal import say
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 
@@ -40,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = read_runs(options.runs)
         atomic_write(output, report(runs))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
     damage = [text for run in runs for text in run.damage]
     for text in damage[:_MOST_DAMAGE_TOLD]:
-        print(f"damaged, left out: {text}", file=sys.stderr)
+        say(f"damaged, left out: {text}", sys.stderr)
     if len(damage) > _MOST_DAMAGE_TOLD:
-        print(f"... and {len(damage) - _MOST_DAMAGE_TOLD:,} more, on the page", file=sys.stderr)
-    print(output)
+        say(f"... and {len(damage) - _MOST_DAMAGE_TOLD:,} more", sys.stderr)
+    say(str(output))
     return 1 if damage else 0
 
 

@@ -339,6 +339,16 @@ class Setup:
 
     # The machine.
 
+    @property
+    def kernel(self) -> Kernel | None:
+        """What synapses of dense layers tick by on this machine; None for a learner without synapses."""
+        vsml = self.model.settings
+        if not isinstance(vsml, VsmlConfig):
+            return None
+        synapse = vsml.synapse
+        normed_channels = synapse.message_size if synapse.layer_norm else 0
+        return chosen(vsml.kernel, synapse.state_size, normed_channels)
+
     def check_same_kernel(self, comm: Communicator) -> None:
         """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.
 
@@ -348,9 +358,7 @@ class Setup:
         vsml = self.model.settings
         if comm.size == 1 or not isinstance(vsml, VsmlConfig):
             return
-        synapse = vsml.synapse
-        normed_channels = synapse.message_size if synapse.layer_norm else 0
-        kernel = chosen(vsml.kernel, synapse.state_size, normed_channels)
+        kernel = self.kernel
         names = get_args(Kernel)
         used = comm.allgather(np.array(names.index(kernel))).tolist()
         if len(set(used)) > 1:

@@ -24,12 +24,12 @@ from vsml.networks.wirings import own_settings
 from vsml.reporting import plots
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import jsonable, write_json
+from vsml.system.files import atomic_write, jsonable, write_json
+from vsml.system.terminal import say
 from vsml.tasks.preprocess import drawn_anew, turned_on
 from vsml.types import Params
 
@@ -76,12 +76,13 @@ class Clone:
 
     def run(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> int:
         """Train, and judge what was found once training is complete."""
-        complete = run_training(setup, run, comm, resume)
+        complete = run_training(setup, run, comm, resume, is_all=False)
         if run is not None and not complete:
             say(f"to go on: python launch.py --resume {run.path}")
         elif run is not None:
             for row in report_clone(setup, run):
                 say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
+            atomic_write(run.complete, "")
         return 0
 
 
@@ -164,13 +165,16 @@ def report_clone(setup: Setup, run: RunDirectory) -> list[Row]:
     comparison = comparison_of(setup, params)
     rows = evaluate_clone(comparison)
     write_json(run.path / "clone.json", rows)
-    draw(run, comparison, rows)
-    figures = ["clone"]
+    figures = []
+    if plots.drawn("clone", lambda: draw(run, comparison, rows)):
+        figures.append("clone")
     trajectories = []
     if setup.config.clone.follow:
         trajectories = write_trajectories(setup, run, params)
     for each in trajectories:
-        figures.append(f"trajectories_{each.dataset}")
+        figure = f"trajectories_{each.dataset}"
+        if (run.path / f"{figure}.png").exists():
+            figures.append(figure)
     tracker = start_tracking(setup.config, run)
     tracker.log_table("clone", rows)
     if trajectories:

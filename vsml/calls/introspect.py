@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -30,13 +31,15 @@ from vsml.introspection.experiments import (
 from vsml.introspection.plots import Answers
 from vsml.learners import make_learner
 from vsml.meta.trials import sample_trial
+from vsml.reporting.plots import drawn
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
+from vsml.runs.record import write_or_rescue
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Int, Positive, Problem, Section
 from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import jsonable, write_arrays, write_json
+from vsml.system.files import atomic_write, jsonable, write_arrays, write_json
+from vsml.system.terminal import say
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode
 
@@ -224,13 +227,14 @@ def run_introspection(
         for reason in missing:
             say(f"left out: {reason}")
         found = introspect_all(setup.config.evaluation, candidates, settings)
-        figures = write_introspections(run, found)
+        figures: list[str] = []
+        write_or_rescue(run, lambda place: figures.extend(write_introspections(place, found)))
         tracker = start_tracking(setup.config, run)
         tracker.log_table("introspection", [each.summary() for each in found])
         for figure in figures:
             tracker.log_image(figure, run.path / f"{figure}.png")
         tracker.finish()
-        run.complete.touch()
+        atomic_write(run.complete, "")
     comm.barrier()
 
 
@@ -246,13 +250,15 @@ def write_introspections(run: RunDirectory, found: Sequence[Introspection]) -> l
     for dataset in dict.fromkeys(each.dataset for each in found):
         shown = [each for each in found if each.dataset == dataset]
         name = f"answers_{dataset}"
-        plots.answers(run.path / f"{name}.png", [each.answers for each in shown])
-        figures.append(name)
+        answers = [each.answers for each in shown]
+        if drawn(name, partial(plots.answers, run.path / f"{name}.png", answers)):
+            figures.append(name)
         for each in shown:
             if each.report is not None:
                 name = f"synapses_{dataset}_{each.learner}".replace(" ", "_")
-                plots.synapses(run.path / f"{name}.png", each.learner, each.report)
-                figures.append(name)
+                path = run.path / f"{name}.png"
+                if drawn(name, partial(plots.synapses, path, each.learner, each.report)):
+                    figures.append(name)
     return figures
 
 

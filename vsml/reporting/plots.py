@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from vsml.system.files import atomic_write
+from vsml.system.terminal import say
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -187,11 +189,55 @@ def against(axes: Axes, target: np.ndarray, prediction: np.ndarray) -> None:
     axes.plot(ends, ends, color="#444444", linewidth=0.8)
 
 
+def drawn(name: str, draw: Callable[[], None]) -> bool:
+    """Draw a figure, and return whether that worked; nothing rests on a figure, so what fails is told only.
+
+    Args:
+        name: of the figure.
+        draw: draws and writes it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        draw()
+    except OSError:
+        raise
+    except Exception as error:  # matplotlib raises of all kinds
+        say(f"{name} could not be drawn, and is left out: {error!r}")
+        return False
+    return True
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the suffix of the path is the format, png if there is none."""
+    """Write a figure; the suffix of the path is the format, png if there is none.
+
+    Texts are shown as they are: `$` and `_` in the name of a data set are no mathematics.
+    """
+    _take_texts_literally(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
     atomic_write(path, buffer.getvalue())
+
+
+def _take_texts_literally(figure: Figure) -> None:
+    """Let matplotlib look for mathematics in the numbers of axes only, and replace what no font can have."""
+    texts = figure.findobj(Text)
+    numbers: set[Any] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            numbers.add(axis.offsetText)
+            for tick in (*axis.majorTicks, *axis.minorTicks):
+                numbers |= {tick.label1, tick.label2}
+    for text in texts:
+        if text not in numbers:
+            text.set_parse_math(False)
+            text.set_text(text.get_text().encode(errors="replace").decode())
+
+
+def in_legend(name: str) -> str:
+    """Return a name as a legend shows it; matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> None:
@@ -257,7 +303,14 @@ def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> Non
     mean = accuracy.mean(axis=0)
     marker = "o" if length == 1 else ""  # one point is no line
     axes.plot(
-        seen, mean, color=colour, linestyle=style, marker=marker, linewidth=2, label=curve.name, zorder=3
+        seen,
+        mean,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        linewidth=2,
+        label=in_legend(curve.name),
+        zorder=3,
     )
     if episodes > 1:
         half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)

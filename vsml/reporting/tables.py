@@ -1,6 +1,5 @@
 """Tables: on a terminal, as plain text, as Markdown and as HTML; and those of evaluations."""
 
-import contextlib
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Any, TextIO
 import rich.table
 from rich.console import Console
 from rich.text import Text
+
+from vsml.system.terminal import unfailing
 
 DASH = "-"
 """Stands where there is no number."""
@@ -42,18 +43,17 @@ class Table:
     left: frozenset[str] = frozenset()
 
     def __rich__(self) -> rich.table.Table:
-        """Return the table as rich draws it."""
+        """Return the table as rich draws it; a text may look like rich's markup, and is none."""
         drawn = rich.table.Table(
-            title=self.title or None,
-            caption=self.caption or None,
+            title=Text(self.title) if self.title else None,
+            caption=Text(self.caption) if self.caption else None,
         )
         for heading in self.headings:
             if heading in self.left:
-                drawn.add_column(heading, justify="left")
+                drawn.add_column(Text(heading), justify="left")
             else:
-                drawn.add_column(heading, justify="right")
+                drawn.add_column(Text(heading), justify="right")
         for texts in self.texts():
-            # Not as they are, since what is in a cell, such as a path, may look like markup.
             drawn.add_row(*map(Text, texts))
         return drawn
 
@@ -109,8 +109,7 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
         table: the table.
         stream: where to, by default stdout.
     """
-    with contextlib.suppress(OSError):
-        Console(file=stream).print(table)
+    Console(file=unfailing(stream)).print(table)
 
 
 def markdown(table: Table) -> str:

@@ -20,7 +20,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from vsml.system.files import atomic_write, library_versions
+from vsml.system.files import IrregularFileError, atomic_write, library_versions, read_regular
+from vsml.system.guards import prove
 from vsml.types import Params
 
 FORMAT_VERSION = 1
@@ -81,7 +82,7 @@ def load(path: str | os.PathLike[str], template: Any = None) -> tuple[Any, dict[
         DamagedCheckpointError: the file is cut short, altered, or no checkpoint.
         CheckpointError: the file has a newer format, or does not fit the template.
     """
-    return from_bytes(Path(path).read_bytes(), str(path), template)
+    return from_bytes(read_regular(path), str(path), template)
 
 
 def export_params(path: str | os.PathLike[str], params: Params, metadata: Mapping[str, Any]) -> None:
@@ -112,7 +113,7 @@ def load_params(
         FileNotFoundError: there is no such file, or no checkpoint in the directory.
         CheckpointError: the file is damaged, or the meta-parameters do not fit the template.
     """
-    return params_from_bytes(find_params(path).read_bytes(), str(path), template)
+    return params_from_bytes(read_regular(find_params(path)), str(path), template)
 
 
 def find_params(path: str | os.PathLike[str]) -> Path:
@@ -217,6 +218,22 @@ class CheckpointStore:
         self._write(Path(self.directory) / BEST_NAME, step, tree, metadata)
         return Path(self.directory) / BEST_NAME
 
+    def read_best(self) -> bytes | None:
+        """Return the content of best.safetensors; None where there is none that is whole.
+
+        A damaged one is told of by a warning.
+        """
+        path = Path(self.directory) / BEST_NAME
+        try:
+            data = read_regular(path)
+            _decode(data, str(path))
+        except FileNotFoundError:
+            return None
+        except (DamagedCheckpointError, OSError) as error:
+            warnings.warn(f"left out a best checkpoint: {error}", stacklevel=2)
+            return None
+        return data
+
     def newest(self) -> Path | None:
         """Return the newest undamaged checkpoint, None where there is none at all.
 
@@ -229,8 +246,8 @@ class CheckpointStore:
         for step in reversed(steps):
             path = self.path(step)
             try:
-                _decode(path.read_bytes(), str(path))
-            except DamagedCheckpointError as error:
+                _decode(read_regular(path), str(path))
+            except (DamagedCheckpointError, IrregularFileError) as error:
                 warnings.warn(f"skipped a damaged checkpoint: {error}", stacklevel=2)
             else:
                 return path
@@ -251,6 +268,7 @@ class CheckpointStore:
         return None if path is None else load(path, template)
 
     def _write(self, path: Path, step: int, tree: Any, metadata: Mapping[str, Any]) -> None:
+        prove(path)
         path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder that is away is not to be replaced
         save(path, tree, {**metadata, "step": step})
 

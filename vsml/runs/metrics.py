@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from vsml.system.files import atomic_write, jsonable
+from vsml.system.files import atomic_write, jsonable, naming, open_regular, read_regular
+from vsml.system.guards import prove
 
 _SHOWN = 80
 """Characters of a broken line that a message has."""
@@ -38,12 +39,15 @@ class MetricsLog:
         """Write what waits; it is in the file when this returns.
 
         Raises:
-            OSError: it cannot be written; the file is as it was, and the lines wait on.
+            OSError: it cannot be written, or is a link or a pipe, or is no longer the run's; the file is as
+                it was, and the lines wait on.
         """
         if not self._waiting:
             return
-        with open(self._path, "ab", buffering=0) as file:
-            before = file.tell()
+        prove(self._path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with naming(self._path), os.fdopen(open_regular(self._path, flags), "ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
             try:
                 data = "".join(self._waiting).encode()
                 while data:
@@ -57,7 +61,8 @@ class MetricsLog:
         """Write another file with the lines of this one, as far as it can be read, and those that wait."""
         written = b""
         with contextlib.suppress(OSError):
-            written = self._path.read_bytes()
+            prove(self._path)
+            written = read_regular(self._path)
         atomic_write(path, written + "".join(self._waiting).encode())
 
 
@@ -68,8 +73,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path: the file.
 
     Raises:
-        ValueError: another line is not a JSON object with a `step`, or the path is none of a file.
-        OSError: it cannot be read.
+        ValueError: another line is not a JSON object with a `step`.
+        OSError: it cannot be read, or is no regular file.
     """
     return [values for _, values in complete_lines(Path(path))]
 
@@ -78,8 +83,8 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return lines with their line ends, and the objects in them; a half-written last line is left out.
 
     Raises:
-        ValueError: another line is not a JSON object with a `step`, or the path is none of a file.
-        OSError: it cannot be read.
+        ValueError: another line is not a JSON object with a `step`.
+        OSError: it cannot be read, or is no regular file.
     """
     complete = []
     for number, line in numbered_lines(path):
@@ -95,13 +100,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbers, from 1, and the texts of lines; a half-written last line is left out.
 
     Raises:
-        ValueError: the path is none of a file; to open a pipe would be to wait for ever.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: expected a file, got something else (a folder, a pipe or a device)")
+    descriptor = open_regular(path.resolve(), os.O_RDONLY)
     # Lines end where a line feed is, and nowhere else: JSON may hold other separators of lines.
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.endswith("\n"):
                 yield number, line

@@ -82,8 +82,7 @@ def sample_metrics(path: Path) -> MetricsSample:
         path: the file.
 
     Raises:
-        ValueError: the path is none of a file.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
     """
     groups: dict[tuple[str, ...], _Group] = {}
     total = 0

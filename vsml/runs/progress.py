@@ -1,7 +1,5 @@
 """Progress of a run on the terminal: how far it is, its rate, and the time left."""
 
-import contextlib
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,18 +10,9 @@ import rich.progress
 from rich.console import Console
 from rich.text import Text
 
+from vsml.system.terminal import say, unfailing
+
 _RATE_WINDOW = 50  # updates that the rate is taken over: steady, and soon free of the first compilation
-
-
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line; where it cannot be, as into a log on a disk that is full, the run goes on without it.
-
-    Args:
-        text: without the line's end.
-        stream: where to, by default stdout.
-    """
-    with contextlib.suppress(OSError):
-        print(text, file=stream or sys.stdout, flush=True)
 
 
 class Progress:
@@ -65,7 +54,7 @@ class Progress:
         self._printed_at: float | None = None
         self._last_line: str | None = None
         self._bar: rich.progress.Progress | None = None
-        console = Console(file=stream)
+        console = Console(file=unfailing(stream))
         drawn = console.is_terminal and not console.is_dumb_terminal if terminal is None else terminal
         if drawn and not self._silent:
             self._bar = rich.progress.Progress(

@@ -16,7 +16,6 @@ from vsml.runs.metrics_sample import MetricsSample, sample_metrics
 from vsml.runs.result_files import (
     BROKEN_ARCHIVE,
     check_archive,
-    check_own,
     read_curve,
     read_figure,
     read_list,
@@ -24,6 +23,7 @@ from vsml.runs.result_files import (
     read_settings,
 )
 from vsml.runs.result_rows import Environment, EvaluationRow, OtherRow, mistakes
+from vsml.system.files import check_own
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class _Reader:
         if not path.exists() and not path.is_symlink():
             return absent
         try:
-            check_own(path, self.run.path)
+            check_own(path)
             return read(path)
         except (ValueError, OSError) as error:
             self.damage.append(str(error))

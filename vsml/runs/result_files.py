@@ -36,18 +36,6 @@ BROKEN_ARCHIVE = (
 """What numpy and zipfile raise for archives that are cut, forged or encrypted."""
 
 
-def check_own(path: Path, folder: Path) -> None:
-    """Refuse what is no file in the folder: links that lead out of it, pipes, folders.
-
-    Raises:
-        ValueError: it is such.
-    """
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path}: got a link out of the run's folder, expected a file in it")
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a file, got something else (a folder, a pipe or a broken link)")
-
-
 def _is_too_large(value: Any) -> bool:
     """Return whether nested mappings and lists are more than settings can be, also where they have no end."""
     waiting = [(value, 1)]

@@ -15,6 +15,7 @@ import numpy as np
 from vsml.config.schema import Config
 from vsml.runs.directory import RunDirectory
 from vsml.system.files import atomic_write
+from vsml.system.guards import prove
 from vsml.types import Params
 
 WandbMode = Literal["online", "offline", "disabled"]
@@ -210,6 +211,7 @@ class WandbTracker:
         run_id: str | None,
         options: Mapping[str, Any],
     ) -> None:
+        prove(Path(directory) / "wandb" / "run")  # wandb would follow a link out of the run's folder
         import wandb  # takes a second, and not every run needs it
 
         def start(mode: WandbMode) -> Any:
