@@ -15,6 +15,10 @@ _SHOWN = 80
 """Characters of a broken line that a message has."""
 
 
+class MetricsError(ValueError):
+    """A metrics.jsonl with a broken line; the message names both."""
+
+
 class MetricsLog:
     """metrics.jsonl of a run; lines wait here while the disk is full or the folder away.
 
@@ -73,7 +77,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path: the file.
 
     Raises:
-        ValueError: another line is not a JSON object with a `step`.
+        MetricsError: another line is not a JSON object with a `step`.
         OSError: it cannot be read, or is no regular file.
     """
     return [values for _, values in complete_lines(Path(path))]
@@ -83,7 +87,7 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return lines with their line ends, and the objects in them; a half-written last line is left out.
 
     Raises:
-        ValueError: another line is not a JSON object with a `step`.
+        MetricsError: another line is not a JSON object with a `step`.
         OSError: it cannot be read, or is no regular file.
     """
     complete = []
@@ -91,7 +95,7 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
         try:
             values = parse_line(line)
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise MetricsError(f"{path}, line {number}: {error}; mend or remove that line") from error
         complete.append((line, values))
     return complete
 
