@@ -344,7 +344,7 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     others = [heading.removesuffix(", last") for heading in metric_columns(rows).values()]
     if others:
         names = ", ".join(others)
-        sentences.append(f"{names.capitalize()}: likewise on the last of them (see docs/metrics.md).")
+        sentences.append(f"{names.capitalize()}: likewise, at the end (see docs/metrics.md).")
     return " ".join(sentences)
 
 
