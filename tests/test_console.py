@@ -1,8 +1,15 @@
-"""Progress lines."""
+"""Progress lines, and output that ends nothing."""
 
 import io
+import os
+import subprocess
+import sys
 
+import pytest
+
+from vsml.reporting.tables import print_results, table_of
 from vsml.runs.progress import Progress
+from vsml.system.terminal import say, unfailing
 
 
 class Clock:
@@ -54,3 +61,75 @@ def test_on_a_terminal_there_is_a_bar_with_the_same_text():
         progress.note("saved")
     assert "saved" in stream.getvalue() and "━" in stream.getvalue()
     assert "step 4/4 | loss 1.5 | 2 steps/s" in stream.getvalue()
+
+
+ROW = {"learner": "\u03c3", "dataset": "[/x]", "metric": "accuracy", "accuracy_last": 0.5}
+
+PRINTING = f"""
+import io, sys, time
+from vsml.runs.progress import Progress
+from vsml.reporting.tables import print_results
+from vsml.system.terminal import say, unfailing_output
+with unfailing_output():
+    print("the first line", flush=True)
+    time.sleep(0.3)  # whoever reads one line has gone by then
+    with Progress(4, terminal=sys.argv[1] == "terminal") as progress:
+        for step in range(1, 5):
+            progress.update(step, loss=1.0)
+            progress.note("noted " + "\u03c3" * 40000)
+    print_results([{ROW!r}])
+    say("said \u03c3")
+    print("printed \u03c3" * 20000)
+    sys.stderr.write("to stderr \u03c3" * 20000)
+    open(sys.argv[2], "w").write("done")
+"""
+
+
+@pytest.mark.parametrize("terminal", ["terminal", "file"])
+def test_a_reader_that_has_gone_after_one_line_ends_nothing(tmp_path, terminal):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTING, terminal, str(tmp_path / "done")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"the first line\n"
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0, errors
+    assert (tmp_path / "done").exists() and "Error" not in errors
+
+
+def test_a_disk_that_is_full_to_the_end_does_not_change_the_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", PRINTING, "file", str(tmp_path / "done")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "done").exists() and "Error" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING, "file", str(tmp_path / "done")],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.decode(encoding)
+    assert "said \\u03c3\n" in printed and "noted \\u03c3" in printed and "[/x]" in printed
+
+
+def test_a_stream_that_is_closed_is_written_to_in_vain():
+    stream = io.StringIO()
+    stream.close()
+    say("text", stream)
+    print_results([ROW], stream)
+    assert unfailing(unfailing(stream)) is not stream
+
+
+def test_no_text_of_a_table_is_taken_for_markup():
+    stream = io.StringIO()
+    from rich.console import Console
+
+    Console(file=stream).print(table_of([{"[/heading]": "[/cell]"}], title="[/title]"))
+    assert all(f"[/{each}]" in stream.getvalue() for each in ("heading", "cell", "title"))

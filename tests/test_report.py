@@ -1,5 +1,6 @@
 """The page about runs: what it says, what it refuses, and how a browser shows it."""
 
+import base64
 import contextlib
 import json
 import os
@@ -91,6 +92,42 @@ def test_a_run_that_has_just_begun_is_no_error(tmp_path):
     path = make_run(tmp_path / "begun", steps=0, evaluated=False)
     page = report(read_runs([path]))
     assert "not complete" in page and "<h2>Meta-training</h2>" not in page and "<h2>Accuracy</h2>" not in page
+
+
+def test_no_picture_from_outside_of_the_folder_is_embedded(tmp_path):
+    folder = make_run(tmp_path / "run")
+    secret = tmp_path / "secret"
+    secret.write_text("of the reader")
+    (folder / "x.png").symlink_to(secret)
+    (folder / "missing.png").symlink_to(tmp_path / "not there")
+    os.mkfifo(folder / "y.png")
+    (folder / "again.png").symlink_to("learning_curves.png")
+    page = re.sub(r"<script[^>]*>.*?</script>", "", report(read_runs([folder])), flags=re.DOTALL)
+    assert base64.b64encode(b"of the reader").decode() not in page
+    assert page.count("data:image/png;base64,") == 2
+    for name, kind in (("x", "a link that leads out"), ("missing", "a link that"), ("y", "a pipe")):
+        assert f"{folder / name}.png: got {kind}" in page
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "metrics.jsonl", "evaluation.npz"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_no_file_from_outside_of_the_folder_is_read(tmp_path, capsys, name, kind):
+    folder = make_run(tmp_path / "run")
+    file = folder / name
+    file.rename(tmp_path / name)
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to(tmp_path / name)
+    assert main([str(folder)]) == 1
+    assert f"damaged, left out: {file}: got a {kind}" in capsys.readouterr().err
+
+
+def test_a_link_in_the_place_of_the_page_or_of_its_temporary_file_is_not_followed(tmp_path):
+    folder = make_run(tmp_path / "run", evaluated=False)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("report.html", ".report.html.tmp"):
+        (folder / name).symlink_to(victim)
+    assert main([str(folder)]) == 0
+    assert victim.read_text() == "precious" and not (folder / "report.html").is_symlink()
 
 
 def test_the_command_writes_the_page_into_the_folder_of_the_run(tmp_path, capsys, monkeypatch):
