@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     comm = connect()
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.runs.checkpoint import CheckpointError
+        from vsml.runs.metrics import MetricsError
         from vsml.setup import Setup
         from vsml.tasks import DataError
 
@@ -95,7 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         try:
             return call_of(config).run(Setup(config), run, comm, todo == "resume")
-        except (ConfigError, DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
+        except (
+            ConfigError,
+            DataError,
+            CheckpointError,
+            MetricsError,
+            OSError,
+            MemoryError,
+            FloatingPointError,
+        ) as error:
             sys.exit(f"error: {error}")  # says all that there is to say; the other ranks end with this one
 
 

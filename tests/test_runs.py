@@ -16,7 +16,7 @@ from vsml.runs.callbacks.snapshots import Snapshots, SnapshotsConfig
 from vsml.runs.checkpoint import CheckpointStore
 from vsml.runs.directory import RunDirectory, RunLockedError, new_run, open_run
 from vsml.runs.environment import describe_environment, git_state
-from vsml.runs.metrics import MetricsLog, read_metrics
+from vsml.runs.metrics import MetricsError, MetricsLog, read_metrics
 from vsml.system.files import IrregularFileError, atomic_write
 from vsml.system.guards import ForeignFolderError
 
@@ -297,6 +297,32 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
     (tmp_path / "m").write_text('{"step": 1}\nxx\n{"step": 2}\n')
     with pytest.raises(ValueError, match="line 2: expected a JSON object, got 'xx"):
         read_metrics(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("null", "expected a JSON object, got 'null"),
+        ("[1]", "expected a JSON object"),
+        (9 * "\0", "expected a JSON object"),
+        ('{"loss": 1}', "expected a whole number as `step`"),
+        ('{"step": "1"}', "expected a whole number as `step`"),
+        ("[" * 100_000, "expected a JSON object"),
+        ('{"step": ' + 5000 * "1" + "}", "expected a JSON object"),
+    ],
+)
+def test_a_resumed_run_names_a_line_that_has_no_metrics(tmp_path, line, message):
+    run = RunDirectory(tmp_path)
+    run.metrics.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    before = run.metrics.read_bytes()
+    with pytest.raises(MetricsError, match=f"metrics.jsonl, line 2: {message}"):
+        run.truncate_metrics(1)
+    assert run.metrics.read_bytes() == before
+
+
+def test_only_a_line_feed_ends_a_line_of_metrics(tmp_path):
+    (tmp_path / "m").write_text('{"step": 1, "text": "a\u2028b"}\n')
+    assert read_metrics(tmp_path / "m") == [{"step": 1, "text": "a\u2028b"}]
 
 
 def test_the_environment_is_described(tmp_path):

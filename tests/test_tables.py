@@ -10,8 +10,10 @@ from vsml.reporting.tables import (
     html_table,
     markdown,
     markdown_table,
+    metric_columns,
     plain,
     print_results,
+    results_table,
     table_of,
 )
 
@@ -106,3 +108,23 @@ def test_tables_say_when_the_accuracy_is_that_on_one_example():
     row = {"learner": "a", "dataset": "digits", "recent_share": 0, "tried": {}, "accuracy_at_10": 0.5}
     text = markdown_table([row | {"interval_95": {}, "accuracy_last": 1.0}])
     assert "| example 10 | last |" in text and "right answers on that example alone" in text
+
+
+def test_metrics_that_were_asked_for_have_a_column_at_the_end():
+    """Also where the rows of values beside have none, and another main metric."""
+    intervals = {"accuracy": 0.1, "accuracy_last": 0.1, "brier": 0.02, "brier_last": 0.04}
+    named = {"learner": "a", "recent_share": 0.2, "tried": {}}
+    classes = named | {"dataset": "digits", "interval_95": intervals}
+    classes |= {"accuracy": 0.7, "accuracy_last": 0.75, "brier": 0.3, "brier_last": 0.25}
+    values = named | {"dataset": "waves", "metric": "relative_error", "relative_error_last": 0.5}
+    values["interval_95"] = {"relative_error": 0.1, "relative_error_last": 0.1}
+    assert metric_columns([values, classes]) == {"brier_last": "brier, last"}
+    table = results_table([classes, values])
+    assert list(table.headings) == ["learner", "data set", "last", "brier, last"]
+    assert [row[-1] for row in table.rows] == ["0.250", "-"]
+    text = markdown_table([classes, values])
+    assert "| data set | learner | last | brier, last | settings tried |" in text
+    assert "| digits | a | 0.750 ± 0.100 | 0.250 ± 0.040 |  |" in text
+    assert "Brier: " in text
+    assert metric_columns([values]) == {}
+    assert "brier" not in markdown_table([values]).lower()

@@ -7,7 +7,6 @@ which runs a figure needs, and what makes it at the paper's scale; `--runs` draw
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import subprocess
@@ -23,7 +22,8 @@ import numpy as np
 from vsml.reporting import plots
 from vsml.reporting.intervals import ends
 from vsml.runs.directory import RunDirectory, open_run
-from vsml.runs.reading import is_meta_trained, result_file
+from vsml.runs.reading import is_meta_trained, read_evaluation, result_file
+from vsml.runs.result_files import read_arrays
 from vsml.system.terminal import say
 
 ROOT = Path(__file__).parents[1]
@@ -46,10 +46,6 @@ class PaperFigure:
     draw: Callable[[Path, Sequence[RunDirectory]], None]
 
 
-def _rows(run: RunDirectory) -> list[dict[str, Any]]:
-    return json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-
-
 def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) -> None:
     """Refuse runs that have nothing to show, or two numbers for one place."""
     where = ", ".join(str(run.path) for run in runs)
@@ -57,6 +53,9 @@ def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) ->
         raise ValueError(
             f"{where}: got no evaluation that can be shown, expected learners that were evaluated"
         )
+    for row in rows:
+        if row.get("accuracy_last") is None:
+            raise ValueError(f"{where}: got {row['learner']} on {row['dataset']} without an accuracy")
     counts = Counter((row["learner"], row["dataset"]) for row in rows)
     if twice := [" on ".join(pair) for pair, count in counts.items() if count > 1]:
         raise ValueError(f"{where}: got {', '.join(twice)} more than once, expected names of their own")
@@ -64,8 +63,9 @@ def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) ->
 
 def draw_clones(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the losses of networks of clones and of back-propagation, a row for each run."""
-    trajectories = [np.load(result_file(run, "trajectories.npz")) for run in runs]
-    datasets = list(dict.fromkeys(key.split("/")[0] for arrays in trajectories for key in arrays))
+    trajectories = [read_arrays(result_file(run, "trajectories.npz")) for run in runs]
+    # A data set may have "/" in its name, as a path has.
+    datasets = list(dict.fromkeys(key.rpartition("/")[0] for arrays in trajectories for key in arrays))
     figure, panels = plots.panels(len(runs), len(datasets), width=5.5, height=3.2)
     for row, (run, arrays) in enumerate(zip(runs, trajectories, strict=True)):
         for column, dataset in enumerate(datasets):
@@ -108,7 +108,7 @@ def _take(path: Path, runs: Sequence[RunDirectory], pattern: str) -> None:
 
 def draw_bars(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the last accuracy of each learner under each condition, with 95 % intervals."""
-    rows = [row for run in runs for row in _rows(run)]
+    rows = [row for run in runs for row in read_evaluation(run)]
     _check_rows(rows, runs)
     conditions = list(dict.fromkeys(row["dataset"] for row in rows))
     learners = list(dict.fromkeys(row["learner"] for row in rows))
@@ -142,7 +142,7 @@ def draw_matrix(path: Path, runs: Sequence[RunDirectory]) -> None:
     rows = [
         {**row, "learner": run.path.name if len(runs) > 1 else row["learner"]}
         for run in runs
-        for row in _rows(run)
+        for row in read_evaluation(run)
         if len(runs) == 1 or is_meta_trained(row)
     ]
     _check_rows(rows, runs)

@@ -17,9 +17,15 @@ from vsml.system.terminal import say
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 
+_MOST_DAMAGE_TOLD = 20
+"""Lines about what is damaged, at most."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page and return the exit status: 2 for folders that are no runs."""
+    """Write the page and return the exit status: 1 if something damaged is left out, 2 if there is no page.
+
+    What is damaged is told on stderr, a line each that names the file and the place.
+    """
     parser = argparse.ArgumentParser(prog="python -m vsml.report", description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a run")
     parser.add_argument(
@@ -32,12 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = options.runs[0] if len(options.runs) == 1 else Path()
     output = options.output or alone / "report.html"
     try:
-        atomic_write(output, report(read_runs(options.runs)))
+        runs = read_runs(options.runs)
+        atomic_write(output, report(runs))
     except (ValueError, OSError) as error:
         say(f"error: {error}", sys.stderr)
         return 2
+    damage = [text for run in runs for text in run.damage]
+    for text in damage[:_MOST_DAMAGE_TOLD]:
+        say(f"damaged, left out: {text}", sys.stderr)
+    if len(damage) > _MOST_DAMAGE_TOLD:
+        say(f"... and {len(damage) - _MOST_DAMAGE_TOLD:,} more", sys.stderr)
     say(str(output))
-    return 0
+    return 1 if damage else 0
 
 
 if __name__ == "__main__":

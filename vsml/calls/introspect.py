@@ -257,7 +257,7 @@ def write_introspections(run: RunDirectory, found: Sequence[Introspection]) -> l
             figures.append(name)
         for each in shown:
             if each.report is not None:
-                name = f"synapses_{dataset}_{each.learner}".replace(" ", "_")
+                name = f"synapses_{dataset}_{each.learner}".replace(" ", "_").replace("/", "_")
                 path = run.path / f"{name}.png"
                 if drawn(name, partial(plots.synapses, path, each.learner, each.report)):
                     figures.append(name)

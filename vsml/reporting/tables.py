@@ -17,7 +17,13 @@ from vsml.system.terminal import unfailing
 DASH = "-"
 """Stands where there is no number."""
 
+_LAST = "_last"
+_LONG_TEXT = 40  # characters in a cell of a page from which it may have several lines
 _MILESTONE = re.compile(r"accuracy_at_(\d+)")
+
+
+class Markup(str):
+    """What stands in a cell and is HTML already; only `html_table` takes it for that."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +161,14 @@ def html_table(table: Table) -> str:
 
 
 def _html_cell(value: Any) -> str:
+    if isinstance(value, Markup):
+        return f"<td>{value}</td>"
     text = html.escape(cell_text(value))
     is_number = isinstance(value, int | float)
     if is_number and not isinstance(value, bool):
         return f'<td class="number">{text}</td>'
+    if len(text) > _LONG_TEXT:
+        return f'<td class="long">{text}</td>'
     return f"<td>{text}</td>"
 
 
@@ -180,7 +190,8 @@ def score_of(row: Mapping[str, Any], column: str) -> float | None:
 
 def interval_of(row: Mapping[str, Any], column: str) -> float | None:
     """Return the half width of the 95 % interval of `score_of`; None where it is not known."""
-    return row.get("interval_95", {}).get(_own_name(row, column))
+    intervals = row.get("interval_95", {})
+    return intervals.get(_own_name(row, column))
 
 
 def _own_name(row: Mapping[str, Any], column: str) -> str:
@@ -211,6 +222,23 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         columns[name] = f"{word} {seen:,}"
     if "accuracy_last" in there:
         columns["accuracy_last"] = "last"
+    return columns
+
+
+def metric_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the headings of the metrics that were asked for beside the main ones, by their names in rows.
+
+    Args:
+        rows: of evaluation.json; each metric that was measured is in `interval_95`, and such as `brier_last`
+            is what it was on the last examples.
+    """
+    main = set(map(metric_of, rows))
+    columns = {}
+    for row in rows:
+        for name in row.get("interval_95", {}):
+            metric = name.removesuffix(_LAST)
+            if name.endswith(_LAST) and metric not in main:
+                columns[name] = f"{metric.replace('_', ' ')}, last"
     return columns
 
 
@@ -270,11 +298,11 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return a table of evaluation results.
 
     Args:
-        rows: each with `learner`, `dataset`, and what `accuracy_columns` looks at; an accuracy that is
-            missing or None is shown as a dash, and a column of which all are is left out.
+        rows: each with `learner`, `dataset`, and what `accuracy_columns` and `metric_columns` look at; a
+            number that is missing or None is shown as a dash, and a column of which all are is left out.
     """
     rows = list(rows)
-    columns = accuracy_columns(rows)
+    columns = accuracy_columns(rows) | metric_columns(rows)
     cells = []
     for row in rows:
         line = [str(row["learner"]), str(row["dataset"])]
@@ -304,7 +332,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
         rows: as in `results_table`, with `interval_95`, `tried` and `recent_share` besides.
     """
     rows = list(rows)
-    columns = accuracy_columns(rows)
+    columns = accuracy_columns(rows) | metric_columns(rows)
     cells = []
     for dataset in _different(rows, "dataset"):
         for row in rows:
@@ -312,8 +340,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
                 cells.append(_markdown_cells(row, columns))
     headings = ["data set", "learner", *columns.values(), "settings tried"]
     full = markdown(Table(headings, cells))
-    caption = _caption(rows)
-    parts = [full, "", caption, ""]
+    parts = [full, "", caption(rows), ""]
     if len(_different(rows, "learner")) > 1:
         where = "examples"
         if _shows_single_examples(rows):
@@ -336,14 +363,18 @@ _EXPLAINED = {
 }
 
 
-def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say what the numbers of a table are."""
+def caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the numbers of a table of rows of evaluation.json are."""
     sentences = []
     for metric in dict.fromkeys(map(metric_of, rows)):
         sentences.append(
             f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width, or "
             "ends, of its 95 % interval."
         )
+    others = [heading.removesuffix(", last") for heading in metric_columns(rows).values()]
+    if others:
+        names = ", ".join(others)
+        sentences.append(f"{names.capitalize()}: likewise, at the end (see docs/metrics.md).")
     return " ".join(sentences)
 
 
