@@ -14,8 +14,16 @@ prepare()  # before anything imports jax
 
 from vsml.config.files import ConfigError, dump  # noqa: E402
 from vsml.config.schema import Config  # noqa: E402
-from vsml.launching.command_line import continued_config, parse, read_config  # noqa: E402
+from vsml.launching.command_line import (  # noqa: E402
+    continued_config,
+    folder_name,
+    help_text,
+    parse,
+    read_config,
+    read_entries,
+)
 from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
+from vsml.launching.series import run_series  # noqa: E402
 from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
 from vsml.runs.environment import describe_environment  # noqa: E402
 from vsml.runs.progress import say  # noqa: E402
@@ -43,7 +51,7 @@ def enter_run(
     """
     run, todo = None, ""
     if comm.rank == 0:
-        name = config.name or config.call
+        name = folder_name(config)
         run = open_run(options.resume) if options.resume else new_run(options.run_dir, name=name)
         held.enter_context(run.lock())
         if options.go_on and run.exists:
@@ -62,13 +70,25 @@ def enter_run(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 2 for mistakes in what the user gave."""
-    options = parse(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(help_text(), end="")
+        return 0
+    options = parse(words)
     try:
-        config = read_config(options)
+        configs = read_entries(options) if options.all else (read_config(options),)
     except ValueError as error:  # ConfigError and the like; every rank sees the same, so none waits
         print(error, file=sys.stderr)
         return 2
-    comm = connect()
+    try:
+        comm = connect()
+    except RuntimeError as error:  # the launcher and MPI do not fit together
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.all and comm.size > 1:
+        sys.exit("error: --all runs entries one after the other in processes of its own, so without mpirun")
+    if options.all and not options.dry_run:
+        return run_series([sys.executable, __file__], words, configs, options.run_dir)
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.runs.checkpoint import CheckpointError
         from vsml.setup import Setup
@@ -77,11 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             try:
                 if comm.rank == 0:
-                    plan = call_of(config).plan(Setup(config), comm.size)
-                    print(dump(config), *plan, sep="\n")
+                    for each in configs:
+                        plan = call_of(each).plan(Setup(each), comm.size)
+                        print(*plan, "", dump(each), sep="\n")
             except (ValueError, OSError, MemoryError) as error:
                 sys.exit(f"error: {error}")
             return 0
+        (config,) = configs
         try:
             run, config, todo = enter_run(options, config, comm, held)
         except ConfigError as error:

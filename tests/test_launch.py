@@ -237,6 +237,17 @@ def test_mistakes_end_with_one_message_and_code_2(place):
     assert "did you mean" in done.stderr and "seed" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_all_entries_of_an_array_run_one_after_the_other(place):
+    entries = "[seed=0], [optimizer.learning_rate=1.0e+38], [seed=2]".replace("[", "{config: [")
+    (place / "many.yaml").write_text(f"array: [{entries.replace(']', ']}')}]\n")
+    few = ["--config", "training.iterations=1", "evaluation.count=1", "evaluation.frequency=0"]
+    done = tiny(place, "many", "--array", "many.yaml", "--all", *few, code=1)
+    assert [(place / "many" / number / "complete").exists() for number in "123"] == [True, False, True]
+    assert "entry 3 of 3: many-3" in done.stdout
+    assert "3 of 3 entries have run; failed: 2 (exit code 1)" in done.stdout
+
+
 @pytest.mark.mpi
 def test_ranks_never_change_the_science(place, uninterrupted):
     for ranks in (2, 4):  # `uninterrupted` is one process without mpirun
