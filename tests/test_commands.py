@@ -175,7 +175,7 @@ def test_a_misspelt_algorithm_is_told_what_could_have_been_meant(name):
         (["call=my_package.my_module:Count"], "Count"),
         (["call=train"], "train"),
         (["name=a:b"], "a-b"),
-        (["name='σ=1'"], "σ=1"),
+        (["name='ü=1'"], "ü=1"),
     ],
 )
 def test_the_folder_of_a_run_has_no_colon_in_its_name(settings, expected):
