@@ -26,7 +26,7 @@ from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
 from vsml.launching.series import run_series  # noqa: E402
 from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
 from vsml.runs.environment import describe_environment  # noqa: E402
-from vsml.runs.progress import say  # noqa: E402
+from vsml.runs.progress import plain_where_no_terminal, say  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
 
 
@@ -58,7 +58,7 @@ def enter_run(
             config = continued_config(run.path, config)
             todo = "nothing" if run.complete.exists() else "resume"
         elif options.resume:
-            todo = "resume"
+            todo = "nothing" if not options.config and is_complete(run) else "resume"
         else:
             run.start(dump(config), describe_environment(comm.size))
             todo = "start"
@@ -68,8 +68,16 @@ def enter_run(
     return run, WholeConfig.model_validate(settings), todo
 
 
+def is_complete(run: RunDirectory) -> bool:
+    """Return whether a run has done all that its configuration says, which nobody has edited since."""
+    if not run.complete.exists():
+        return False
+    return run.config.stat().st_mtime <= run.complete.stat().st_mtime
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 2 for mistakes in what the user gave."""
+    plain_where_no_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(help_text(), end="")
@@ -112,8 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         if run is not None:
-            say(f"run directory: {run.path}{' (complete)' if todo == 'nothing' else ''}")
+            say(f"run directory: {run.path}")
         if todo == "nothing":
+            if run is not None:
+                say("was complete already, and nothing is left to do; --config changes its settings")
             return 0
         try:
             return call_of(config).run(Setup(config), run, comm, todo == "resume")

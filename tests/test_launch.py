@@ -202,8 +202,24 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_used(place, u
 
 @pytest.mark.slow
 def test_a_time_limit_ends_a_run_in_good_order(place):
-    done = tiny(place, "limited", "--config", "training.time_limit_s=1e-3")
-    assert "training.time_limit_s" in done.stdout and "--resume" in done.stdout
+    done = tiny(place, "limited to 1 ms", "--config", "training.time_limit_s=1e-3")
+    assert "training.time_limit_s" in done.stdout and "--resume 'limited to 1 ms'" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_alone_when_it_is_resumed(place, uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.iterdir()}
+    done = launch(place, "--resume", str(uninterrupted))
+    assert "was complete already" in done.stdout
+    changed = {path.name for path, time_ns in before.items() if path.stat().st_mtime_ns != time_ns}
+    assert changed <= {".lock"}
+
+
+@pytest.mark.slow
+def test_a_log_has_no_escape_codes(place, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = tiny(place, "plain", "--config", "training.iterations=1", "evaluation.count=1")
+    assert "learner" in done.stdout and "\x1b" not in done.stdout
 
 
 @pytest.mark.slow
