@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from vsml.config.files import ConfigError
 from vsml.config.schema import Config
-from vsml.config.specs import TaskSpec
+from vsml.config.specs import EvaluationSpec
 from vsml.evaluation.candidates import compared_candidates, restored_params
 from vsml.evaluation.stored import StoredParams
 from vsml.learners import make_learner
@@ -120,7 +120,8 @@ def _look_at_restored(setup: Setup) -> list[str]:
     if setup.config.call in _TRAINS:
         stored.fit(setup.learner)
     else:
-        for shape in _shapes(setup):
+        for spec in _specs_there(setup):
+            shape = TaskShape.of(spec.task, setup.config.evaluation.subset)
             stored.fit(setup.learner_for(shape))
     return [f"meta-parameters: {path}: there, and they fit"]
 
@@ -142,29 +143,24 @@ def _look_at_compared(setup: Setup) -> list[str]:
         if entry.restore is None:
             continue
         stored = StoredParams.read(entry.restore, SerialCommunicator())
-        for spec in setup.config.evaluation_specs:
+        for spec in _specs_there(setup):
             if entry.datasets is not None and spec.name not in entry.datasets:
                 continue
-            for shape in _shape(setup, spec.task.padded(entry.pad)):
-                for _, model in candidate.choices:
-                    learner = make_learner(model.type, model.settings, shape.input_shape, shape.outputs)
-                    stored.fit(learner)
+            shape = TaskShape.of(spec.task.padded(entry.pad), evaluation.subset)
+            for _, model in candidate.choices:
+                learner = make_learner(model.type, model.settings, shape.input_shape, shape.outputs)
+                stored.fit(learner)
         lines.append(f"meta-parameters: {entry.restore}: there, and they fit")
     return list(dict.fromkeys(lines))
 
 
-def _shapes(setup: Setup) -> Iterator[TaskShape]:
-    """Yield the shapes of what is evaluated on, as far as it is there."""
-    for spec in setup.config.evaluation_specs:
-        yield from _shape(setup, spec.task)
-
-
-def _shape(setup: Setup, task: TaskSpec) -> Iterator[TaskShape]:
-    """Yield the shape of a task; nothing where it is an optional file that is not there."""
-    try:
-        yield TaskShape.of(task, setup.config.evaluation.subset)
-    except MissingDataError:
-        return
+def _specs_there(setup: Setup) -> Iterator[EvaluationSpec]:
+    """Yield what is evaluated on, less what is optional and not there."""
+    config = setup.config
+    for spec in config.evaluation_specs:
+        half = look(spec.task.dataset, config.evaluation.subset, config.data.root)
+        if not (spec.optional and half.missing):
+            yield spec
 
 
 def _asked_later(path: str) -> str:
