@@ -19,7 +19,7 @@ TIERS = {
         candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
         layout moved registry config preprocess_settings docs commands
         sources download inventory converted devices comm assign_gpu locks files signals runs tracking
-        tables text_plots plots console submission
+        tables text_plots plots console series submission
     """,
     "published numbers and files": "few_examples decoders",
     "golden cases": "golden diagrams",
