@@ -6,7 +6,6 @@ Each makes its runs in DIR, goes on with those that are there already, and draws
 which runs a figure needs, and what makes it at the paper's scale; `--runs` draws from runs that exist.
 """
 
-import argparse
 import shlex
 import shutil
 import subprocess
@@ -19,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from vsml.registry import suggestion
 from vsml.reporting import plots
 from vsml.reporting.intervals import ends
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, read_evaluation, result_file
 from vsml.runs.result_files import read_arrays
+from vsml.system.arguments import ArgumentParser
 from vsml.system.terminal import say
 
 ROOT = Path(__file__).parents[1]
@@ -250,7 +251,7 @@ def describe() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
+    parser = ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of a figure: {', '.join(FIGURES)}")
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), metavar="DIR")
     parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="draw from these runs")
@@ -260,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(describe())
         return
     if unknown := [name for name in options.names if name not in FIGURES]:
-        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}")
+        meant = suggestion(unknown[0], FIGURES)
+        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}{meant}")
     if not options.names:
         parser.error(f"NAME: expected some of {', '.join(FIGURES)}")
     if options.runs and len(options.names) > 1:

@@ -93,6 +93,8 @@ def _run_evaluation(
     candidates += compared_candidates(setup, sources, comm)
     if settings.start or not candidates:
         candidates.append(start_candidate(setup, tasks))
+    if run is not None:
+        say("compiling ...")
     evaluations, trials = Comparison(settings, comm, check).evaluate(candidates)
     if run is not None:
         tell_sources(run, sources.values())

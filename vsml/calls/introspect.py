@@ -228,6 +228,7 @@ def run_introspection(
         tell_sources(run, sources.values())
         for reason in missing:
             say(f"left out: {reason}")
+        say("compiling ...")
         found = introspect_all(setup.config.evaluation, candidates, settings)
         figures: list[str] = []
         write_or_rescue(run, lambda place: figures.extend(write_introspections(place, found)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vsml.runs.checkpoint import BEST_NAME, EXPORT_NAME, CheckpointStore, export_params, to_bytes
+from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory, rescue_run
 from vsml.runs.metrics import MetricsLog
 from vsml.runs.wandb import WandbTracker
@@ -105,7 +106,7 @@ class RunRecord:
             rescue = self._rescue(self.run, self._metrics, step, tree, metadata)
             raise OSError(
                 f"cannot write to {self.run.path}: {error}\nThe state after meta step {step} is in "
-                f"{rescue.path}; to go on: python launch.py --resume {rescue.path}"
+                f"{rescue.path}; to go on: {resume_command(rescue.path)}"
             ) from error
 
     def _save(self, step: int, tree: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
