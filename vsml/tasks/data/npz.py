@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from vsml.system.cache import expand_home
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_examples, check_number
 from vsml.tasks.data.errors import DataError, MissingDataError
 from vsml.types import Classes, Outputs, Values
@@ -50,7 +51,10 @@ def load_npz(name: str, subset: str) -> Dataset:
         MissingDataError: there is no such file.
         DataError: it is no npz file, or its arrays are not of this kind.
     """
-    path = Path(name).expanduser()
+    try:
+        path = expand_home(name)
+    except OSError as error:
+        raise MissingDataError(f"dataset: {error}") from error
     if not path.is_file():
         raise MissingDataError(f"dataset: no file {path.absolute()}")
     xs, ys, declared = _read_halves(path, subset)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pooch
 
 from vsml.registry import UnknownNameError
+from vsml.system.cache import expand_home
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
 from vsml.tasks.data.entry import Entry, Examples, content_checksum
@@ -53,8 +54,7 @@ def load(
         return origin
     if not isinstance(origin, Entry):
         return _call(origin, name, subset)
-    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
-    folder = Path(data_root).expanduser()
+    folder = _data_root(root)
     files = origin.files[subset]
     copies = tuple(find(file, folder, download) for file in files)
     examples = _read(origin, name, subset, copies, verify)
@@ -67,6 +67,20 @@ def load(
         mean=origin.mean,
         std=origin.std,
     )
+
+
+def _data_root(root: str | Path | None) -> Path:
+    """Return the folder of published data sets.
+
+    Raises:
+        DataError: there is none that could be used, as this user has no home folder.
+    """
+    chosen = root or os.environ.get("VSML_DATA_DIR")
+    try:
+        return expand_home(chosen or pooch.os_cache("vsml"))
+    except (OSError, RuntimeError) as error:
+        expected = "data.root or VSML_DATA_DIR to name a folder without ~"
+        raise DataError(f"no folder for data sets: {error}; expected {expected}") from error
 
 
 def available() -> tuple[str, ...]:
@@ -160,9 +174,14 @@ def _read(
         return _decode(entry, subset, copies, verify, where)
     conversion = conversion_of(copies)
     examples = conversion.load(verify)
-    if examples is None:
-        examples = _decode(entry, subset, copies, verify, where)
-        conversion.save(examples, verified=verify)
+    if examples is not None:
+        return examples
+    with conversion.turn():
+        # Another process may have converted them meanwhile.
+        examples = conversion.load(verify)
+        if examples is None:
+            examples = _decode(entry, subset, copies, verify, where)
+            conversion.save(examples, verified=verify)
     return examples
 
 
