@@ -1,13 +1,12 @@
 """A user's own data set: an npz file of x_train, y_train, x_test and y_test."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
 from vsml.system.cache import expand_home
+from vsml.tasks.data.arrays import names_of, read_arrays
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_examples, check_number
 from vsml.tasks.data.errors import DataError, MissingDataError
 from vsml.types import Classes, Outputs, Values
@@ -21,9 +20,6 @@ CLASSES, VALUES = "classes", "values"
 _X_DIMENSIONS = (2, 3, 4)
 _Y_DIMENSIONS = (1, 2)
 _NUMBERS = frozenset("iuf")
-
-_READ_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a file that is damaged, or has what only pickle would read."""
 
 Halves = dict[str, np.ndarray]
 """Arrays by subset."""
@@ -93,28 +89,22 @@ def load_npz(name: str, subset: str) -> Dataset:
 
 def _read_halves(path: Path, subset: str) -> tuple[Halves, Halves, str | None]:
     """Read x and y of the asked half, and of the other one where it is there, and what targets are."""
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an npz file (a zip archive of arrays, as numpy.savez writes)")
-    xs: Halves = {}
-    ys: Halves = {}
-    declared = None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            # The asked half first: where it is not there, the error names it.
-            for half in dict.fromkeys((subset, *SUBSETS)):
-                x, y = f"x_{half}", f"y_{half}"
-                is_there = x in arrays and y in arrays
-                if half == subset or is_there:
-                    xs[half] = arrays[x]
-                    ys[half] = arrays[y]
-            if OUTPUTS_KEY in arrays:
-                declared = str(arrays[OUTPUTS_KEY])
-    except KeyError as error:
-        expected = f"x_{subset} and y_{subset}"
-        raise DataError(f"{path}: got the arrays {arrays.files}, expected {expected}") from error
-    except _READ_ERRORS as error:
-        hint = "pickled objects, which images of different sizes become, never are"
-        raise DataError(f"{path}: an array could not be read ({hint}): {error}") from error
+    there = names_of(path)
+    # The asked half first: where it is not there, the error names it.
+    halves = [
+        half
+        for half in dict.fromkeys((subset, *SUBSETS))
+        if half == subset or {f"x_{half}", f"y_{half}"} <= set(there)
+    ]
+    wanted = [f"{axis}_{half}" for half in halves for axis in "xy"]
+    if not set(wanted) <= set(there):
+        told = ", ".join(map(repr, there[:20]))
+        raise DataError(f"{path}: got the arrays [{told}], expected x_{subset} and y_{subset}")
+    optional = [OUTPUTS_KEY] if OUTPUTS_KEY in there else []
+    arrays = read_arrays(path, [*wanted, *optional])
+    xs = {half: arrays[f"x_{half}"] for half in halves}
+    ys = {half: arrays[f"y_{half}"] for half in halves}
+    declared = str(arrays[OUTPUTS_KEY])[:80] if optional else None
     if declared not in (None, CLASSES, VALUES):
         raise DataError(f"{path}: got {OUTPUTS_KEY} {declared!r}, expected {CLASSES!r} or {VALUES!r}")
     return xs, ys, declared
