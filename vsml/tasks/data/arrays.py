@@ -21,7 +21,7 @@ MAX_RATIO = 100
 MAX_UNPACKED_BYTES = 1 << 30
 
 _MEMORY_SHARE = 0.5
-"""Share of the memory that is free which the arrays of a file may take; as much goes to what is made of them."""
+"""Share of the free memory that the arrays of a file may take; what is made of them takes as much."""
 
 _SUFFIX = ".npy"
 

@@ -20,7 +20,7 @@ from vsml.tasks.data.download import download as download_file
 from vsml.tasks.data.errors import DataError, MissingDataError
 
 MAX_BYTES = 1 << 30
-"""Most that a file may unpack to, and all that is taken of an archive; published data sets have half of it."""
+"""Most that is taken of a file or an archive, unpacked; the largest published file has half of it."""
 
 _READ_ERRORS = (
     EOFError,

@@ -1,6 +1,7 @@
 """Omniglot: drawings of the characters of fifty alphabets (Lake et al., 2015)."""
 
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -88,7 +89,11 @@ def _decode_png(content: bytes, where: str) -> np.ndarray:
     from PIL import Image  # slow to import, and not needed for the others
 
     try:
-        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+        with warnings.catch_warnings():
+            # Of large images, which are refused below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(content), formats=["PNG"])
+        with image:
             shape = (image.height, image.width)
             if shape == _DRAWING:
                 return np.asarray(image.convert("L"))
