@@ -197,7 +197,7 @@ def test_an_archive_packed_by_lzma_is_taken(tmp_path):
     content = bytearray(path.read_bytes())
     content[60:80] = bytes(20)
     path.write_bytes(content)
-    with pytest.raises(DataError, match="own.npz: an array could not be read"):
+    with pytest.raises(DataError, match=r"own\.npz: an array could not be read"):
         load(str(path), "train")
     assert lzma.LZMAError in arrays.READ_ERRORS
 

@@ -28,7 +28,6 @@ from vsml.settings import (
     Text,
 )
 
-
 MAX_TRIALS = 2**20
 """Trials of a meta step, at most: each is listed, with what it draws from, before anything is computed."""
 
