@@ -19,7 +19,9 @@ __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and return the exit status: 2 for folders that are no runs."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a run")
     parser.add_argument(
         "--output",

@@ -257,7 +257,7 @@ def _parse_override(text: str) -> tuple[KeyPath, Any]:
     """
     dotted, equals, value = text.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
-    shown = text if len(text) <= 200 else f"{text[:197]}..."
+    shown = _on_one_line(text)
     if not equals or not all(keys):
         raise ConfigError(
             [f"--config {shown}: got {show(text)}, expected path=value, such as training.iterations=5"]
@@ -265,6 +265,12 @@ def _parse_override(text: str) -> tuple[KeyPath, Any]:
     if len(keys) > MAX_DEPTH:
         raise ConfigError([f"--config {shown}: got {len(keys)} parts, expected at most {MAX_DEPTH}"])
     return _key_path(keys), _parse(value, f"--config {shown}:")[0]
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text as messages have it, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def _key_path(keys: Iterable[str]) -> KeyPath:
@@ -311,7 +317,7 @@ class _Layers:
 
     def add_override(self, override: str | Mapping[str, Any], label: str = "") -> None:
         """Put `a.b=YAML`, or a mapping whose keys may be dotted, on top; `label` says who asks for it."""
-        source = label or f"--config {override}"
+        source = label or f"--config {_on_one_line(str(override))}"
         try:
             if isinstance(override, str):
                 assignments = [_parse_override(override)]

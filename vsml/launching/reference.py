@@ -1,6 +1,7 @@
 """The reference page of all settings: `make docs`."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -141,7 +142,9 @@ def _form(form: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the page, which is made of docstrings: PYTHONOPTIMIZE=2 and -OO leave them out."""
+    if sys.flags.optimize >= 2:
+        sys.exit("error: got PYTHONOPTIMIZE=2 or -OO, expected docstrings, which the page is made of")
     print(reference(), end="")
 
 

@@ -82,7 +82,9 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
             break
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:80]!r}") from error
+        except (ValueError, RecursionError):  # no JSON, or brackets without end
+            values = None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:80]!r}")
         complete.append((line, values))
     return complete
