@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     comm = connect()
-    with contextlib.ExitStack() as held, abort_on_error(comm):
+    from vsml.system.numerics import standard_numerics
+
+    with contextlib.ExitStack() as held, abort_on_error(comm), standard_numerics():
         from vsml.runs.checkpoint import CheckpointError
         from vsml.setup import Setup
         from vsml.tasks import DataError

@@ -19,7 +19,7 @@ TIERS = {
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
         layout moved registry config preprocess_settings docs commands
         sources bounds failing_files robust_inputs download converted devices comm assign_gpu
-        trust locks files signals runs tracking
+        trust locks files signals environment_flags runs tracking
         tables text_plots plots console submission
     """,
     "published numbers and files": "few_examples decoders",

@@ -175,14 +175,18 @@ def _check_bounds(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)
+            size = sizes.get(str(event.anchor), 1)
         open_sizes[-1] += size
         if len(open_sizes) > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise _beyond_bounds(f"nested more than {MAX_DEPTH} deep", event)
         if open_sizes[-1] > MAX_VALUES:
             problem = f"more than {MAX_VALUES} values, aliases counted as what they stand for"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise _beyond_bounds(problem, event)
+
+
+def _beyond_bounds(problem: str, event: yaml.Event) -> yaml.YAMLError:
+    """Return the error that names the place of an event."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 def _inspect(

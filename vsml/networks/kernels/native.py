@@ -304,6 +304,8 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
     call = _function("backward", senders, [a.shape for a in inputs], h_GNRI.shape[1], {6: 3, 7: 4})
     d_means = (cotangent.forward, cotangent.backward.T)
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
+    # The kernel computes in float32, whatever the messages are of.
+    d_added = [d_sum.astype(each.dtype) for d_sum, each in zip(d_added, added, strict=True)]
     d_weights, *d_messages = add_back(tuple(d_added))
     d_weights = d_weights.replace(hidden=d_weights.hidden + d_hidden)
     d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(c_GNRI.dtype))

@@ -37,11 +37,11 @@ _READ_ERRORS = (
 """What packed files raise that are truncated, of another kind, encrypted, forged or damaged."""
 
 
-def _gunzip(packed: BytesIO) -> IO[bytes]:
+def _gunzip(packed: BytesIO) -> gzip.GzipFile:
     return gzip.GzipFile(fileobj=packed)
 
 
-_OPEN: dict[str, Callable[[BytesIO], IO[bytes]]] = {".gz": _gunzip, ".bz2": bz2.BZ2File}
+_OPEN: dict[str, Callable[[BytesIO], gzip.GzipFile | bz2.BZ2File]] = {".gz": _gunzip, ".bz2": bz2.BZ2File}
 """What unpacks a file, by the end of its name; others are not packed."""
 
 
@@ -254,7 +254,7 @@ def _read_tar(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     return contents
 
 
-def _read_within(file: IO[bytes], room: int) -> bytes:
+def _read_within(file: IO[bytes] | gzip.GzipFile | bz2.BZ2File, room: int) -> bytes:
     """Return what an open file has, which must not be more than fits."""
     content = file.read(room + 1)
     if len(content) > room:
