@@ -20,7 +20,8 @@ A run is described by YAML files and by settings on the command line:
 `--config_files` in order, the entry of an `--array` file, each `--config` in order. Mappings merge key by
 key; everything else (numbers, texts, lists, null, a split) replaces what was there.
 
-Numbers that YAML reads in a way of its own, such as 0500 (octal) and 1:30 (to the base of sixty), are refused; quotes make them text.
+Numbers that YAML reads in a way of its own, such as 0500 (octal) and 1:30 (to the base of sixty),
+are refused; quotes make them text.
 
 **On the command line** the part after `=` is YAML: `--config evaluation.datasets=[digits]`. A number as a key
 goes into a list, counted from 0, and the number after the last one appends:
