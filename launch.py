@@ -118,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("error: --all runs entries one after the other in processes of its own, so without mpirun")
     if options.all and not options.dry_run:
         return run_series([sys.executable, __file__], words, configs, options.run_dir)
-    with contextlib.ExitStack() as held, abort_on_error(comm):
+    from vsml.system.numerics import standard_numerics
+
+    with contextlib.ExitStack() as held, abort_on_error(comm), standard_numerics():
         from vsml.runs.checkpoint import CheckpointError
         from vsml.runs.metrics import MetricsError
         from vsml.setup import Setup

@@ -35,7 +35,7 @@ from vsml.tasks import build_task, load
 SETTINGS = VsmlConfig(feed_label=True, synapse=SynapseConfig(init_scale=4.0))
 FRESH_STARTS = 8
 
-parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
 parser.add_argument("--steps", type=int, default=400, help="meta steps")
 parser.add_argument("--examples", type=int, default=100, help="digits in an episode of meta-training")
 parser.add_argument("--file", type=Path, default=Path("runs", "mine.safetensors"), help="where to save")

@@ -37,7 +37,7 @@ SHAPE, CLASSES = (8, 8, 1), 10
 WINDOW = 50  # examples that an accuracy is the mean over
 RECOVERED = 0.9  # share of the accuracy before the switch
 
-parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
 parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
 parser.add_argument("--streams", type=int, default=16, help="streams, each from a fresh state")
 parser.add_argument("--half", type=int, default=497, help="digits before and after the switch, at most 497")

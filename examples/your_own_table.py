@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from vsml.reporting.tables import Table, plain
 from vsml.sklearn import VSMLClassifier, learn_online
 from vsml.system.signals import StopSignals
+from vsml.tasks import DataError, read_csv
 
 
 def write_wine(path: Path) -> None:
@@ -38,21 +39,6 @@ def write_wine(path: Path) -> None:
         rows.writerows(
             [*row, wine.target_names[label]] for row, label in zip(wine.data, wine.target, strict=True)
         )
-
-
-def read_table(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers [n, d] and the labels [n] of a CSV file whose first line names the columns."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or label not in rows[0]:
-        raise SystemExit(
-            f"{path}: expected rows with a column {label!r}, got columns {[*rows[0]] if rows else []}"
-        )
-    try:
-        x = np.array([[float(value) for name, value in row.items() if name != label] for row in rows])
-    except (TypeError, ValueError) as error:
-        raise SystemExit(f"{path}: expected numbers in all columns but {label!r}: {error}") from error
-    return x, np.array([row[label] for row in rows])
 
 
 class OnlineSGD:
@@ -72,7 +58,7 @@ class OnlineSGD:
         return self.classifier.predict(self.scaler.transform(x))
 
 
-parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
 parser.add_argument("--csv", type=Path, help="the table; its first line names the columns")
 parser.add_argument("--label", default="cultivar", help="name of the column of labels")
 parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
@@ -84,7 +70,14 @@ with tempfile.TemporaryDirectory() as folder:
     path = options.csv or Path(folder, "wine.csv")
     if options.csv is None:
         write_wine(path)
-    x, y = read_table(path, options.label)
+    try:
+        x, y = read_csv(path, options.label)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
+if not 1 <= options.held_out < len(x):
+    raise SystemExit(
+        f"error: --held_out: got {options.held_out}, expected 1 to {len(x) - 1} of {len(x)} rows"
+    )
 
 order = np.random.default_rng(0).permutation(len(x))
 held_out, stream = np.split(order, [options.held_out])

@@ -44,6 +44,7 @@ from vsml.launching.submission import (  # noqa: E402
     with_run_dir,
 )
 from vsml.system.arguments import ArgumentParser, spelt_otherwise  # noqa: E402
+from vsml.system.cache import expand_home  # noqa: E402
 
 _LONG = {
     "-a": "array",
@@ -367,7 +368,7 @@ def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str,
 def _directory(site: Site, remote: Remote | None, dry_run: bool) -> PurePosixPath:
     """Return the folder that gets runs/, absolute, except in a dry run for another machine."""
     if remote is None:
-        return PurePosixPath(Path(expanded_here(site.directory or ".")).expanduser().absolute())
+        return PurePosixPath(expand_home(expanded_here(site.directory or ".")).absolute())
     name = (site.directory or "vsml").removeprefix("~/")  # relative to the home folder there
     if dry_run:
         return PurePosixPath(name)

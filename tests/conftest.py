@@ -18,8 +18,9 @@ TIERS = {
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
         layout moved registry config preprocess_settings docs commands
-        sources failing_inputs download inventory converted devices comm assign_gpu locks files signals runs
-        tracking tables text_plots plots console series submission
+        sources bounds failing_inputs failing_files robust_inputs download inventory converted devices comm
+        assign_gpu trust locks files signals environment_flags runs tracking
+        tables text_plots plots console series submission
     """,
     "published numbers and files": "few_examples decoders",
     "golden cases": "golden diagrams",

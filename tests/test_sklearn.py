@@ -427,7 +427,7 @@ def test_learning_online_takes_a_data_frame(tiny):
     nullable = pandas.Series(y).astype("Float64")
     nullable[7] = pandas.NA
     for labels in (nullable, nullable.to_numpy(object)):
-        with pytest.raises(ValueError, match="missing label .* at example 7"):
+        with pytest.raises(ValueError, match=r"missing label .* at example 7"):
             learn_online(classifier, frame, labels)
     frame["a"] = nullable
     with pytest.raises(ValueError, match="NaN"):

@@ -276,7 +276,7 @@ def test_settings_of_the_site_come_from_one_checked_file(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"setpu.*did you mean setup"):
         load_site(environ={"VSML_SITE": str(other)})
     other.write_text("sbatch: {time: 12:00:00}\n")
-    with pytest.raises(ConfigError, match=r"sbatch\.time: got 43200, expected it in quotes"):
+    with pytest.raises(ConfigError, match=r"sbatch\.time: got 12:00:00, .*base of sixty, expected .*quotes"):
         load_site(environ={"VSML_SITE": str(other)})
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
         load_site(tmp_path / "missing.yaml", environ={})

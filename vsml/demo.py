@@ -45,7 +45,7 @@ _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Let the algorithm learn, draw its curves as text and as a picture, and return the exit status."""
-    parser = ArgumentParser(prog="python -m vsml.demo", description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog="python -m vsml.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
     parser.add_argument("--episodes", type=_positive, default=16, help="fresh starts to average over")
     parser.add_argument("--examples", type=_positive, default=HELD_OUT_DIGITS, help="length of an episode")

@@ -11,6 +11,7 @@ A run becomes one of those that come with the library by
 
 import datetime
 import json
+import math
 import re
 import shlex
 import sys
@@ -37,12 +38,16 @@ from vsml.runs.metrics import read_metrics
 from vsml.system.arguments import ArgumentParser
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
+from vsml.system.numerics import standard_numerics
 from vsml.types import Array, Episode, Outputs, Params, State, Values, as_outputs, target_shape
 
 __getattr__ = old_names(__name__)
 
 MAX_BYTES = 100_000
 """Size of a file that comes with the library, at most."""
+
+MAX_SIZE = 2**24
+"""Numbers of an input, or outputs, at most: far more than any learner has memory for."""
 
 _ROOT = Path(__file__).parents[1]
 _LOG_LINES = 200
@@ -211,6 +216,9 @@ def load_learner(
     asked = as_outputs(num_classes if outputs is None else outputs)  # type: ignore[arg-type]
     if not all(size > 0 for size in input_shape):
         raise ValueError(f"load_learner: got input_shape {input_shape}, expected positive numbers")
+    if max(math.prod(input_shape), asked.size) > MAX_SIZE:
+        got = f"input_shape {input_shape} and {asked.size} outputs"
+        raise ValueError(f"load_learner: got {got}, expected at most {MAX_SIZE} numbers each")
     path = f"{checkpoint.PRETRAINED_PREFIX}{name}" if name in available() else name
     stored = StoredParams.read(path, SerialCommunicator())
     if stored.model is None:
@@ -236,11 +244,13 @@ def available() -> tuple[str, ...]:
     return checkpoint.pretrained_names()
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner", "batch_size"))
 def _start(learner: Learner, params: Params, key: Array, batch_size: int) -> State:
     return learner.init_state(params, key, batch_size)
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _step(
     learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
@@ -248,6 +258,7 @@ def _step(
     return learner.step(params, state, x, y) if taught is None else learner.step(params, state, x, y, taught)
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _run(
     learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
@@ -256,6 +267,7 @@ def _run(
     return continue_episode(learner, params, state, Episode(x, y, weight, taught))
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _predict(learner: Learner, params: Params, state: State, x: Array) -> Array:
     return learner.predict(params, state, x)

@@ -5,7 +5,6 @@
 The page is one HTML file that needs no network: figures, data and the library that draws are in it.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What is damaged is told on stderr, a line each that names the file and the place.
     """
-    parser = argparse.ArgumentParser(prog="python -m vsml.report", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a run")
     parser.add_argument(
         "--output",

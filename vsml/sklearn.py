@@ -8,6 +8,7 @@ print(learn_online(VSMLClassifier(), *load_wine(return_X_y=True), shuffle_seed=0
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointError
 from vsml.settings import deep_merge
 from vsml.standardise import CLIP, RunningStatistics
+from vsml.system.numerics import standard_numerics
 from vsml.types import Array, Classes, Outputs, Params, State, Values
 
 Scale = Literal["feature", "all", "none"]
@@ -40,6 +42,9 @@ Scale = Literal["feature", "all", "none"]
 
 MIN_UNITS = 256
 """Input units at least: few features are spread over more units than there are features."""
+
+MAX_UNITS = 2048
+"""Input units at most, where their number is not given: as many as features would make memory quadratic."""
 
 _ROWS = (16, 1024)
 """Examples that a compiled call has room for; fewer cost no more than they are."""
@@ -184,7 +189,7 @@ class _OnlineEstimator(BaseEstimator):
             raise ValueError(f"units: got {self.units!r}, expected None or an integer of at least 1")
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         features, room = self.n_features_in_, _bucket(self.n_features_in_)
-        units = room if self.units is None else int(self.units)
+        units = _default_units(room, features) if self.units is None else int(self.units)
         learner, params, model = self._load(units, outputs)
         drawn = _draw(learner, room, params, features, jax.random.key(seed))
         groups = features if self.scale == "feature" else 1
@@ -361,7 +366,8 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
         scale: "feature": each feature is standardised by itself, for tables; "all": all by one mean and
             variance, for images and spectra, whose inputs are of one kind; "none": they are of mean 0 and
             variance 1 already.
-        units: input units; None: the power of two that is at least the number of features and 256.
+        units: input units; None: the power of two that is at least the number of features and 256, at most
+            2,048, with a warning where that is less than the number of features.
         epochs: passes of `fit` over the data in the same order. Meta-training is on streams of new examples,
             and never on the same again, so more than one pass is outside of what it was made for.
         model: settings of the learner that differ from those of its file, as of `vsml.load_learner`: for
@@ -667,6 +673,19 @@ def _bucket(features: int) -> int:
     return max(MIN_UNITS, 1 << (features - 1).bit_length())
 
 
+def _default_units(room: int, features: int) -> int:
+    """Return how many input units features are projected to; say so where there are fewer than features."""
+    if room <= MAX_UNITS:
+        return room
+    warnings.warn(
+        f"units: {features} features are projected to {MAX_UNITS} units, as one for each would take "
+        f"{4 * room * room / 2**30:.1f} GiB; units={room} does so all the same",
+        UserWarning,
+        stacklevel=5,
+    )
+    return MAX_UNITS
+
+
 def _chunks(count: int) -> Iterator[tuple[int, int, int]]:
     """Yield (first example, room, number of examples) of each compiled call for that many examples."""
     for start in range(0, count, _ROWS[-1]):
@@ -674,6 +693,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int, int]]:
         yield start, next(rows for rows in _ROWS if rows >= number), number
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner", "room"))
 def _draw(learner: Learner, room: int, params: Params, features: Array | int, key: Array) -> dict[str, Any]:
     """Draw what a fresh estimator knows: the projection, of which `features` rows count, and the state."""
@@ -686,6 +706,7 @@ def _draw(learner: Learner, room: int, params: Params, features: Array | int, ke
     }
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _learn_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, y: Array, count: Array | int
@@ -700,6 +721,7 @@ def _learn_rows(
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _answer_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, count: Array | int

@@ -28,6 +28,9 @@ from vsml.settings import (
     Text,
 )
 
+MAX_TRIALS = 2**20
+"""Trials of a meta step, at most: each is listed, with what it draws from, before anything is computed."""
+
 
 def _plain(mixture: type[Section], name: str) -> Any:
     """Return the default and description that a splittable field declares, for its plain twin."""
@@ -69,7 +72,7 @@ class TrainingConfig(Section):
     )
     batch_size: Positive = Field(default=1, description="inner batch: examples per step of an episode")
     episode_length: Splittable[Positive] = Field(default=500, description="steps per episode")
-    population_size: Positive = Field(
+    population_size: Annotated[Int, Field(ge=1, le=MAX_TRIALS)] = Field(
         default=1024,
         description="trials of a meta step: antithetic pairs for es, episodes for gradient",
     )

@@ -55,7 +55,11 @@ class StoredParams:
         """
         data = comm.bcast(_content(path) if comm.rank == 0 else b"")
         _, metadata = checkpoint.params_from_bytes(data, path)
-        saved = metadata.get("config", {}).get("model")
+        config = metadata.get("config", {})
+        if not isinstance(config, dict):
+            got = type(config).__name__
+            raise checkpoint.CheckpointError(f"{path}: got a {got} as its config, expected an object")
+        saved = config.get("model")
         if saved is None:
             return cls(path, data, None)
         try:

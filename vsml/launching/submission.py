@@ -31,6 +31,7 @@ from vsml.launching.bundle import (
 from vsml.launching.command_line import parse, read_all_configs
 from vsml.runs.environment import GIT_STATE_NAME, git_state
 from vsml.settings import Problem, Section, refuse
+from vsml.system.cache import expand_home
 
 ROOT = Path(__file__).parents[2]
 """The checkout that this library runs from."""
@@ -94,11 +95,18 @@ def load_site(path: str | Path | None = None, environ: Mapping[str, str] = os.en
 
     Raises:
         ConfigError: the file is missing, or lists all mistakes in it.
+        SubmissionError: it is named by ~, and this user has no home folder.
     """
     named = path or environ.get("VSML_SITE")
-    if named is None and not SITE_FILE.expanduser().exists():
+    try:
+        file = expand_home(named or SITE_FILE)
+    except OSError as error:
+        if named is not None:
+            raise SubmissionError(str(error)) from error
+        return Site()  # who has no home folder has no file there
+    if named is None and not file.exists():
         return Site()
-    return read_section(Path(named or SITE_FILE).expanduser(), Site)
+    return read_section(file, Site)
 
 
 @dataclass(frozen=True)
@@ -425,7 +433,7 @@ class Remote:
     @property
     def ssh(self) -> list[str]:
         """The beginning of an ssh command, without the host."""
-        config = ["-F", str(Path(expanded_here(self.ssh_config)).expanduser())] if self.ssh_config else []
+        config = ["-F", str(expand_home(expanded_here(self.ssh_config)))] if self.ssh_config else []
         return ["ssh", *config, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_TIMEOUT_S}"]
 
     def run(

@@ -5,10 +5,12 @@ Standard library only: all of it is decided before anything imports jax, and ass
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
-from vsml.system.cache import cache_folder, processor
+from vsml.system.cache import private_cache_folder, processor
+from vsml.system.trust import private_folder
 
 # Open MPI and hydra (MPICH, Intel MPI) tell their children how many ranks there are; under srun with an MPI
 # plugin only PMIX_RANK says that it is one. A plain sbatch script has SLURM_NTASKS as well, yet runs once:
@@ -229,8 +231,8 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
     then their bits do not depend on the number of cores. Ranks of one machine share its cores, those of
     numpy's linear algebra too. What XLA compiles is kept for the next process, in the folder `xla` of the
-    cache, each kind of processor for itself. Matrix products of accelerators are in float32, too, which is
-    not their default. What the user has set already is left as it is.
+    cache, each user and each kind of processor for itself. Matrix products of accelerators are in float32,
+    too, which is not their default. What the user has set already is left as it is.
 
     Args:
         environ: environment variables to read and to add to, by default those of this process.
@@ -246,10 +248,20 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
             flags = f"{flags} {flag}={value}".strip()
     environ["XLA_FLAGS"] = flags
     environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla", environ) / processor()))
+    if "JAX_COMPILATION_CACHE_DIR" not in environ:
+        _keep_compiled(environ)
     if (local_size(environ) or 1) > 1:
         # OpenBLAS and MKL heed it too, unless their own variables are set.
         environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _keep_compiled(environ: MutableMapping[str, str]) -> None:
+    """Let XLA keep what it compiles, in a folder that nobody else can write: it is run when it is read."""
+    try:
+        own = private_cache_folder("xla", environ)
+        environ["JAX_COMPILATION_CACHE_DIR"] = str(private_folder(own / processor()))
+    except OSError as error:
+        warnings.warn(f"what XLA compiles is not kept for the next time: {error}", stacklevel=3)
 
 
 def own_cores(environ: Mapping[str, str] | None = None) -> int:

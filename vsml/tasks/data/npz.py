@@ -1,13 +1,13 @@
 """A user's own data set: an npz file of x_train, y_train, x_test and y_test."""
 
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from vsml.system.cache import expand_home
+from vsml.tasks.data.arrays import names_of, read_arrays
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_number
 from vsml.tasks.data.errors import DataError, MissingDataError
 from vsml.types import Classes, Outputs, Values
@@ -40,9 +40,6 @@ _NUMBERS = frozenset("iuf")
 _TEXTS = {OUTPUTS_KEY: (CLASSES, VALUES), STANDARDISE_KEY: (COLUMNS, ALL)}
 """What the texts of a file may be."""
 
-_READ_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a file that is damaged, or has what only pickle would read."""
-
 Halves = dict[str, np.ndarray]
 """Arrays by subset."""
 
@@ -73,7 +70,10 @@ def load_npz(name: str, subset: str) -> Dataset:
         MissingDataError: there is no such file.
         DataError: it is no npz file, or its arrays are not of this kind.
     """
-    path = Path(name).expanduser()
+    try:
+        path = expand_home(name)
+    except OSError as error:
+        raise MissingDataError(f"dataset: {error}") from error
     if not path.is_file():
         raise MissingDataError(f"dataset: no file {path.absolute()}")
     xs, ys, texts = _read_halves(path, subset)
@@ -123,38 +123,28 @@ def load_npz(name: str, subset: str) -> Dataset:
 
 def _read_halves(path: Path, subset: str) -> tuple[Halves, Halves, dict[str, str]]:
     """Read x and y of the asked half, and of the other one where it is there, and the texts of the file."""
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an npz file (a zip archive of arrays, as numpy.savez writes)")
-    xs: Halves = {}
-    ys: Halves = {}
+    there = names_of(path)
+    # The asked half first: where it is not there, the error names it.
+    halves = []
+    for half in dict.fromkeys((subset, *SUBSETS)):
+        is_there = {f"x_{half}", f"y_{half}"} <= set(there)
+        if half == subset or is_there:
+            halves.append(half)
+    wanted = [f"{axis}_{half}" for half in halves for axis in "xy"]
+    if not set(wanted) <= set(there):
+        told = ", ".join(map(repr, there[:20]))
+        raise DataError(f"{path}: got the arrays [{told}], expected x_{subset} and y_{subset}")
+    given = [name for name in _TEXTS if name in there]
+    arrays = read_arrays(path, [*wanted, *given])
     texts = {}
-    name = ""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            # The asked half first: where it is not there, the error names it.
-            for half in dict.fromkeys((subset, *SUBSETS)):
-                x, y = f"x_{half}", f"y_{half}"
-                is_there = x in arrays and y in arrays
-                if half == subset or is_there:
-                    name = x
-                    xs[half] = arrays[x]
-                    name = y
-                    ys[half] = arrays[y]
-            for name in _TEXTS:
-                if name in arrays:
-                    texts[name] = str(arrays[name])
-    except KeyError as error:
-        expected = f"x_{subset} and y_{subset}"
-        raise DataError(f"{path}: got the arrays {arrays.files}, expected {expected}") from error
-    except _READ_ERRORS as error:
-        hint = "pickled objects, which images of different sizes become, never are"
-        if name.startswith("y_"):
-            hint = "pickled objects, such as labels of type object, never are; save y as whole numbers"
-        raise DataError(f"{path}: an array could not be read, {name} ({hint}): {error}") from error
-    for name, text in texts.items():
+    for name in given:
+        text = str(arrays[name])[:80]
         if text not in _TEXTS[name]:
             one, other = _TEXTS[name]
             raise DataError(f"{path}: got {name} {text!r}, expected {one!r} or {other!r}")
+        texts[name] = text
+    xs = {half: arrays[f"x_{half}"] for half in halves}
+    ys = {half: arrays[f"y_{half}"] for half in halves}
     return xs, ys, texts
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pooch
 
 from vsml.registry import UnknownNameError
+from vsml.system.cache import expand_home
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
 from vsml.tasks.data.dataset import describe as describe_dataset
@@ -70,9 +71,17 @@ def load(
 
 
 def data_folder(root: str | Path | None = None) -> Path:
-    """Return the data root: as given, else VSML_DATA_DIR of the environment, else the user's cache folder."""
-    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
-    return Path(data_root).expanduser()
+    """Return the data root: as given, else VSML_DATA_DIR of the environment, else the user's cache folder.
+
+    Raises:
+        DataError: there is none that could be used, as this user has no home folder.
+    """
+    chosen = root or os.environ.get("VSML_DATA_DIR")
+    try:
+        return expand_home(chosen or pooch.os_cache("vsml"))
+    except (OSError, RuntimeError) as error:
+        expected = "data.root or VSML_DATA_DIR to name a folder without ~"
+        raise DataError(f"no folder for data sets: {error}; expected {expected}") from error
 
 
 def available() -> tuple[str, ...]:
@@ -183,9 +192,14 @@ def _read(
         return _decode(entry, subset, copies, verify, where)
     conversion = conversion_of(copies)
     examples = conversion.load(verify)
-    if examples is None:
-        examples = _decode(entry, subset, copies, verify, where)
-        conversion.save(examples, verified=verify)
+    if examples is not None:
+        return examples
+    with conversion.turn():
+        # Another process may have converted them meanwhile.
+        examples = conversion.load(verify)
+        if examples is None:
+            examples = _decode(entry, subset, copies, verify, where)
+            conversion.save(examples, verified=verify)
     return examples
 
 
