@@ -45,10 +45,7 @@ def arrays_like(name):
         "table": {"x_train": table(), "x_test": table(1)},
         "testonly_scale": {"x_test": 235 * x},
         "hugemax": {"y_train": np.where(y == 3, 2**31 - 2, y), "y_test": np.where(y == 3, 2**31 - 2, y)},
-        "objlabels": {
-            "y_train": np.array(list("abcd"), object)[y],
-            "y_test": np.array(list("abcd"), object)[y],
-        },
+        "objlabels": {"y_train": letters, "y_test": letters},
         "column": {"y_train": y[:, None], "y_test": y[:, None]},
         "chw": {"x_train": x[:, None], "x_test": x[:, None]},
         "subnormal": {"x_train": x * np.float32(1e-40), "x_test": x * np.float32(1e-40)},

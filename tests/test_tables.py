@@ -1,17 +1,23 @@
 """Tables: one content, four renderings."""
 
 import io
+import math
 
+import numpy as np
+import pytest
 from rich.console import Console
 
+from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import (
     Table,
+    accuracy_cell,
     accuracy_columns,
     html_table,
     markdown,
     markdown_table,
     plain,
     print_results,
+    score_cell,
     table_of,
 )
 
@@ -106,3 +112,34 @@ def test_tables_say_when_the_accuracy_is_that_on_one_example():
     row = {"learner": "a", "dataset": "digits", "recent_share": 0, "tried": {}, "accuracy_at_10": 0.5}
     text = markdown_table([row | {"interval_95": {}, "accuracy_last": 1.0}])
     assert "| example 10 | last |" in text and "right answers on that example alone" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "most", "text"),
+    [
+        (0.5, 0.1, 1.0, "0.500 ± 0.100"),
+        (0.98, 0.05, 1.0, "0.980 (0.930 to 1.000)"),
+        (0.02, 0.05, 1.0, "0.020 (0.000 to 0.070)"),
+        (0.98, 0.05, math.inf, "0.980 ± 0.050"),
+    ],
+)
+def test_intervals_of_accuracies_stay_within_0_and_1(value, width, most, text):
+    assert accuracy_cell(value, width, most=most) == text
+
+
+def test_a_relative_error_may_exceed_1_and_an_accuracy_may_not():
+    intervals = {"relative_error_last": 0.05}
+    error = {"metric": "relative_error", "relative_error_last": 0.98, "interval_95": intervals}
+    accuracy = {"accuracy_last": 0.98, "interval_95": {"accuracy_last": 0.05}}
+    assert score_cell(error, "accuracy_last") == "0.980 ± 0.050"
+    assert score_cell(accuracy, "accuracy_last", percent=True) == "98.0 (93.0 to 100.0)"
+
+
+def test_intervals_over_few_episodes_are_those_of_student():
+    # Quantiles of a printed table, for 1, 3 and 31 degrees of freedom.
+    for episodes, quantile in ((2, 12.706), (4, 3.182), (32, 2.040)):
+        values = np.arange(episodes) % 2
+        expected = quantile * values.std(ddof=1) / math.sqrt(episodes)
+        assert half_width(values) == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="expected at least 2"):
+        half_width(np.ones(1))
