@@ -115,16 +115,17 @@ def test_tables_say_when_the_accuracy_is_that_on_one_example():
 
 
 @pytest.mark.parametrize(
-    ("value", "width", "most", "text"),
+    ("value", "width", "bounded", "text"),
     [
-        (0.5, 0.1, 1.0, "0.500 ± 0.100"),
-        (0.98, 0.05, 1.0, "0.980 (0.930 to 1.000)"),
-        (0.02, 0.05, 1.0, "0.020 (0.000 to 0.070)"),
-        (0.98, 0.05, math.inf, "0.980 ± 0.050"),
+        (0.5, 0.1, True, "0.500 ± 0.100"),
+        (0.98, 0.05, True, "0.980 (0.930 to 1.000)"),
+        (0.02, 0.05, True, "0.020 (0.000 to 0.070)"),
+        (0.98, 0.05, False, "0.980 ± 0.050"),
+        (0.02, 0.05, False, "0.020 ± 0.050"),
     ],
 )
-def test_intervals_of_accuracies_stay_within_0_and_1(value, width, most, text):
-    assert accuracy_cell(value, width, most=most) == text
+def test_intervals_of_accuracies_stay_within_0_and_1(value, width, bounded, text):
+    assert accuracy_cell(value, width, bounded=bounded) == text
 
 
 def test_a_relative_error_may_exceed_1_and_an_accuracy_may_not():
