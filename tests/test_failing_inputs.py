@@ -4,6 +4,7 @@ Each input is made here. Where there is a folder with the original files (VSML_F
 beside the checkout), those are tried, too.
 """
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 import pytest
 
+from vsml.calls.sources import tell_sources
+from vsml.runs.directory import RunDirectory
 from vsml.tasks import build_task, load
 from vsml.tasks.data.errors import DataError
 from vsml.types import Classes
@@ -44,10 +47,7 @@ def arrays_like(name):
         "table": {"x_train": table(), "x_test": table(1)},
         "testonly_scale": {"x_test": 235 * x},
         "hugemax": {"y_train": np.where(y == 3, 2**31 - 2, y), "y_test": np.where(y == 3, 2**31 - 2, y)},
-        "objlabels": {
-            "y_train": np.array(list("abcd"), object)[y],
-            "y_test": np.array(list("abcd"), object)[y],
-        },
+        "objlabels": {"y_train": letters, "y_test": letters},
         "column": {"y_train": y[:, None], "y_test": y[:, None]},
         "chw": {"x_train": x[:, None], "x_test": x[:, None]},
         "subnormal": {"x_train": x * np.float32(1e-40), "x_test": x * np.float32(1e-40)},
@@ -150,3 +150,15 @@ def test_images_and_series_with_channels_last_are_taken(tmp_path, shape):
     x = np.random.default_rng(0).normal(size=shape)
     np.savez(tmp_path / "own.npz", x_train=x, y_train=LABELS)
     assert load(str(tmp_path / "own.npz"), "train").image_shape == shape[1:]
+
+
+def test_a_run_says_and_keeps_which_labels_are_which_classes(path_of, tmp_path, capsys):
+    gaps, plain = load(path_of("gaps"), "train"), load("digits", "test")
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    tell_sources(run, [gaps, gaps, plain])
+    said = capsys.readouterr().out
+    assert said.count("labels 3, 10, 17, 24 are the classes 0..3") == 1
+    kept = json.loads((run.path / "datasets.json").read_text())
+    assert list(kept) == [gaps.name]
+    assert kept[gaps.name]["class_labels"] == [3, 10, 17, 24]

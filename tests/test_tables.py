@@ -1,11 +1,16 @@
 """Tables: one content, four renderings."""
 
 import io
+import math
 
+import numpy as np
+import pytest
 from rich.console import Console
 
+from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import (
     Table,
+    accuracy_cell,
     accuracy_columns,
     html_table,
     markdown,
@@ -14,6 +19,7 @@ from vsml.reporting.tables import (
     plain,
     print_results,
     results_table,
+    score_cell,
     table_of,
 )
 
@@ -128,3 +134,35 @@ def test_metrics_that_were_asked_for_have_a_column_at_the_end():
     assert "Brier: " in text
     assert metric_columns([values]) == {}
     assert "brier" not in markdown_table([values]).lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "bounded", "text"),
+    [
+        (0.5, 0.1, True, "0.500 ± 0.100"),
+        (0.98, 0.05, True, "0.980 (0.930 to 1.000)"),
+        (0.02, 0.05, True, "0.020 (0.000 to 0.070)"),
+        (0.98, 0.05, False, "0.980 ± 0.050"),
+        (0.02, 0.05, False, "0.020 ± 0.050"),
+    ],
+)
+def test_intervals_of_accuracies_stay_within_0_and_1(value, width, bounded, text):
+    assert accuracy_cell(value, width, bounded=bounded) == text
+
+
+def test_a_relative_error_may_exceed_1_and_an_accuracy_may_not():
+    intervals = {"relative_error_last": 0.05}
+    error = {"metric": "relative_error", "relative_error_last": 0.98, "interval_95": intervals}
+    accuracy = {"accuracy_last": 0.98, "interval_95": {"accuracy_last": 0.05}}
+    assert score_cell(error, "accuracy_last") == "0.980 ± 0.050"
+    assert score_cell(accuracy, "accuracy_last", percent=True) == "98.0 (93.0 to 100.0)"
+
+
+def test_intervals_over_few_episodes_are_those_of_student():
+    # Quantiles of a printed table, for 1, 3 and 31 degrees of freedom.
+    for episodes, quantile in ((2, 12.706), (4, 3.182), (32, 2.040)):
+        values = np.arange(episodes) % 2
+        expected = quantile * values.std(ddof=1) / math.sqrt(episodes)
+        assert half_width(values) == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="expected at least 2"):
+        half_width(np.ones(1))

@@ -25,9 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What is damaged is told on stderr, a line each that names the file and the place.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = ArgumentParser(prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a run")
     parser.add_argument(
         "--output",

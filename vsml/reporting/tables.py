@@ -1,7 +1,6 @@
 """Tables: on a terminal, as plain text, as Markdown and as HTML; and those of evaluations."""
 
 import html
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -251,23 +250,23 @@ def score_cell(
 
     An accuracy near 1 has the ends of its interval instead of a half width that would reach beyond 1.
     """
-    most = 1.0 if metric_of(row) == "accuracy" else math.inf
-    return accuracy_cell(score_of(row, column), interval_of(row, column), percent, most)
+    is_accuracy = metric_of(row) == "accuracy"
+    return accuracy_cell(score_of(row, column), interval_of(row, column), percent, bounded=is_accuracy)
 
 
 def accuracy_cell(
     value: float | None,
     width: float | None = None,
     percent: bool = False,
-    most: float = 1.0,
+    bounded: bool = True,
 ) -> str:
     """Return an accuracy as text, with its interval where that is known.
 
     Args:
         value: the accuracy; None is shown as a dash.
-        width: half width of its interval. Where that reaches below 0 or above `most`, ends are shown, cut.
+        width: half width of its interval. Where that reaches below 0 or above 1, its ends are shown, cut.
         percent: whether it is shown in percent.
-        most: the largest value that there is.
+        bounded: whether values are between 0 and 1; those of other metrics keep their half width.
     """
     if value is None:
         return DASH
@@ -279,7 +278,9 @@ def accuracy_cell(
 
     if width is None:
         return text(value)
-    low, high = ends(value, width, most)
+    low, high = ends(value, width, most=1.0)
+    if not bounded:
+        return f"{text(value)} ± {text(width)}"
     if low > value - width or high < value + width:
         return f"{text(value)} ({text(low)} to {text(high)})"
     return f"{text(value)} ± {text(width)}"
