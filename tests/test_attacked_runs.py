@@ -1,6 +1,7 @@
 """Runs whose folder is attacked: by many writers, by planted links and pipes, and by a disk that is full."""
 
 import contextlib
+import json
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from comparing import assert_same_learner, assert_same_run
 from test_kills import Place
+from test_launch import LAUNCH
 
 from vsml.calls.train import run_training
 from vsml.config.files import dump
@@ -91,6 +93,33 @@ def test_of_processes_that_start_one_run_at_once_one_does_it_and_the_others_say_
     assert codes.count(0) >= 1 and set(codes) <= {0, 1}, told
     assert all("in use by process" in text for code, text in zip(codes, told, strict=True) if code)
     place.assert_undisturbed(run)
+
+
+def test_a_reader_of_one_line_a_small_encoding_and_odd_names_keep_no_run_from_its_end(tmp_path):
+    place = Place(tmp_path)
+    table = tmp_path / "ba$$in.npz"
+    x = np.random.default_rng(0).random((40, 4, 4, 1))
+    y = np.arange(40) % 4
+    np.savez(table, x_train=x, y_train=y, x_test=x, y_test=y)
+    datasets = f"[{{dataset: digits, name: '\u03c3=1'}}, {{dataset: '{table}'}}]"
+    learner = "[{name: _$SGD, model: {type: sgd}}]"
+    settings = [f"evaluation.datasets={datasets}", f"evaluation.learners={learner}"]
+    command = [*LAUNCH, "--config_files", "tiny.yaml", "--run_dir", "read", "--config", *settings]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=place.environment | {"PYTHONIOENCODING": "ascii"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"run directory: read\n"
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0 and "Traceback" not in errors, errors
+    rows = json.loads((tmp_path / "read" / "evaluation.json").read_text())
+    assert {row["learner"] for row in rows} == {"meta-trained", "_$SGD"}
+    assert (tmp_path / "read" / "complete").exists()
+    assert (tmp_path / "read" / "learning_curves.png").exists()
 
 
 NAMES = (
