@@ -40,6 +40,7 @@ def arrays_like(name):
     """Return the arrays of a small file that has the fault of the file of that name."""
     x, y = images(), LABELS
     arrays = {"x_train": x, "y_train": y, "x_test": images(1), "y_test": y}
+    letters = np.array(list("abcd"), object)[y]
     changed = {
         "gaps": {"y_train": 3 + 7 * y, "y_test": 3 + 7 * y},
         "onebased": {"y_train": 1 + y, "y_test": 1 + y},

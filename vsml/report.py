@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
+from vsml.system.arguments import ArgumentParser
 from vsml.system.files import atomic_write
 from vsml.system.terminal import say
 
