@@ -10,10 +10,12 @@ in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
 pytest := $(in_venv) pytest -n 2 --dist loadfile --no-loadscope-reorder
 # What starts ranks, jobs, servers or browsers.
 clusters := mpi or slurm or ssh or browser
+# What takes minutes to try to break something; it runs by `make test-robust` alone.
+attacks := robust
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser check lint types density format roofline bench docs diagrams notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust check lint types density format roofline bench docs diagrams notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -27,13 +29,13 @@ quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits,
 	@$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
 
 test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs, servers or browsers (10 minutes on 2 cores)
-	$(pytest) -m "not slow and not ($(clusters))" $(ARGS)
+	$(pytest) -m "not slow and not ($(clusters)) and not $(attacks)" $(ARGS)
 
 test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
-	$(pytest) -m "slow and not ($(clusters))" $(ARGS)
+	$(pytest) -m "slow and not ($(clusters)) and not $(attacks)" $(ARGS)
 
 test-mpi: .venv/.installed  ## runs of several ranks under mpirun
-	$(pytest) -m mpi $(ARGS)
+	$(pytest) -m "mpi and not $(attacks)" $(ARGS)
 
 test-slurm: .venv/.installed  ## jobs on a private Slurm of one node (installs Debian's packages when root)
 	$(pytest) -m slurm $(ARGS)
@@ -44,9 +46,12 @@ test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's pa
 test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian's packages when root)
 	$(pytest) -m browser $(ARGS)
 
-check: lint types density  ## what continuous integration runs: lint, types, density and all tests, those of clusters last
-	$(pytest) -m "not ($(clusters))" $(ARGS)
-	$(pytest) -m "$(clusters)" $(ARGS)
+test-robust: .venv/.installed  ## attacks with fixed seeds: kills, mutated inputs, writers, links, full disks (10 minutes on 2 cores)
+	$(pytest) -m $(attacks) $(ARGS)
+
+check: lint types density  ## what continuous integration runs: lint, types, density and all tests but attacks, clusters last
+	$(pytest) -m "not ($(clusters)) and not $(attacks)" $(ARGS)
+	$(pytest) -m "($(clusters)) and not $(attacks)" $(ARGS)
 
 lint: .venv/.installed  ## formatting and style (ruff)
 	$(in_venv) ruff format --check .

@@ -106,7 +106,7 @@ def _logarithmic(panel: Axes, ticks: list[float]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("result", type=Path, help="JSON that benchmarks/synapses.py wrote")
     parser.add_argument("--output", type=Path, default=RESULTS / "performance.png", help="file of the figure")
     options = parser.parse_args(arguments)

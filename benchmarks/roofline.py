@@ -268,7 +268,7 @@ def table_of(roofline: Roofline) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and store."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=50, help="timed runs of each program")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier measurement stored")
     parser.add_argument("--json", type=Path, metavar="FILE", help="another file for the numbers")

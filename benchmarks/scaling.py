@@ -377,7 +377,7 @@ def scaling(setup: Setup, options: argparse.Namespace, passed: Sequence[str], co
 
 def main() -> None:
     """Measure or predict, print the tables and write the JSON file."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="numbers of ranks")
     parser.add_argument("--steps", type=int, default=5, help="timed meta steps for each")
     parser.add_argument(

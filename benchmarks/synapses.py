@@ -139,7 +139,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     on_cpu = jax.default_backend() == "cpu"
     names = contestants()
     axes = get_args(Axis)
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--full", action="store_true", help="leave out nothing for its time (on a GPU)")
     parser.add_argument("--axes", nargs="+", choices=axes, default=axes, help="what to vary; base: nothing")
     parser.add_argument("--inputs", type=int, default=784, help="input units of the base point")

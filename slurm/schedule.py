@@ -23,14 +23,19 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the checkout that is copied is the one that checks the configuration
 
+from vsml.launching.bundle import Bundle  # noqa: E402
 from vsml.launching.submission import (  # noqa: E402
     Checked,
+    Expandable,
     Remote,
     Site,
     SubmissionError,
     check_program,
+    expanded_here,
+    expanded_there,
     exports_of,
     load_site,
+    look_up_files,
     parse_indices,
     run_environment,
     snapshot,
@@ -38,6 +43,8 @@ from vsml.launching.submission import (  # noqa: E402
     submission_name,
     with_run_dir,
 )
+from vsml.system.arguments import ArgumentParser, spelt_otherwise  # noqa: E402
+from vsml.system.cache import expand_home  # noqa: E402
 
 _LONG = {
     "-a": "array",
@@ -71,12 +78,14 @@ class Submission:
         script: text of its job.sh.
         commands: sbatch with its arguments, one for each job; `JOBID` stands for the id of the job before.
         record: for submission.json.
+        files: the program as it runs in the copy of the code, and what goes along with that.
     """
 
     folder: PurePosixPath
     script: str
     commands: tuple[tuple[str, ...], ...]
     record: dict
+    files: Bundle
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | None]]:
@@ -88,11 +97,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str |
     Raises:
         SubmissionError: one is not an option, or one that sbatch must not get.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="slurm/schedule.py",
         usage="python slurm/schedule.py [OPTIONS] [ANY OPTIONS OF SBATCH] -- PROGRAM",
         description="Submit a program to Slurm.",
-        allow_abbrev=False,
     )
     parser.add_argument("--name", help="of the folder and the job (default: from the program)")
     parser.add_argument(
@@ -116,6 +124,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str |
         "--dry_run", action="store_true", help="print the job script and the commands, and stop"
     )
     options, rest = parser.parse_known_args(list(arguments))
+    for word in rest:  # else sbatch would get --dry-run, and the job would be submitted
+        meant = spelt_otherwise(word.partition("=")[0], parser.option_names())
+        if meant is not None:
+            parser.error(f"{word}: no such option; did you mean {meant!r}?")
     for name, value in (("--chain", options.chain), ("--signal_ahead", options.signal_ahead)):
         if value < 1:
             parser.error(f"{name}: got {value}, expected 1 or more")
@@ -241,9 +253,9 @@ def plan(
         variables["VSML_REQUEUE"] = "no"  # the next job of the chain goes on
     if array:
         variables.setdefault("WANDB_RUN_GROUP", folder.name)
-    script = _job_script(folder, sbatch, variables, site.setup, program, checked)
+    script = _job_script(folder, sbatch, variables, site.setup, checked.bundle.program, checked)
     record = {"program": list(program), "sbatch": sbatch, "chain": options.chain}
-    return Submission(folder, script, tuple(commands), record)
+    return Submission(folder, script, tuple(commands), record, checked.bundle)
 
 
 def _job_script(
@@ -300,7 +312,8 @@ def submit(submission: Submission, remote: Remote | None, secrets: Mapping[str, 
     folder = submission.folder
     with tempfile.TemporaryDirectory() as temporary:
         built = Path(temporary) / "built"
-        snapshot(built / "code", submission.record["program"], None if remote else folder.parent)
+        runs = None if remote else folder.parent
+        snapshot(built / "code", submission.files.program, runs, files=submission.files)
         (built / "logs").mkdir()
         (built / "job.sh").write_text(submission.script)
         (built / "job.sh").chmod(0o755)
@@ -338,7 +351,9 @@ def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str,
         )
     else:
         try:
-            environment = os.environ | dict(secrets)
+            of_site = {name: value for name, value in secrets.items() if isinstance(value, Expandable)}
+            expanded = {name: expanded_here(value) for name, value in of_site.items()}
+            environment = os.environ | dict(secrets) | expanded
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
         except FileNotFoundError as error:
             raise SubmissionError("there is no sbatch on this machine: expected Slurm, or --host") from error
@@ -353,10 +368,11 @@ def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str,
 def _directory(site: Site, remote: Remote | None, dry_run: bool) -> PurePosixPath:
     """Return the folder that gets runs/, absolute, except in a dry run for another machine."""
     if remote is None:
-        return PurePosixPath(Path(site.directory or ".").expanduser().absolute())
+        return PurePosixPath(expand_home(expanded_here(site.directory or ".")).absolute())
     name = (site.directory or "vsml").removeprefix("~/")  # relative to the home folder there
     if dry_run:
         return PurePosixPath(name)
+    name = expanded_there(name, remote)
     made = remote.run(["sh", "-c", 'mkdir -p -- "$1" && cd -- "$1" && pwd', "sh", name])
     return PurePosixPath(made.stdout.strip().splitlines()[-1])
 
@@ -392,6 +408,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     remote = Remote(host, options.ssh_config or site.ssh_config) if host else None
     try:
         directory = _directory(site, remote, options.dry_run)
+        runs = None if remote else Path(directory, "runs")
+        look_up_files(checked, runs, None if options.dry_run else remote, str(directory))
         submission = plan(options, job_options, program, checked, site, public, directory)
         if options.dry_run:
             print(submission.script)

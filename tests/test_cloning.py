@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 import launch
+from vsml.calls import clone
 from vsml.calls.clone import evaluate_clone
 from vsml.config.files import ConfigError
-from vsml.launching.schema import load_config
+from vsml.launching.schema import call_of, load_config
 from vsml.meta.objectives.clone import QUANTITIES, Draws, clone_loss, compare, explained
 from vsml.meta.step import meta_train
 from vsml.networks.written import TERMS
 from vsml.runs.checkpoint import load_params
+from vsml.runs.directory import RunDirectory
 from vsml.setup import Setup
+from vsml.system.comm import SerialCommunicator
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -179,3 +182,21 @@ def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_
 def test_settings_that_make_no_clone_are_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(overrides=[*CLONE, *override.split("; ")])
+
+
+def test_a_run_is_complete_only_when_its_report_is_written(tmp_path, monkeypatch):
+    trained = []
+
+    def train(setup, run, comm, resume, is_all):
+        trained.append(is_all)
+        return True
+
+    setup, run = Setup(load_config(overrides=CLONE)), RunDirectory(tmp_path)
+    monkeypatch.setattr(clone, "run_training", train)
+    monkeypatch.setattr(clone, "report_clone", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call_of(setup.config).run(setup, run, SerialCommunicator(), False)
+    assert trained == [False] and not run.complete.exists()
+    monkeypatch.setattr(clone, "report_clone", lambda *arguments: [])
+    call_of(setup.config).run(setup, run, SerialCommunicator(), True)
+    assert run.complete.exists()

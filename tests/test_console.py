@@ -1,8 +1,18 @@
-"""Progress lines."""
+"""Progress lines, and output that ends nothing."""
 
 import io
+import os
+import shlex
+import subprocess
+import sys
 
-from vsml.runs.progress import Progress
+import pytest
+import rich.console
+
+from vsml.reporting.tables import print_results, table_of
+from vsml.runs.commands import resume_command
+from vsml.runs.progress import Progress, plain_where_no_terminal
+from vsml.system.terminal import say, unfailing
 
 
 class Clock:
@@ -54,3 +64,116 @@ def test_on_a_terminal_there_is_a_bar_with_the_same_text():
         progress.note("saved")
     assert "saved" in stream.getvalue() and "━" in stream.getvalue()
     assert "step 4/4 | loss 1.5 | 2 steps/s" in stream.getvalue()
+
+
+ROW = {"learner": "\u03c3", "dataset": "[/x]", "metric": "accuracy", "accuracy_last": 0.5}
+
+PRINTING = f"""
+import io, sys, time
+from vsml.runs.progress import Progress
+from vsml.reporting.tables import print_results
+from vsml.system.terminal import say, unfailing_output
+with unfailing_output():
+    print("the first line", flush=True)
+    time.sleep(0.3)  # whoever reads one line has gone by then
+    with Progress(4, terminal=sys.argv[1] == "terminal") as progress:
+        for step in range(1, 5):
+            progress.update(step, loss=1.0)
+            progress.note("noted " + "\u03c3" * 40000)
+    print_results([{ROW!r}])
+    say("said \u03c3")
+    print("printed \u03c3" * 20000)
+    sys.stderr.write("to stderr \u03c3" * 20000)
+    open(sys.argv[2], "w").write("done")
+"""
+
+
+@pytest.mark.parametrize("terminal", ["terminal", "file"])
+def test_a_reader_that_has_gone_after_one_line_ends_nothing(tmp_path, terminal):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTING, terminal, str(tmp_path / "done")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"the first line\n"
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0, errors
+    assert (tmp_path / "done").exists() and "Error" not in errors
+
+
+def test_a_disk_that_is_full_to_the_end_does_not_change_the_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", PRINTING, "file", str(tmp_path / "done")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "done").exists() and "Error" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING, "file", str(tmp_path / "done")],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.decode(encoding)
+    assert "said \\u03c3\n" in printed and "noted \\u03c3" in printed and "[/x]" in printed
+
+
+def test_a_stream_that_is_closed_is_written_to_in_vain():
+    stream = io.StringIO()
+    stream.close()
+    say("text", stream)
+    print_results([ROW], stream)
+    assert unfailing(unfailing(stream)) is not stream
+
+
+def test_no_text_of_a_table_is_taken_for_markup():
+    stream = io.StringIO()
+    from rich.console import Console
+
+    Console(file=stream).print(table_of([{"[/heading]": "[/cell]"}], title="[/title]"))
+    assert all(f"[/{each}]" in stream.getvalue() for each in ("heading", "cell", "title"))
+
+
+class Terminal(io.StringIO):
+    """A file that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_file_gets_no_escape_codes_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in "".join(lines_of([(1, 1)], total=2))
+
+
+@pytest.mark.parametrize(
+    ("stdout", "variables", "plain"),
+    [
+        (io.StringIO, {"FORCE_COLOR": "1"}, True),
+        (Terminal, {}, False),
+        (Terminal, {"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        (io.StringIO, {"TTY_COMPATIBLE": "1"}, False),
+    ],
+)
+def test_rich_is_told_where_there_is_no_terminal(monkeypatch, stdout, variables, plain):
+    for name in [name for name in os.environ if name.startswith(("OMPI_", "PMI_", "PMIX_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TTY_COMPATIBLE", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("TTY_COMPATIBLE")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", stdout())
+    plain_where_no_terminal()
+    assert rich.console.Console().is_terminal == (not plain)
+
+
+@pytest.mark.parametrize("folder", ["runs/one", "runs/my run", "a'b;c", "-odd"])
+def test_the_command_to_go_on_is_quoted_for_a_shell(folder):
+    *command, path = shlex.split(resume_command(folder))
+    assert command == ["python", "launch.py", "--resume"]
+    assert os.path.normpath(path) == folder and not path.startswith("-")

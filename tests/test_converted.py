@@ -1,7 +1,9 @@
 """The fast local form: made once, renewed when its files change, never a way around the checks."""
 
+import concurrent.futures
 import dataclasses
 import os
+import time
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ IMAGES = noise(4, 32, 32, 3)
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    folder = tmp_path / "cache" / "converted"
-    monkeypatch.setenv("VSML_CACHE_DIR", str(folder.parent))
-    return folder
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "converted" / str(os.getuid())
+
+
+def converted_files(folder):
+    """Return what is kept; the files of locks stay beside it."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def forbid_decoding(monkeypatch):
 
 def test_files_are_decoded_once(monkeypatch, svhn, cache):
     first = read(svhn)
-    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
+    assert [path.suffix for path in converted_files(cache)] == [".safetensors"]
     forbid_decoding(monkeypatch)
     second = read(svhn)
     np.testing.assert_array_equal(second.images, IMAGES)
@@ -66,7 +72,7 @@ def test_a_file_that_has_changed_is_decoded_again_into_the_same_place(svhn, cach
     read(svhn)
     write(svhn, [4, 4, 4, 4])
     assert read(svhn).labels.tolist() == [4, 4, 4, 4]
-    assert len(list(cache.iterdir())) == 1
+    assert len(converted_files(cache)) == 1
     stat = svhn.stat()
     write(svhn, [5, 5, 5, 5])  # of the same size: the time tells
     os.utime(svhn, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
@@ -79,7 +85,7 @@ def test_files_of_two_data_roots_do_not_get_mixed_up(svhn, tmp_path, cache):
     write(other, [7, 7, 7, 7])
     for path, labels in ((svhn, [1, 2, 3, 0]), (other, [7, 7, 7, 7])) * 2:
         assert read(path).labels.tolist() == labels
-    assert len(list(cache.iterdir())) == 2
+    assert len(converted_files(cache)) == 2
 
 
 def test_what_was_converted_unchecked_is_not_taken_for_checked(monkeypatch, svhn, tmp_path):
@@ -101,7 +107,7 @@ def test_what_was_converted_unchecked_is_not_taken_for_checked(monkeypatch, svhn
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
 def test_a_damaged_conversion_is_made_anew_with_a_warning(monkeypatch, svhn, cache, damage):
     read(svhn)
-    (path,) = cache.iterdir()
+    (path,) = converted_files(cache)
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes({"truncated": content[:-5], "emptied": b"", "flipped": content}[damage])
@@ -112,7 +118,7 @@ def test_a_damaged_conversion_is_made_anew_with_a_warning(monkeypatch, svhn, cac
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_gone_without(svhn, cache):
-    cache.parent.touch()
+    cache.parents[1].touch()
     for _ in range(2):
         with pytest.warns(UserWarning, match=f"cannot keep the converted {cache}.*going on without"):
             assert read(svhn).labels.tolist() == [1, 2, 3, 0]
@@ -122,14 +128,14 @@ def test_wrong_data_is_not_kept(svhn, cache):
     write(svhn, [1, 2, 3, 11])
     with pytest.raises(DataError, match="labels"):
         read(svhn)
-    assert not cache.exists()
+    assert not converted_files(cache)
 
 
 def test_without_a_setting_it_lies_in_the_users_cache(monkeypatch, svhn):
     monkeypatch.delenv("VSML_CACHE_DIR")
     (file,) = DATASETS["svhn"].files["test"]
     path = conversion_of([find(file, svhn.parent, download=False)]).path
-    assert path.parent.parts[-2:] == ("vsml", "converted")
+    assert path.parent.parts[-3:] == ("vsml", "converted", str(os.getuid()))
 
 
 def test_a_folder_of_files_is_renewed_when_one_of_them_changes(tmp_path):
@@ -143,3 +149,50 @@ def test_a_folder_of_files_is_renewed_when_one_of_them_changes(tmp_path):
     drawing.write_bytes(b"22")
     assert conversion_of(copies) != before
     assert conversion_of(copies).path == before.path
+
+
+def test_processes_that_need_the_same_files_at_once_decode_once(monkeypatch, svhn):
+    entry = DATASETS["svhn"]
+    decoded = []
+
+    def decode_slowly(*args):
+        decoded.append(args)
+        time.sleep(0.2)
+        return entry.decode(*args)
+
+    monkeypatch.setitem(DATASETS._members, "svhn", dataclasses.replace(entry, decode=decode_slowly))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        halves = list(pool.map(lambda _: read(svhn), range(4)))
+    assert [half.labels.tolist() for half in halves] == [[1, 2, 3, 0]] * 4
+    assert len(decoded) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+@pytest.mark.parametrize("planted", ["open to all", "of another user", "a link"])
+def test_what_another_user_could_have_converted_is_not_taken(monkeypatch, svhn, cache, tmp_path, planted):
+    read(svhn)
+    (path,) = converted_files(cache)
+    if planted == "open to all":
+        path.chmod(0o666)
+    elif planted == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(path, 12345, 12345)
+    with pytest.warns(UserWarning, match=f"{path}.*converting anew"):
+        assert read(svhn).labels.tolist() == [1, 2, 3, 0]
+    forbid_decoding(monkeypatch)
+    assert read(svhn).labels.tolist() == [1, 2, 3, 0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+def test_folders_of_the_cache_are_private_whatever_the_umask(svhn, cache):
+    before = os.umask(0)
+    try:
+        read(svhn)
+    finally:
+        os.umask(before)
+    for path in (cache, cache.parent, *converted_files(cache)):
+        assert not path.stat().st_mode & 0o022, path

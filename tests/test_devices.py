@@ -210,7 +210,7 @@ def test_each_core_is_a_device_and_only_ranks_limit_threads(monkeypatch):
 def test_what_is_compiled_is_kept_for_each_kind_of_processor(tmp_path):
     environ = {"VSML_CACHE_DIR": str(tmp_path)}
     prepare(environ)
-    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "xla" / processor())
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "xla" / str(os.getuid()) / processor())
 
 
 def test_what_the_user_says_about_threads_is_left_alone():

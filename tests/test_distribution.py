@@ -237,3 +237,11 @@ def test_a_task_knows_after_how_many_examples_its_images_come_again():
     assert build_task(digits, 5, ways=2, replacement=False).repeats_after is None
     assert build_task(load("random", "test"), 5, replacement=False).repeats_after == 20
     assert build_task(load("sum", "test"), 5, replacement=False).repeats_after is None
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_labels_that_are_no_classes_are_refused(label):
+    data = numbered()
+    wrong = data.replace(labels=data.labels.at[3].set(label))
+    with pytest.raises(ValueError, match=r"numbered: got labels .*, expected 0\.\.3"):
+        build_task(wrong, 3)

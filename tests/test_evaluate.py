@@ -40,19 +40,23 @@ def test_the_accuracy_after_n_examples_is_that_on_the_last_fifth_of_them():
     assert summary["accuracy"] == pytest.approx(correct.mean())
 
 
+T_OF_4 = 3.182446
+"""Student's quantile for four episodes, 3 degrees of freedom, from a printed table."""
+
+
 def test_the_accuracy_after_n_examples_can_be_that_on_example_n_alone():
     correct = np.zeros((4, 100))
     correct[:3, 99] = correct[:1, 9] = 1
     summary = replace(evaluation_of(correct), recent_share=0.0).summary()
     assert summary["accuracy_at_10"] == 0.25
     assert summary["accuracy_at_100"] == summary["accuracy_last"] == 0.75
-    assert summary["interval_95"]["accuracy_last"] == pytest.approx(1.96 * 0.5 / 2)
+    assert summary["interval_95"]["accuracy_last"] == pytest.approx(T_OF_4 * 0.5 / 2)
 
 
 def test_intervals_are_over_episodes():
     correct = np.repeat([[1.0], [0.0], [1.0], [0.0]], 50, axis=1)
     widths = evaluation_of(correct).summary()["interval_95"]
-    assert widths["accuracy_last"] == pytest.approx(1.96 * np.std([1, 0, 1, 0], ddof=1) / 2)
+    assert widths["accuracy_last"] == pytest.approx(T_OF_4 * np.std([1, 0, 1, 0], ddof=1) / 2)
     assert evaluation_of(np.ones((1, 5))).summary()["interval_95"]["accuracy"] is None
 
 

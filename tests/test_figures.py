@@ -138,3 +138,33 @@ def test_a_figure_makes_the_runs_it_needs_once(tmp_path, monkeypatch):
     written = results.stat().st_mtime_ns
     assert figures.make("tiny", tmp_path) == path and min(size(path)) > 200
     assert results.stat().st_mtime_ns == written
+
+
+def test_a_damaged_evaluation_is_named_with_its_place(tmp_path):
+    run = make_run(tmp_path / "run")
+    file = run / "evaluation.json"
+    for content, message in (
+        ("[{", "evaluation.json: got a damaged file, expected JSON"),
+        ("null", "evaluation.json: got null, expected a list"),
+        ('[{"dataset": "mnist"}]', "evaluation.json, row 1, learner: is missing"),
+        ('[{"learner": "a", "dataset": "b"}]', "got a on b without an accuracy"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            figures.make("fig7", tmp_path / "out", [run])
+
+
+def test_clones_on_a_data_set_with_a_slash_are_drawn_and_a_cut_file_is_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    arrays = {
+        "data/x.npz/examples": np.arange(3),
+        "data/x.npz/cosine": np.ones((3, 1)),
+        "data/x.npz/test_accuracy": np.ones(2),
+        "data/x.npz/loss": np.ones((2, 3)),
+    }
+    np.savez(run / "trajectories.npz", **arrays)
+    assert min(size(figures.make("fig4", tmp_path / "out", [run]))) > 200
+    content = (run / "trajectories.npz").read_bytes()
+    (run / "trajectories.npz").write_bytes(content[:-30])
+    with pytest.raises(ValueError, match=r"trajectories\.npz: got a damaged file"):
+        figures.make("fig4", tmp_path / "out", [run])

@@ -7,7 +7,15 @@ import time
 
 import pytest
 
-from vsml.system.files import LEFTOVER_AGE_S, atomic_write, library_versions
+from vsml.system.files import (
+    LEFTOVER_AGE_S,
+    IrregularFileError,
+    atomic_write,
+    check_own,
+    library_versions,
+    open_regular,
+    read_regular,
+)
 
 
 def test_a_file_is_written_and_replaced(tmp_path):
@@ -29,6 +37,63 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         atomic_write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
+    def disk_full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError) as caught:
+        atomic_write(tmp_path / "table.npz", "new")
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path / 'table.npz'}'"
+
+
+def test_a_folder_that_is_away_is_told_with_the_name_of_the_file_and_not_of_a_hidden_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic_write(tmp_path / "away" / "a", "new")
+    assert caught.value.filename == str(tmp_path / "away" / "a")
+
+
+def test_a_planted_link_with_the_former_name_of_temporary_files_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in (".a.tmp", "a.tmp"):
+        (tmp_path / name).symlink_to(victim)
+    atomic_write(tmp_path / "a", "new")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "a").read_text() == "new" and not (tmp_path / "a").is_symlink()
+
+
+def test_a_text_that_no_encoding_has_is_written_with_escapes(tmp_path):
+    atomic_write(tmp_path / "a", "of a file name: \udcff")
+    assert (tmp_path / "a").read_text() == "of a file name: \\udcff"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(tmp_path, kind):
+    victim, path = tmp_path / "victim", tmp_path / "file"
+    victim.write_text("precious")
+    make = {"link": lambda: path.symlink_to(victim), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}
+    make[kind]()
+    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND):
+        with pytest.raises(IrregularFileError, match=f"file: got a {kind}, expected a regular file"):
+            open_regular(path, flags)
+    assert victim.read_text() == "precious"
+
+
+def test_a_link_is_read_where_the_reader_may_name_any_file_and_refused_where_it_leads_out(tmp_path):
+    (tmp_path / "run").mkdir()
+    inside, outside = tmp_path / "run" / "inside", tmp_path / "outside"
+    inside.write_text("mine")
+    outside.write_text("another's")
+    (tmp_path / "run" / "to_inside").symlink_to(inside)
+    (tmp_path / "run" / "to_outside").symlink_to(outside)
+    assert read_regular(tmp_path / "run" / "to_outside") == b"another's"
+    check_own(tmp_path / "run" / "to_inside")
+    check_own(tmp_path / "run" / "not_there")
+    with pytest.raises(IrregularFileError, match="to_outside: got a link that leads out"):
+        check_own(tmp_path / "run" / "to_outside")
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from vsml.reporting.plots import Curve, learning_curves, trailing_accuracy
+from vsml.reporting.plots import Curve, drawn, learning_curves, panels, save, trailing_accuracy
 
 
 def test_the_window_ends_with_the_current_example_and_grows_from_one():
@@ -74,3 +74,35 @@ def test_no_curves_are_refused(tmp_path):
 def test_a_window_below_one_is_refused():
     with pytest.raises(ValueError, match="got 0, expected at least 1"):
         trailing_accuracy(np.ones(3), window=0)
+
+
+def test_names_are_text_and_no_mathematics(tmp_path):
+    names = ["ba$$in", r"$\frac{$", r"a\$b$c$", "_hidden", "\u03c3", "\udcff"]
+    curves = [Curve(name, name, np.ones((2, 5))) for name in names]
+    learning_curves(tmp_path / "a.svg", curves, title="$x$_$")
+    content = (tmp_path / "a.svg").read_text()
+    # In the title of its panel and in the legend, where matplotlib would leave out what begins with "_".
+    for name in [*names[:3], "\u03c3", "?"]:
+        assert content.count(f"<!-- {name} -->") == 2
+    assert content.count("<!-- _hidden -->") == content.count("<!--  _hidden -->") == 1
+
+
+def test_numbers_of_logarithmic_axes_keep_their_exponents(tmp_path):
+    figure, (axes,) = panels(1, 1)
+    axes.semilogy([1, 2], [1e-3, 1e3])
+    save(figure, tmp_path / "a.svg")
+    assert r"<!-- $\mathdefault{10^{3}}$ -->" in (tmp_path / "a.svg").read_text()
+    assert "mathdefault" not in (tmp_path / "a.svg").read_text().replace("<!-- $\\mathdefault", "")
+
+
+def test_a_figure_that_cannot_be_drawn_is_told_of_and_a_full_disk_is_not_swallowed(capsys):
+    def fail(error):
+        raise error
+
+    assert drawn("a", lambda: None)
+    assert not drawn("curves.png", lambda: fail(ValueError("mathematics")))
+    assert (
+        "curves.png could not be drawn, and is left out: ValueError('mathematics')" in capsys.readouterr().out
+    )
+    with pytest.raises(OSError, match="full"):
+        drawn("a", lambda: fail(OSError("full")))

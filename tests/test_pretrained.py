@@ -258,3 +258,30 @@ def test_values_are_answered_and_steps_may_go_without_teaching():
         np.testing.assert_allclose(answer, answers[t], rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="got num_classes 2 and outputs Values"):
         load_learner("general", input_shape=(3,), num_classes=2, outputs=Values(2))
+
+
+def test_what_a_learner_cannot_learn_from_is_refused_before_it_sees_it():
+    algorithm = vsml.load_learner("general", input_shape=(2,), num_classes=3)
+    state = algorithm.start()
+    x, y = np.zeros((4, 1, 2)), np.array([[0], [1], [2], [0]])
+    for labels, message in (
+        (y + 1, r"y: got the label\(s\) 3, expected whole numbers 0\.\.2 for 3 classes"),
+        (y - 1, r"got the label\(s\) -1,"),
+        (y + 0.5, r"got the label\(s\) 0\.5, 1\.5, 2\.5,"),
+        (y * 2**31, "expected whole numbers 0"),
+        (y.astype(str), "y: got labels of type <U"),
+        (y[:, 0], r"y: got shape \(4,\), expected \(4, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            algorithm.run(state, x, labels)
+    with pytest.raises(ValueError, match=r"got the label\(s\) 3,"):
+        algorithm.step(state, x[0], [3])
+    for inputs, message in (
+        (x[..., :1], r"x: got shape \(4, 1, 1\), expected \(4, 1, 2\)"),
+        (x + 1e39, "x: got numbers that are not finite in float32"),
+        (x * np.nan, "x: got numbers that are not finite in float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            algorithm.run(state, inputs, y)
+        with pytest.raises(ValueError, match=r"x: got"):
+            algorithm.predict(state, inputs[0])

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,9 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vsml.runs.callbacks import StepTaken
+from vsml.runs.callbacks.snapshots import Snapshots, SnapshotsConfig
+from vsml.runs.checkpoint import CheckpointStore
 from vsml.runs.directory import RunDirectory, RunLockedError, new_run, open_run
 from vsml.runs.environment import describe_environment, git_state
-from vsml.runs.metrics import MetricsLog, read_metrics
+from vsml.runs.metrics import MetricsError, MetricsLog, read_metrics
+from vsml.system.files import IrregularFileError, atomic_write
+from vsml.system.guards import ForeignFolderError
 
 
 def test_a_run_gets_a_directory_of_its_own_with_its_config(tmp_path):
@@ -77,6 +83,121 @@ def test_a_file_system_without_locks_is_told_of_and_used(tmp_path, monkeypatch):
     message = "not locked against a second run: .*No locks"
     with pytest.warns(UserWarning, match=message), RunDirectory(tmp_path).lock():
         pass
+
+
+def other_session(folder):
+    """Let another process take the folder as it is, lock it and leave."""
+    with locked_by_another_process(folder) as process:
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("write", ["atomic_write", "metrics", "checkpoint", "snapshot folder"])
+def test_nothing_is_written_into_another_run_that_has_taken_the_name(tmp_path, write):
+    folder = tmp_path / "run"
+    run = RunDirectory(folder)
+    log = MetricsLog(run.metrics)
+    log.append(1, {})
+    snapshots = Snapshots(run, SnapshotsConfig(every=1))
+    writes = {
+        "atomic_write": lambda: atomic_write(folder / "evaluation.md", ""),
+        "metrics": log.flush,
+        "checkpoint": lambda: CheckpointStore(run.checkpoints).save(1, {}, {}),
+        "snapshot folder": lambda: snapshots(StepTaken(1, {}, {})),
+    }
+    with run.lock():
+        shutil.rmtree(folder)
+        other_session(folder)
+        before = sorted(os.listdir(folder))
+        with pytest.raises(ForeignFolderError, match=r"no longer the folder of this run: .* by process \d+"):
+            writes[write]()
+        assert sorted(os.listdir(folder)) == before == [".lock"]
+
+
+def test_a_folder_that_was_deleted_and_made_again_is_not_the_runs(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        shutil.rmtree(run.path)
+        run.path.mkdir()
+        with pytest.raises(ForeignFolderError, match="another folder of that name"):
+            atomic_write(run.config, "")
+    assert os.listdir(run.path) == []
+
+
+def test_a_folder_that_was_moved_away_and_back_or_whose_lock_was_removed_is_still_the_runs(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        run.path.rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError):
+            atomic_write(run.config, "")
+        (tmp_path / "away").rename(run.path)
+        atomic_write(run.config, "seed: 1")
+        (run.path / ".lock").unlink()
+        atomic_write(run.config, "seed: 2")
+        other_session(run.path)
+        with pytest.raises(ForeignFolderError):
+            atomic_write(run.config, "seed: 3")
+    assert run.config.read_text() == "seed: 2"
+
+
+def test_where_there_are_no_locks_the_later_process_wins_and_the_earlier_is_told(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    run = RunDirectory(tmp_path)
+    with pytest.warns(UserWarning, match="not locked"), run.lock():
+        atomic_write(run.config, "first")
+        told = f"in use by process {os.getpid()}"
+        with RunDirectory(tmp_path).lock(), pytest.raises(ForeignFolderError, match=told):
+            atomic_write(run.config, "second")
+    assert run.config.read_text() == "first"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_lock_that_leads_elsewhere_is_refused(tmp_path, kind):
+    victim, lock = tmp_path / "victim", tmp_path / "run" / ".lock"
+    victim.write_text("precious")
+    lock.parent.mkdir()
+    os.mkfifo(lock) if kind == "pipe" else lock.symlink_to(victim)
+    told = rf"\.lock: got a {kind}, expected a regular file"
+    with pytest.raises(OSError, match=told), RunDirectory(lock.parent).lock():
+        pass
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_metrics_that_lead_elsewhere_are_neither_written_nor_waited_for(tmp_path, kind):
+    victim, run = tmp_path / "victim", RunDirectory(tmp_path / "run")
+    victim.write_text('{"step": 1}\n')
+    run.path.mkdir()
+    os.mkfifo(run.metrics) if kind == "pipe" else run.metrics.symlink_to(victim)
+    log = MetricsLog(run.metrics)
+    log.append(2, {})
+    with pytest.raises(IrregularFileError, match=f"metrics.jsonl: got a {kind}"):
+        log.flush()
+    with pytest.raises(IrregularFileError, match=r"metrics\.jsonl: got a"):
+        run.truncate_metrics(0)
+    assert victim.read_text() == '{"step": 1}\n'
+
+
+def test_a_folder_of_checkpoints_that_leads_elsewhere_is_refused(tmp_path):
+    elsewhere, run = tmp_path / "elsewhere", RunDirectory(tmp_path / "run")
+    for folder in (elsewhere, run.path):
+        folder.mkdir()
+    (elsewhere / "step_00000009.safetensors").write_text("of another run")
+    run.checkpoints.symlink_to(elsewhere)
+    with run.lock(), pytest.raises(ForeignFolderError, match="a link on the way to it leads out"):
+        CheckpointStore(run.checkpoints, keep=1).save(1, {"a": np.zeros(1)}, {})
+    assert os.listdir(elsewhere) == ["step_00000009.safetensors"]
+
+
+def test_a_run_may_be_behind_a_link_of_the_user(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    run = RunDirectory(tmp_path / "run")
+    with run.lock():
+        CheckpointStore(run.checkpoints).save(1, {"a": np.zeros(1)}, {})
+    assert (tmp_path / "disk" / "checkpoints" / "step_00000001.safetensors").exists()
 
 
 def write_metrics(run, *lines):
@@ -176,6 +297,32 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
     (tmp_path / "m").write_text('{"step": 1}\nxx\n{"step": 2}\n')
     with pytest.raises(ValueError, match="line 2: expected a JSON object, got 'xx"):
         read_metrics(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("null", "expected a JSON object, got 'null"),
+        ("[1]", "expected a JSON object"),
+        (9 * "\0", "expected a JSON object"),
+        ('{"loss": 1}', "expected a whole number as `step`"),
+        ('{"step": "1"}', "expected a whole number as `step`"),
+        ("[" * 100_000, "expected a JSON object"),
+        ('{"step": ' + 5000 * "1" + "}", "expected a JSON object"),
+    ],
+)
+def test_a_resumed_run_names_a_line_that_has_no_metrics(tmp_path, line, message):
+    run = RunDirectory(tmp_path)
+    run.metrics.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    before = run.metrics.read_bytes()
+    with pytest.raises(MetricsError, match=f"metrics.jsonl, line 2: {message}"):
+        run.truncate_metrics(1)
+    assert run.metrics.read_bytes() == before
+
+
+def test_only_a_line_feed_ends_a_line_of_metrics(tmp_path):
+    (tmp_path / "m").write_text('{"step": 1, "text": "a\u2028b"}\n')
+    assert read_metrics(tmp_path / "m") == [{"step": 1, "text": "a\u2028b"}]
 
 
 def test_the_environment_is_described(tmp_path):

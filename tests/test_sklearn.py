@@ -7,8 +7,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_wine, make_blobs
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -379,3 +381,138 @@ def test_what_a_regressor_cannot_learn_is_said(tiny, tmp_path):
     VSMLClassifier(tiny).fit(X, [0, 1] * 5).save(tmp_path / "classifier.safetensors")
     with pytest.raises(CheckpointError, match=r"expected one of VSMLRegressor\.save"):
         VSMLRegressor.load(tmp_path / "classifier.safetensors")
+
+
+class Table:
+    """A table with named columns, which an array would lose."""
+
+    def __init__(self, values, names):
+        self.values, self.columns = np.asarray(values), list(names)
+        self.shape = self.values.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+    def __getitem__(self, rows):
+        return Table(self.values[rows], self.columns)
+
+
+class Recorder:
+    """Keeps what it is given, and answers right."""
+
+    def partial_fit_predict(self, X, y, classes):
+        self.given = X
+        return y
+
+
+def test_learning_online_hands_on_inputs_with_the_names_of_their_columns():
+    X, y = blobs(features=3)
+    recorder = Recorder()
+    learn_online(recorder, Table(X, "abc"), y)
+    assert recorder.given.columns == ["a", "b", "c"]
+
+
+def test_learning_online_takes_a_data_frame(tiny):
+    pandas = pytest.importorskip("pandas")
+    X, y = blobs(features=3)
+    classifier = VSMLClassifier(tiny)
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    learn_online(classifier, frame, pandas.Series(y), shuffle_seed=0)
+    with pytest.raises(ValueError, match="feature names should match"):
+        learn_online(classifier, frame[["c", "b", "a"]], y)
+    learn_online(SGDClassifier(random_state=0), frame, y)
+    nullable = pandas.Series(y).astype("Float64")
+    nullable[7] = pandas.NA
+    for labels in (nullable, nullable.to_numpy(object)):
+        with pytest.raises(ValueError, match=r"missing label .* at example 7"):
+            learn_online(classifier, frame, labels)
+    frame["a"] = nullable
+    with pytest.raises(ValueError, match="NaN"):
+        learn_online(classifier, frame, y)
+
+
+def test_sparse_inputs_are_learned_online_by_those_who_take_them_and_else_refused_in_words(tiny):
+    X, y = blobs()
+    sparse = csr_matrix(X)
+    dense = learn_online(SGDClassifier(random_state=0), X, y)
+    assert np.array_equal(
+        learn_online(SGDClassifier(random_state=0), sparse, y).predictions, dense.predictions
+    )
+    for learn in (VSMLClassifier(tiny).fit, VSMLClassifier(tiny).partial_fit, VSMLRegressor().fit):
+        with pytest.raises(ValueError, match=r"got a sparse matrix of shape \(40, 5\), expected a dense"):
+            learn(sparse, y)
+    with pytest.raises(ValueError, match="got a sparse matrix"):
+        learn_online(VSMLClassifier(tiny), sparse, y)
+    with pytest.raises(ValueError, match="got a sparse matrix"):
+        VSMLClassifier(tiny).fit(X, y).predict(sparse)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_labels_are_refused_with_their_place(tiny, missing):
+    X, _ = blobs(n=4)
+    labels = np.array(["a", "b", "a", missing], object)
+    for learn in (VSMLClassifier(tiny).fit, lambda X, y: learn_online(VSMLClassifier(tiny), X, y)):
+        with pytest.raises(ValueError, match=r"got the missing label (None|nan) at example 3"):
+            learn(X, labels)
+    with pytest.raises(ValueError, match="labels of mixed kinds, number and str"):
+        learn_online(VSMLClassifier(tiny), X, np.array([1, "b", 1, "b"], object))
+
+
+def test_failing_calls_change_nothing(tiny):
+    X, y = blobs()
+    fresh = VSMLClassifier(tiny)
+    for fail in (
+        lambda: fresh.fit(X[:, :3], np.zeros(40)),
+        lambda: fresh.partial_fit(X[:, :3], y),
+        lambda: VSMLClassifier.fit(fresh.set_params(epochs=0), X[:, :3], y),
+    ):
+        with pytest.raises(ValueError):
+            fail()
+        with pytest.raises(NotFittedError):
+            fresh.predict(X)
+    fresh.set_params(epochs=1)
+    classifier = VSMLClassifier(tiny).fit(X, y)
+    expected = classifier.predict_proba(X)
+    regressor = VSMLRegressor().fit(X, y)
+    predicted = regressor.predict(X)
+    for fail in (
+        lambda: classifier.fit(X[:, :3], np.zeros(40)),
+        lambda: classifier.fit(X[:, :3], y[:7]),
+        lambda: classifier.partial_fit(X, y + 1),
+        lambda: classifier.partial_fit(X * np.inf, y),
+        lambda: regressor.fit(X[:, :3], y * 1e200),
+        lambda: regressor.partial_fit(X, np.column_stack([y, y])),
+    ):
+        with pytest.raises(ValueError):
+            fail()
+        assert np.array_equal(classifier.predict_proba(X), expected)
+        assert np.array_equal(regressor.predict(X), predicted)
+    classifier.partial_fit(X, y)
+
+
+def test_parameters_that_are_set_count_from_the_next_fit_on(tiny, tmp_path):
+    X, y = blobs()
+    classifier = VSMLClassifier(tiny).fit(X, y)
+    expected = classifier.predict_proba(X)
+    same = VSMLClassifier(tiny).fit(X, y).partial_fit(X, y).predict_proba(X)
+    classifier.set_params(scale="none")
+    assert np.array_equal(classifier.predict_proba(X), expected)
+    classifier.save(tmp_path / "set.safetensors")
+    for each in (classifier, VSMLClassifier.load(tmp_path / "set.safetensors")):
+        assert each.scale == "none"
+        assert np.array_equal(each.predict_proba(X), expected)
+        assert np.array_equal(each.partial_fit(X, y).predict_proba(X), same)
+    assert np.array_equal(
+        classifier.fit(X, y).predict_proba(X), VSMLClassifier(tiny, scale="none").fit(X, y).predict_proba(X)
+    )
+
+
+@pytest.mark.parametrize("scale", ["feature", "none"])
+def test_no_single_example_spoils_a_classifier(tiny, scale):
+    X, y = blobs()
+    classifier = VSMLClassifier(tiny, scale=scale).fit(X, y)
+    huge = np.full((1, 5), 1e39)
+    classifier.partial_fit(huge, y[:1])
+    assert np.isfinite(classifier.predict_proba(X)).all()
+    assert np.isfinite(classifier.predict_proba(huge)).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(classifier.learned_["state"]))

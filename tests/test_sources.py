@@ -271,6 +271,8 @@ WHOLE_FLOATS = np.asarray([0.0, 1.0, 2.0, 2.0, 1.0, 0.0])
         (WHOLE_FLOATS, "values", Values(1)),
         (FLOATS.reshape(3, 2).repeat(2, axis=0), None, Values(2)),
         (np.column_stack([LABELS, LABELS + 1]), None, Values(2)),
+        (LABELS[:, None], "classes", Classes(3)),
+        (FLOATS[:, None], None, Values(1)),
     ],
 )
 def test_targets_of_an_npz_are_classes_or_values_by_the_documented_rule(tmp_path, y, declared, outputs):
@@ -288,7 +290,8 @@ def test_targets_of_an_npz_are_classes_or_values_by_the_documented_rule(tmp_path
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y_train": WHOLE_FLOATS}, r"floats that are all whole numbers.*outputs='classes'"),
+        ({"y_train": WHOLE_FLOATS}, r"all of them whole numbers.*outputs='classes'"),
+        ({"y_train": LABELS[:, None]}, r"got y int\d+ of shape \(6, 1\), all of them whole numbers"),
         ({"y_train": FLOATS, "outputs": "classes"}, r"got y float64 of shape \(6,\), expected whole numbers"),
         ({"y_train": FLOATS, "outputs": "value"}, "got outputs 'value', expected 'classes' or 'values'"),
         ({"y_train": np.where(FLOATS > 3, np.nan, FLOATS)}, "y has values that are not finite"),
@@ -373,7 +376,8 @@ def test_an_npz_of_floats_stays_float_and_needs_only_the_half_that_is_used(tmp_p
     data = load(save(tmp_path / "own.npz", x_test=values, y_test=LABELS), "test")
     assert (data.images.dtype, data.images.shape, data.scale) == (jnp.float32, (6, 1, 7, 1), 1.0)
     np.testing.assert_allclose(data.images[:, 0, :, 0], values, rtol=1e-6)
-    np.testing.assert_allclose([data.mean, data.std], [values.mean(), values.std()], rtol=1e-6)
+    np.testing.assert_allclose(data.column_mean, values.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(data.column_std, values.std(axis=0), rtol=1e-6)
 
 
 def test_channels_of_an_npz_are_kept(tmp_path):
@@ -394,7 +398,7 @@ def test_channels_of_an_npz_are_kept(tmp_path):
         ({"x_train": IMAGES.astype(str), "y_train": LABELS}, "x of type <U"),
         (
             {"x_train": np.array([IMAGES[0], IMAGES[1, :3]], dtype=object), "y_train": LABELS[:2]},
-            "could not be read .*images of different sizes",
+            "could not be read, x_train .*images of different sizes",
         ),
         ({"x_train": IMAGES * 2, "y_train": LABELS}, r"got whole numbers \d+\.\.\d+ in x, expected 0\.\.255"),
         ({"x_train": np.full((6, 7), 1e300), "y_train": LABELS}, "not finite"),

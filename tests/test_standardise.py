@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vsml.standardise import CLIP, RunningStatistics
+from vsml.standardise import CLIP, EARLY, RunningStatistics
 
 pytestmark = pytest.mark.usefixtures("explicit_ranks")
 
@@ -16,19 +16,54 @@ def same(left, right):
     return all(np.array_equal(vars(left)[name], vars(right)[name]) for name in vars(left))
 
 
-def test_each_example_is_standardised_by_all_up_to_itself():
-    x = stream()
+def test_each_example_is_standardised_by_all_up_to_itself_where_none_is_far_off():
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 3)) * [1e-3, 1.0, 1e4] + [1e3, -5.0, 1e6]
     _, standard = RunningStatistics.nothing(3).learn(x)
-    for t in range(1, len(x)):
+    for t in range(8, len(x)):
         seen = x[: t + 1]
         expected = (x[t] - seen.mean(0)) / seen.std(0)
         np.testing.assert_allclose(standard[t], np.clip(expected, -CLIP, CLIP), rtol=1e-5)
     assert (standard[0] == 0).all()
 
 
+@pytest.mark.parametrize("places", [[0], [1], [2, 9], [40, 41], range(0, 1000, 50)])
+def test_outliers_do_not_take_mean_and_deviation_over(places):
+    clean = np.random.default_rng(1).normal(3, 2, (1000, 1))
+    spoiled = clean.copy()
+    spoiled[list(places)] *= 1e4
+    statistics, standard = RunningStatistics.nothing(1).learn(spoiled)
+    mean, deviation = statistics.moments()
+    assert abs(mean[0] - 3) < 2 / 2
+    assert 2 / 1.5 < deviation[0] < 2 * 1.5
+    # From early on the others are told apart nearly as without outliers.
+    others = np.delete(np.arange(20, 1000), [place - 20 for place in places if place >= 20])
+    _, expected = RunningStatistics.nothing(1).learn(clean)
+    difference = np.abs(standard[others] - expected[others])
+    assert difference.mean() < 0.3
+
+
+def test_a_stream_whose_unit_changes_is_followed():
+    x = np.random.default_rng(1).normal(3, 2, (2000, 1))
+    x[100:] *= 100
+    statistics, _ = RunningStatistics.nothing(1).learn(x)
+    _, deviation = statistics.moments()
+    assert 0.5 < deviation[0] / x[100:].std() < 1.5
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_early_and_late_examples_have_the_same_bits_applied_or_learned(groups):
+    x = stream(n=EARLY + 5)
+    for seen in (0, 1, 5, EARLY - 1, EARLY, EARLY + 1):
+        before, _ = RunningStatistics.nothing(groups, 3).learn(x[:seen])
+        applied = before.apply(x)
+        for row, got in zip(x, applied, strict=True):
+            _, expected = before.learn(row[None])
+            assert np.array_equal(expected[0], got)
+
+
 def test_one_group_shares_a_mean_and_a_variance():
     x = stream() / 1e3
-    _, standard = RunningStatistics.nothing(1).learn(x)
+    _, standard = RunningStatistics.nothing(1, 3).learn(x)
     seen = x[:7]
     np.testing.assert_allclose(standard[6], (x[6] - seen.mean()) / seen.std(), rtol=1e-5)
 
@@ -36,8 +71,8 @@ def test_one_group_shares_a_mean_and_a_variance():
 @pytest.mark.parametrize("groups", [1, 3])
 def test_the_cut_of_a_stream_changes_no_bit(groups):
     x = stream()
-    whole, expected = RunningStatistics.nothing(groups).learn(x)
-    parts, got = RunningStatistics.nothing(groups), []
+    whole, expected = RunningStatistics.nothing(groups, 3).learn(x)
+    parts, got = RunningStatistics.nothing(groups, 3), []
     for part in np.split(x, [1, 2, 10, 11]):
         parts, standard = parts.learn(part)
         got.append(standard)
@@ -48,7 +83,7 @@ def test_the_cut_of_a_stream_changes_no_bit(groups):
 @pytest.mark.parametrize("groups", [1, 3])
 def test_applying_tells_what_learning_would_say_and_takes_nothing_in(groups):
     x = stream()
-    before, _ = RunningStatistics.nothing(groups).learn(x[:20])
+    before, _ = RunningStatistics.nothing(groups, 3).learn(x[:20])
     kept = {name: array.copy() for name, array in vars(before).items()}
     applied = before.apply(x[20:])
     assert all(np.array_equal(vars(before)[name], array) for name, array in kept.items())

@@ -1,17 +1,25 @@
 """Tables: one content, four renderings."""
 
 import io
+import math
 
+import numpy as np
+import pytest
 from rich.console import Console
 
+from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import (
     Table,
+    accuracy_cell,
     accuracy_columns,
     html_table,
     markdown,
     markdown_table,
+    metric_columns,
     plain,
     print_results,
+    results_table,
+    score_cell,
     table_of,
 )
 
@@ -106,3 +114,55 @@ def test_tables_say_when_the_accuracy_is_that_on_one_example():
     row = {"learner": "a", "dataset": "digits", "recent_share": 0, "tried": {}, "accuracy_at_10": 0.5}
     text = markdown_table([row | {"interval_95": {}, "accuracy_last": 1.0}])
     assert "| example 10 | last |" in text and "right answers on that example alone" in text
+
+
+def test_metrics_that_were_asked_for_have_a_column_at_the_end():
+    """Also where the rows of values beside have none, and another main metric."""
+    intervals = {"accuracy": 0.1, "accuracy_last": 0.1, "brier": 0.02, "brier_last": 0.04}
+    named = {"learner": "a", "recent_share": 0.2, "tried": {}}
+    classes = named | {"dataset": "digits", "interval_95": intervals}
+    classes |= {"accuracy": 0.7, "accuracy_last": 0.75, "brier": 0.3, "brier_last": 0.25}
+    values = named | {"dataset": "waves", "metric": "relative_error", "relative_error_last": 0.5}
+    values["interval_95"] = {"relative_error": 0.1, "relative_error_last": 0.1}
+    assert metric_columns([values, classes]) == {"brier_last": "brier, last"}
+    table = results_table([classes, values])
+    assert list(table.headings) == ["learner", "data set", "last", "brier, last"]
+    assert [row[-1] for row in table.rows] == ["0.250", "-"]
+    text = markdown_table([classes, values])
+    assert "| data set | learner | last | brier, last | settings tried |" in text
+    assert "| digits | a | 0.750 ± 0.100 | 0.250 ± 0.040 |  |" in text
+    assert "Brier: " in text
+    assert metric_columns([values]) == {}
+    assert "brier" not in markdown_table([values]).lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "bounded", "text"),
+    [
+        (0.5, 0.1, True, "0.500 ± 0.100"),
+        (0.98, 0.05, True, "0.980 (0.930 to 1.000)"),
+        (0.02, 0.05, True, "0.020 (0.000 to 0.070)"),
+        (0.98, 0.05, False, "0.980 ± 0.050"),
+        (0.02, 0.05, False, "0.020 ± 0.050"),
+    ],
+)
+def test_intervals_of_accuracies_stay_within_0_and_1(value, width, bounded, text):
+    assert accuracy_cell(value, width, bounded=bounded) == text
+
+
+def test_a_relative_error_may_exceed_1_and_an_accuracy_may_not():
+    intervals = {"relative_error_last": 0.05}
+    error = {"metric": "relative_error", "relative_error_last": 0.98, "interval_95": intervals}
+    accuracy = {"accuracy_last": 0.98, "interval_95": {"accuracy_last": 0.05}}
+    assert score_cell(error, "accuracy_last") == "0.980 ± 0.050"
+    assert score_cell(accuracy, "accuracy_last", percent=True) == "98.0 (93.0 to 100.0)"
+
+
+def test_intervals_over_few_episodes_are_those_of_student():
+    # Quantiles of a printed table, for 1, 3 and 31 degrees of freedom.
+    for episodes, quantile in ((2, 12.706), (4, 3.182), (32, 2.040)):
+        values = np.arange(episodes) % 2
+        expected = quantile * values.std(ddof=1) / math.sqrt(episodes)
+        assert half_width(values) == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="expected at least 2"):
+        half_width(np.ones(1))

@@ -1,8 +1,11 @@
 """Training outlasts a run's folder that is away or full, and loses nothing that was saved."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,15 +13,17 @@ import numpy as np
 import pytest
 from comparing import assert_same_learner, assert_same_run
 
+from vsml import setup
 from vsml.calls import train
 from vsml.calls.evaluate import run_evaluation
 from vsml.calls.train import run_training
-from vsml.config.files import dump
+from vsml.config.files import ConfigError, dump
 from vsml.evaluation.comparison import Comparison
 from vsml.launching.schema import load_config
 from vsml.runs.checkpoint import CheckpointStore, load_params
 from vsml.runs.directory import RunDirectory
 from vsml.runs.metrics import MetricsLog, read_metrics
+from vsml.runs.record import RunRecord
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
@@ -70,6 +75,7 @@ def test_a_folder_that_is_away_for_a_while_costs_nothing(tmp_path, undisturbed, 
     assert start(folder, at_5=lambda: folder.rename(away), at_8=lambda: away.rename(folder))
     assert_same(folder, undisturbed)
     printed = capsys.readouterr().out
+    assert printed.count("compiling ...") == 1 and printed.index("compiling") < printed.index("step 1/12")
     assert printed.count("cannot write the checkpoint") == printed.count("cannot write metrics.jsonl") == 1
     assert "bring the folder back" in printed and "step 9: the checkpoint is written again" in printed
 
@@ -87,6 +93,171 @@ def test_where_the_folder_stays_away_the_state_is_saved_elsewhere(tmp_path, undi
     assert_same_learner(rescue.path, undisturbed)
     lines = read_metrics(away / "metrics.jsonl") + read_metrics(rescue.metrics)
     assert [line["step"] for line in lines] == list(range(1, 13))
+
+
+def begin_another(folder):
+    """Delete the folder of a run, and begin another run of another seed that takes its name."""
+    shutil.rmtree(folder)
+    code = """
+import sys
+from pathlib import Path
+from vsml.runs.directory import RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+with run.lock():
+    run.start("seed: 2", {})
+    run.metrics.write_text('{"step": 1}\\n')
+"""
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+def content_of(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("moment", ["at_5", "at_12"])
+def test_a_run_leaves_another_alone_that_has_taken_its_name(tmp_path, undisturbed, monkeypatch, moment):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, before = tmp_path / "run", {}
+
+    def replace():
+        begin_another(folder)
+        before.update(content_of(folder))
+
+    real_export = RunRecord.export
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "at_12":  # all is saved, and the end has begun
+            patch.setattr(RunRecord, "export", lambda *arguments: (replace(), real_export(*arguments)))
+        with pytest.raises(
+            OSError, match="no longer the folder of this run: it is in use by process"
+        ) as caught:
+            start(folder, **({} if moment == "at_12" else {moment: replace}))
+    assert content_of(folder) == before and len(before) == 4
+    rescue = RunDirectory(Path(str(caught.value).rpartition(" ")[2]))
+    assert run_training(Setup(load_config([rescue.config], default=None)), rescue, SerialCommunicator(), True)
+    assert_same_learner(rescue.path, undisturbed)
+
+
+def resume(folder, *settings):
+    config = load_config([folder / "config.yaml"], settings, default=None)
+    return run_training(Setup(config), RunDirectory(folder), SerialCommunicator(), resume=True)
+
+
+@pytest.fixture
+def half(tmp_path):
+    """The folder of a run that has done 6 of 12 meta steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Run, "_reason_to_stop", lambda run, stop: "" if run.done.step < 6 else "enough")
+        patch.setattr(train._Run, "_agreed_to_stop", lambda run, stop: run._reason_to_stop(stop) or None)
+        assert not start(tmp_path / "half")
+    return tmp_path / "half"
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_with(half, undisturbed):
+    text = (half / "config.yaml").read_text()
+    (half / "config.yaml").write_text(text.replace("seed: 0\n", "seed: 2\n", 1))
+    before = content_of(half)
+    with pytest.raises(
+        ConfigError, match=r"seed: got 2 from .*config\.yaml, expected 0 as in .*step_00000006"
+    ):
+        resume(half)
+    assert content_of(half).items() - {(".lock", None)} >= before.items() - {(".lock", before[".lock"])}
+    assert resume(half, "seed=0")
+    assert_same(half, undisturbed)
+
+
+def test_settings_that_the_command_line_changes_are_told_and_kept_through_a_crash(half, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "collect_step", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            resume(half, "training.iterations=8", "seed=5")
+    printed = capsys.readouterr().out
+    assert "changed setting: training.iterations: 12 -> 8" in printed and "seed: 0 -> 5" in printed
+    assert resume(half)
+    assert "changed setting" not in capsys.readouterr().out
+    assert [line["step"] for line in read_metrics(half / "metrics.jsonl")] == list(range(1, 9))
+
+
+def test_what_does_not_change_the_result_may_be_changed_in_the_file(half, capsys):
+    text = (half / "config.yaml").read_text()
+    (half / "config.yaml").write_text(text.replace("keep: 3,", "keep: 1,", 1))
+    assert resume(half)
+    assert "changed setting: checkpoint.keep: 3 -> 1" in capsys.readouterr().out
+
+
+def test_a_kernel_that_rounds_otherwise_goes_on_only_if_it_is_asked_for(half, monkeypatch):
+    made_by = Setup(load_config(overrides=SETTINGS)).kernel
+    other = "tiled" if made_by != "tiled" else "reference"
+    monkeypatch.setattr(setup, "chosen", lambda *arguments: other)
+    expected = f"model.vsml.kernel: synapses tick by {other} here, expected {made_by}, which made .*step_0000"
+    with pytest.raises(ConfigError, match=expected):
+        resume(half)
+    assert resume(half, f"model.vsml.kernel={other}", "training.iterations=6")
+    assert resume(half)  # the checkpoint names the kernel that it was gone on with
+
+
+EVALUATED = "evaluation={datasets: [digits], episode_length: 4, count: 2, frequency: 2}"
+
+
+@pytest.mark.parametrize("fate", ["full", "deleted"])
+def test_a_rescued_run_has_its_best_checkpoint(tmp_path, monkeypatch, fate):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, best = tmp_path / "run", tmp_path / "best_then"
+
+    def spoil():
+        shutil.copy(folder / "checkpoints" / "best.safetensors", best)
+        if fate == "deleted":
+            shutil.rmtree(folder)
+        else:
+            monkeypatch.setattr(CheckpointStore, "_write", full_disk(folder, CheckpointStore._write))
+
+    with pytest.raises(OSError, match="--resume") as caught:
+        recorded(folder, EVALUATED, in_collect_step_9=spoil)
+    rescue = Path(str(caught.value).rpartition(" ")[2])
+    _, metadata = load_params(CheckpointStore(rescue / "checkpoints").newest())
+    _, of_best = load_params(rescue / "checkpoints" / "best.safetensors")
+    assert metadata["best_accuracy"] == of_best["best_accuracy"]
+    if fate == "full":
+        jax.tree.map(np.testing.assert_array_equal, load_params(best)[0], load_params(rescue)[0])
+
+
+def full_disk(folder, real):
+    """Let a method that writes fail below a folder, as on a disk that is full."""
+
+    def write(store, path, *arguments):
+        if path.is_relative_to(folder):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(store, path, *arguments)
+
+    return write
+
+
+def test_where_no_best_checkpoint_is_left_the_next_evaluation_makes_one(tmp_path, capsys):
+    folder = tmp_path / "run"
+    recorded(folder, EVALUATED, "training.iterations=6")
+    (folder / "checkpoints" / "best.safetensors").unlink()
+    assert resume(folder, "training.iterations=8")
+    assert "no best checkpoint any more" in capsys.readouterr().out
+    _, metadata = load_params(folder / "checkpoints" / "best.safetensors")
+    assert metadata["step"] == 8
+
+
+def test_results_of_an_evaluation_are_saved_elsewhere_where_its_folder_refuses(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run = RunDirectory(tmp_path / "run")
+    settings = ["call=evaluate", "evaluation={datasets: [digits], episode_length: 4, count: 2}"]
+    with run.lock():
+        shutil.rmtree(run.path)
+        with pytest.raises(OSError, match="The results are in ") as caught:
+            run_evaluation(Setup(load_config(overrides=settings)), run, SerialCommunicator())
+    assert (Path(str(caught.value).rpartition(" ")[2]) / "evaluation.json").exists()
+
+
+def test_a_figure_that_fails_does_not_keep_a_run_from_its_end(tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsml.reporting.plots.learning_curves", lambda *arguments, **others: 1 / 0)
+        recorded(tmp_path / "run", EVALUATED, "training.iterations=2")
+    assert "learning_curves.png could not be drawn" in capsys.readouterr().out
+    assert (tmp_path / "run" / "complete").exists() and (tmp_path / "run" / "evaluation.json").exists()
 
 
 def recorded(folder, *settings, resume=False, **events):
@@ -205,6 +376,7 @@ def test_a_signal_in_the_evaluation_at_the_end_ends_it_and_it_is_done_when_resum
     assert not run.complete.exists() and not (tmp_path / "evaluation.json").exists()
     assert run_training(Setup(config), run, SerialCommunicator(), resume=True)
     assert run.complete.exists() and (tmp_path / "evaluation.json").exists()
+    assert "goes on from step 12" in capsys.readouterr().out
     assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, 13))
 
 

@@ -6,8 +6,6 @@ Each makes its runs in DIR, goes on with those that are there already, and draws
 which runs a figure needs, and what makes it at the paper's scale; `--runs` draws from runs that exist.
 """
 
-import argparse
-import json
 import shlex
 import shutil
 import subprocess
@@ -20,9 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from vsml.registry import suggestion
 from vsml.reporting import plots
+from vsml.reporting.intervals import ends
 from vsml.runs.directory import RunDirectory, open_run
-from vsml.runs.reading import is_meta_trained, result_file
+from vsml.runs.reading import is_meta_trained, read_evaluation, result_file
+from vsml.runs.result_files import read_arrays
+from vsml.system.arguments import ArgumentParser
+from vsml.system.terminal import say
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,10 +47,6 @@ class PaperFigure:
     draw: Callable[[Path, Sequence[RunDirectory]], None]
 
 
-def _rows(run: RunDirectory) -> list[dict[str, Any]]:
-    return json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-
-
 def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) -> None:
     """Refuse runs that have nothing to show, or two numbers for one place."""
     where = ", ".join(str(run.path) for run in runs)
@@ -55,6 +54,9 @@ def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) ->
         raise ValueError(
             f"{where}: got no evaluation that can be shown, expected learners that were evaluated"
         )
+    for row in rows:
+        if row.get("accuracy_last") is None:
+            raise ValueError(f"{where}: got {row['learner']} on {row['dataset']} without an accuracy")
     counts = Counter((row["learner"], row["dataset"]) for row in rows)
     if twice := [" on ".join(pair) for pair, count in counts.items() if count > 1]:
         raise ValueError(f"{where}: got {', '.join(twice)} more than once, expected names of their own")
@@ -62,8 +64,9 @@ def _check_rows(rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory]) ->
 
 def draw_clones(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the losses of networks of clones and of back-propagation, a row for each run."""
-    trajectories = [np.load(result_file(run, "trajectories.npz")) for run in runs]
-    datasets = list(dict.fromkeys(key.split("/")[0] for arrays in trajectories for key in arrays))
+    trajectories = [read_arrays(result_file(run, "trajectories.npz")) for run in runs]
+    # A data set may have "/" in its name, as a path has.
+    datasets = list(dict.fromkeys(key.rpartition("/")[0] for arrays in trajectories for key in arrays))
     figure, panels = plots.panels(len(runs), len(datasets), width=5.5, height=3.2)
     for row, (run, arrays) in enumerate(zip(runs, trajectories, strict=True)):
         for column, dataset in enumerate(datasets):
@@ -106,7 +109,7 @@ def _take(path: Path, runs: Sequence[RunDirectory], pattern: str) -> None:
 
 def draw_bars(path: Path, runs: Sequence[RunDirectory]) -> None:
     """Draw the last accuracy of each learner under each condition, with 95 % intervals."""
-    rows = [row for run in runs for row in _rows(run)]
+    rows = [row for run in runs for row in read_evaluation(run)]
     _check_rows(rows, runs)
     conditions = list(dict.fromkeys(row["dataset"] for row in rows))
     learners = list(dict.fromkeys(row["learner"] for row in rows))
@@ -115,8 +118,11 @@ def draw_bars(path: Path, runs: Sequence[RunDirectory]) -> None:
     for number, learner in enumerate(learners):
         mine = {row["dataset"]: row for row in rows if row["learner"] == learner}
         at = [place for place, condition in enumerate(conditions) if condition in mine]
-        heights = [mine[conditions[place]]["accuracy_last"] for place in at]
-        errors = [mine[conditions[place]]["interval_95"]["accuracy_last"] or 0.0 for place in at]
+        heights = np.array([mine[conditions[place]]["accuracy_last"] for place in at])
+        half_widths = [mine[conditions[place]]["interval_95"]["accuracy_last"] or 0.0 for place in at]
+        intervals = [ends(*each, most=1.0) for each in zip(heights, half_widths, strict=True)]
+        low, high = np.array(intervals).T
+        errors = [heights - low, high - heights]
         places = np.array(at) + (number - (len(learners) - 1) / 2) * width
         colour = plots.COLOURS[number % len(plots.COLOURS)]
         axes.bar(places, heights, width, yerr=errors, color=colour, label=learner)
@@ -137,7 +143,7 @@ def draw_matrix(path: Path, runs: Sequence[RunDirectory]) -> None:
     rows = [
         {**row, "learner": run.path.name if len(runs) > 1 else row["learner"]}
         for run in runs
-        for row in _rows(run)
+        for row in read_evaluation(run)
         if len(runs) == 1 or is_meta_trained(row)
     ]
     _check_rows(rows, runs)
@@ -245,7 +251,7 @@ def describe() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
+    parser = ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of a figure: {', '.join(FIGURES)}")
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), metavar="DIR")
     parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="draw from these runs")
@@ -255,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(describe())
         return
     if unknown := [name for name in options.names if name not in FIGURES]:
-        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}")
+        meant = suggestion(unknown[0], FIGURES)
+        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}{meant}")
     if not options.names:
         parser.error(f"NAME: expected some of {', '.join(FIGURES)}")
     if options.runs and len(options.names) > 1:
@@ -264,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("expected to be run in a checkout, which has launch.py and configs; or --runs")
     for name in options.names:
         try:
-            print(make(name, options.output, options.runs))
+            say(str(make(name, options.output, options.runs)))
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         except subprocess.CalledProcessError as error:

@@ -9,9 +9,9 @@ A run becomes one of those that come with the library by
     python -m vsml.pretrained RUN_DIR NAME
 """
 
-import argparse
 import datetime
 import json
+import math
 import re
 import shlex
 import sys
@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from pydantic import ValidationError
 
 from vsml.config.files import ConfigError
@@ -35,14 +36,19 @@ from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.metrics import read_metrics
 from vsml.settings import deep_merge
+from vsml.system.arguments import ArgumentParser
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
-from vsml.types import Array, Episode, Outputs, Params, State, as_outputs, target_shape
+from vsml.system.numerics import standard_numerics
+from vsml.types import Array, Episode, Outputs, Params, State, Values, as_outputs, target_shape
 
 __getattr__ = old_names(__name__)
 
 MAX_BYTES = 100_000
 """Size of a file that comes with the library, at most."""
+
+MAX_SIZE = 2**24
+"""Numbers of an input, or outputs, at most: far more than any learner has memory for."""
 
 _ROOT = Path(__file__).parents[1]
 _LOG_LINES = 200
@@ -89,8 +95,12 @@ class LoadedLearner:
 
         Returns:
             The new state and the logits [B, C] or values [B, D], given before y was seen.
+
+        Raises:
+            ValueError: shapes do not fit, a label is none of 0..C-1, or a number is not finite in float32.
+                Inside of functions that JAX traces, values cannot be looked at.
         """
-        return _step(self.learner, self.params, state, *self._example(x, y, taught))
+        return _step(self.learner, self.params, state, *self._example(x, y, taught, leading=1))
 
     def run(self, state: State, x: Any, y: Any, taught: Any = None) -> tuple[State, Array]:
         """Take a step for each of x [T, B, *input_shape] and y [T, B] or [T, B, D] in one compiled call.
@@ -98,18 +108,84 @@ class LoadedLearner:
         Returns:
             The state after the last, and the logits [T, B, C] or values [T, B, D], each given before its
             target was seen.
+
+        Raises:
+            ValueError: as of `step`.
         """
-        return _run(self.learner, self.params, state, *self._example(x, y, taught))
+        return _run(self.learner, self.params, state, *self._example(x, y, taught, leading=2))
 
     def predict(self, state: State, x: Any) -> Array:
-        """Return the logits [K, C] or values [K, D] of inputs x [K, *input_shape]; nothing is learned."""
-        return _predict(self.learner, self.params, state, jnp.asarray(x, jnp.float32))
+        """Return the logits [K, C] or values [K, D] of inputs x [K, *input_shape]; nothing is learned.
 
-    def _example(self, x: Any, y: Any, taught: Any) -> tuple[Array, Array, Array | None]:
-        """Return what is learned from as arrays of the types that the learner takes."""
-        targets = jnp.asarray(y, target_shape(self.learner.outputs).dtype)
-        told = None if taught is None else jnp.asarray(taught, jnp.float32)
-        return jnp.asarray(x, jnp.float32), targets, told
+        Raises:
+            ValueError: as of `step`.
+        """
+        return _predict(self.learner, self.params, state, self._inputs(x, leading=1))
+
+    def _example(self, x: Any, y: Any, taught: Any, leading: int) -> tuple[Array, Array, Array | None]:
+        """Return what is learned from as arrays of the types that the learner takes, checked."""
+        inputs = self._inputs(x, leading)
+        targets = _targets(y, self.learner.outputs, inputs.shape[:leading])
+        told = None
+        if taught is not None:
+            told = jnp.asarray(taught, jnp.float32)
+            _check_shape("taught", told, inputs.shape[:leading])
+        return inputs, targets, told
+
+    def _inputs(self, x: Any, leading: int) -> Array:
+        """Return inputs float32 [..., *input_shape] with so many leading axes, checked."""
+        inputs = jnp.asarray(x, jnp.float32)
+        expected = (*inputs.shape[:leading], *self.learner.input_shape)
+        _check_shape("x", inputs, expected)
+        if inputs.ndim < leading:
+            raise ValueError(f"x: got shape {inputs.shape}, expected {leading} leading axes")
+        _check_finite("x", inputs)
+        return inputs
+
+
+def _targets(y: Any, outputs: Outputs, batch: tuple[int, ...]) -> Array:
+    """Return targets for a batch: labels int32 [*batch] in 0..C-1, or values float32 [*batch, D]."""
+    expected = target_shape(outputs, *batch)
+    if isinstance(outputs, Values):
+        values = jnp.asarray(y, expected.dtype)
+        _check_shape("y", values, expected.shape)
+        _check_finite("y", values)
+        return values
+    if isinstance(y, jax.core.Tracer):
+        # What is traced has no values to look at.
+        return jnp.asarray(y, expected.dtype)
+    labels = np.asarray(y)
+    _check_shape("y", labels, expected.shape)
+    _check_labels(labels, outputs.size)
+    return jnp.asarray(labels, expected.dtype)
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raise a ValueError for labels that are no numbers of classes."""
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"y: got labels of type {labels.dtype}, expected whole numbers 0..{classes - 1}")
+    is_class = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    if not is_class.all():
+        wrong = np.unique(labels[~is_class])
+        shown = ", ".join(map(str, wrong[:5].tolist()))
+        raise ValueError(
+            f"y: got the label(s) {shown}, expected whole numbers 0..{classes - 1} for {classes} classes; "
+            "numpy.unique(y, return_inverse=True) numbers other labels"
+        )
+
+
+def _check_shape(name: str, array: Any, expected: tuple[int, ...]) -> None:
+    """Raise a ValueError for an array of another shape."""
+    if array.shape != expected:
+        raise ValueError(f"{name}: got shape {array.shape}, expected {expected}")
+
+
+def _check_finite(name: str, array: Array) -> None:
+    """Raise a ValueError for numbers that would spoil a state for good."""
+    if isinstance(array, jax.core.Tracer):
+        return
+    if not bool(jnp.isfinite(array).all()):
+        raise ValueError(f"{name}: got numbers that are not finite in float32, expected finite ones")
 
 
 def load_learner(
@@ -146,6 +222,9 @@ def load_learner(
     asked = as_outputs(num_classes if outputs is None else outputs)  # type: ignore[arg-type]
     if not all(size > 0 for size in input_shape):
         raise ValueError(f"load_learner: got input_shape {input_shape}, expected positive numbers")
+    if max(math.prod(input_shape), asked.size) > MAX_SIZE:
+        got = f"input_shape {input_shape} and {asked.size} outputs"
+        raise ValueError(f"load_learner: got {got}, expected at most {MAX_SIZE} numbers each")
     if name.startswith(RULE_PREFIX):
         return _load_rule(name, tuple(input_shape), asked, model or {})
     path = f"{checkpoint.PRETRAINED_PREFIX}{name}" if name in available() else name
@@ -190,11 +269,13 @@ def available() -> tuple[str, ...]:
     return checkpoint.pretrained_names()
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner", "batch_size"))
 def _start(learner: Learner, params: Params, key: Array, batch_size: int) -> State:
     return learner.init_state(params, key, batch_size)
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _step(
     learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
@@ -202,6 +283,7 @@ def _step(
     return learner.step(params, state, x, y) if taught is None else learner.step(params, state, x, y, taught)
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _run(
     learner: Learner, params: Params, state: State, x: Array, y: Array, taught: Array | None
@@ -210,6 +292,7 @@ def _run(
     return continue_episode(learner, params, state, Episode(x, y, weight, taught))
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _predict(learner: Learner, params: Params, state: State, x: Array) -> Array:
     return learner.predict(params, state, x)
@@ -339,7 +422,7 @@ def _thinned(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export the run that the command line names."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m vsml.pretrained",
         description="Let the learning algorithm of a run come with the library.",
     )

@@ -5,21 +5,28 @@
 The page is one HTML file that needs no network: figures, data and the library that draws are in it.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
+from vsml.system.arguments import ArgumentParser
 from vsml.system.files import atomic_write
+from vsml.system.terminal import say
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 
+_MOST_DAMAGE_TOLD = 20
+"""Lines about what is damaged, at most."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page and return the exit status: 2 for folders that are no runs."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.report", description=__doc__.partition("\n")[0])
+    """Write the page and return the exit status: 1 if something damaged is left out, 2 if there is no page.
+
+    What is damaged is told on stderr, a line each that names the file and the place.
+    """
+    parser = ArgumentParser(prog="python -m vsml.report", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folder of a run")
     parser.add_argument(
         "--output",
@@ -31,12 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = options.runs[0] if len(options.runs) == 1 else Path()
     output = options.output or alone / "report.html"
     try:
-        atomic_write(output, report(read_runs(options.runs)))
+        runs = read_runs(options.runs)
+        atomic_write(output, report(runs))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
-    print(output)
-    return 0
+    damage = [text for run in runs for text in run.damage]
+    for text in damage[:_MOST_DAMAGE_TOLD]:
+        say(f"damaged, left out: {text}", sys.stderr)
+    if len(damage) > _MOST_DAMAGE_TOLD:
+        say(f"... and {len(damage) - _MOST_DAMAGE_TOLD:,} more", sys.stderr)
+    say(str(output))
+    return 1 if damage else 0
 
 
 if __name__ == "__main__":

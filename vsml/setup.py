@@ -228,6 +228,19 @@ class Setup:
         with config_mistakes():
             return choose_chunk_size(self.groups, ranks, self._trial_bytes, self.config.training.chunk_size)
 
+    def working_bytes(self, ranks: int) -> int:
+        """Estimate the memory that the trials of this process take at a time, on all its devices.
+
+        A CPU takes the trials of a chunk one after the other on each of its cores, an accelerator side by
+        side.
+
+        Args:
+            ranks: number of MPI ranks.
+        """
+        devices = jax.local_device_count()
+        at_once = devices if jax.default_backend() == "cpu" else self.chunk_size(ranks)
+        return max(min(at_once, len(group.trials)) * self._trial_bytes(group) for group in self.groups)
+
     def _trial_bytes(self, group: Group) -> int:
         """Estimate the memory that a trial of a group takes."""
         shape = None
@@ -339,6 +352,16 @@ class Setup:
 
     # The machine.
 
+    @property
+    def kernel(self) -> Kernel | None:
+        """What synapses of dense layers tick by on this machine; None for a learner without synapses."""
+        vsml = self.model.settings
+        if not isinstance(vsml, VsmlConfig):
+            return None
+        synapse = vsml.synapse
+        normed_channels = synapse.message_size if synapse.layer_norm else 0
+        return chosen(vsml.kernel, synapse.state_size, normed_channels)
+
     def check_same_kernel(self, comm: Communicator) -> None:
         """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.
 
@@ -348,9 +371,7 @@ class Setup:
         vsml = self.model.settings
         if comm.size == 1 or not isinstance(vsml, VsmlConfig):
             return
-        synapse = vsml.synapse
-        normed_channels = synapse.message_size if synapse.layer_norm else 0
-        kernel = chosen(vsml.kernel, synapse.state_size, normed_channels)
+        kernel = self.kernel
         names = get_args(Kernel)
         used = comm.allgather(np.array(names.index(kernel))).tolist()
         if len(set(used)) > 1:

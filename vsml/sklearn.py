@@ -8,19 +8,22 @@ print(learn_online(VSMLClassifier(), *load_wine(return_X_y=True), shuffle_seed=0
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import _safe_indexing, check_random_state, indexable, shuffle
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -30,7 +33,8 @@ from vsml.pretrained import load_learner
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointError
 from vsml.settings import deep_merge
-from vsml.standardise import RunningStatistics
+from vsml.standardise import CLIP, RunningStatistics
+from vsml.system.numerics import standard_numerics
 from vsml.types import Array, Classes, Outputs, Params, State, Values
 
 Scale = Literal["feature", "all", "none"]
@@ -38,6 +42,9 @@ Scale = Literal["feature", "all", "none"]
 
 MIN_UNITS = 256
 """Input units at least: few features are spread over more units than there are features."""
+
+MAX_UNITS = 2048
+"""Input units at most, where their number is not given: as many as features would make memory quadratic."""
 
 _ROWS = (16, 1024)
 """Examples that a compiled call has room for; fewer cost no more than they are."""
@@ -77,6 +84,7 @@ class _OnlineEstimator(BaseEstimator):
     random_state: Any
     learned_: dict[str, Any]
     model_: dict[str, Any]
+    scale_: Scale
     n_features_in_: int
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -97,9 +105,11 @@ class _OnlineEstimator(BaseEstimator):
         described = {
             "settings": settings,
             "model": self.model_,
+            "scale": self.scale_,
             "features": self.n_features_in_,
             "units": self.learned_["projection"].shape[1],
             "groups": len(self.learned_["statistics"]["shift"]),
+            "early": self._early(),
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             **self._described(),
         }
@@ -125,13 +135,19 @@ class _OnlineEstimator(BaseEstimator):
             raise CheckpointError(
                 f"{path}: got another kind of checkpoint, expected one of {cls.__name__}.save"
             )
+        if "early" not in described:
+            raise CheckpointError(
+                f"{path}: got statistics of inputs as they were before version 0.2, expected a file that "
+                f"{cls.__name__}.save of this version wrote: learn and save again"
+            )
         estimator = cls(**described["settings"])
         estimator.model_ = described["model"]
+        estimator.scale_ = described["scale"]
         estimator.n_features_in_ = described["features"]
         if described["feature_names"]:
             estimator.feature_names_in_ = np.array(described["feature_names"], dtype=object)
         estimator._restore(described)
-        template = estimator._template(described["units"], described["groups"])
+        template = estimator._template(described["units"], described["groups"], described["early"])
         estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
         return estimator
 
@@ -147,14 +163,19 @@ class _OnlineEstimator(BaseEstimator):
         """Become what a file describes."""
         raise NotImplementedError
 
-    def _template(self, units: int, groups: int) -> dict[str, Any]:
+    def _early(self) -> dict[str, int]:
+        """Return how many examples each of the running statistics keeps."""
+        return {"statistics": len(self.learned_["statistics"]["early"])}
+
+    def _template(self, units: int, groups: int, early: Mapping[str, int]) -> dict[str, Any]:
         """Return `learned_` as a file has it, with zeros."""
         learner = _learner(json.dumps(self.model_), units, self._outputs())
         draw = partial(_draw, learner, _bucket(self.n_features_in_))
         params = jax.eval_shape(learner.init_params, jax.random.key(0))
         drawn = jax.eval_shape(draw, params, self.n_features_in_, jax.random.key(0))
         zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), drawn)
-        return {**zeros, "statistics": vars(RunningStatistics.nothing(groups))}
+        statistics = _nothing_but(early["statistics"], groups, self.n_features_in_)
+        return {**zeros, "statistics": statistics}
 
     def _check_epochs(self) -> None:
         if not isinstance(self.epochs, Integral) or self.epochs < 1:
@@ -168,11 +189,13 @@ class _OnlineEstimator(BaseEstimator):
             raise ValueError(f"units: got {self.units!r}, expected None or an integer of at least 1")
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         features, room = self.n_features_in_, _bucket(self.n_features_in_)
-        units = room if self.units is None else int(self.units)
+        units = _default_units(room, features) if self.units is None else int(self.units)
         learner, params, model = self._load(units, outputs)
         drawn = _draw(learner, room, params, features, jax.random.key(seed))
-        statistics = vars(RunningStatistics.nothing(features if self.scale == "feature" else 1))
+        groups = features if self.scale == "feature" else 1
+        statistics = vars(RunningStatistics.nothing(groups, features))
         self.model_ = model
+        self.scale_ = self.scale
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
 
     def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
@@ -186,10 +209,15 @@ class _OnlineEstimator(BaseEstimator):
         return learner, learner.init_params(jax.random.key(0)), described
 
     def _learn(self, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Learn from x [n, d] and targets [n] or [n, D]; return the answers [n, C or D] before each."""
+        """Learn from x [n, d] and targets [n] or [n, D]; return the answers [n, C or D] before each.
+
+        Raises:
+            ValueError: the state would not be finite any more, or inputs are too large.
+        """
         statistics = RunningStatistics(**self.learned_["statistics"])
-        standard = x.astype(np.float32)
-        if self.scale != "none":
+        if self.scale_ == "none":
+            standard = _clipped(x)
+        else:
             statistics, standard = statistics.learn(x)
         learner, state, answers = self._own_learner(), self.learned_["state"], []
         for start, rows, count in _chunks(len(x)):
@@ -204,16 +232,19 @@ class _OnlineEstimator(BaseEstimator):
                 count,
             )
             answers.append(np.asarray(answered)[:count])
-        learned = {"state": jax.tree.map(np.asarray, state), "statistics": vars(statistics)}
+        state = jax.tree.map(np.asarray, state)
+        _check_finite(state, np.concatenate(answers), type(self).__name__)
+        learned = {"state": state, "statistics": vars(statistics)}
         self.learned_ = {**self.learned_, **learned}
         return np.concatenate(answers)
 
     def _answers(self, X: Any) -> np.ndarray:
         """Return the answers [n, C or D] to inputs, learning nothing."""
         check_is_fitted(self)
+        check_dense(X)
         x = validate_data(self, X, reset=False, dtype=np.float64, order="C")
         statistics = RunningStatistics(**self.learned_["statistics"])
-        standard = x.astype(np.float32) if self.scale == "none" else statistics.apply(x)
+        standard = _clipped(x) if self.scale_ == "none" else statistics.apply(x)
         known = [self.learned_[name] for name in ("params", "projection", "state")]
         answers = []
         for start, rows, count in _chunks(len(x)):
@@ -230,6 +261,88 @@ class _OnlineEstimator(BaseEstimator):
     def _own_learner(self) -> Learner:
         units = self.learned_["projection"].shape[1]
         return _learner(json.dumps(self.model_), units, self._outputs())
+
+
+def _clipped(x: np.ndarray) -> np.ndarray:
+    """Return inputs that are standardised already, float32, none beyond `CLIP`."""
+    return np.clip(x, -CLIP, CLIP).astype(np.float32)
+
+
+def _check_finite(state: State, answers: np.ndarray, name: str) -> None:
+    """Raise a ValueError where an example has spoiled a state for good.
+
+    A state may have infinities from its start on only where answers are finite all the same.
+    """
+    if np.isfinite(answers).all() and not any(np.isnan(leaf).any() for leaf in _floats(state)):
+        return
+    raise ValueError(
+        f"{name}: got examples after which the state is not finite, expected ones that can be learned; "
+        "nothing was learned from this call. A learning algorithm that diverges needs smaller steps, or was "
+        "meta-trained on other outputs"
+    )
+
+
+def _floats(state: State) -> list[np.ndarray]:
+    """Return the floating arrays of a state."""
+    return [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
+
+
+@contextmanager
+def _unchanged_by_errors(estimator: Any) -> Iterator[None]:
+    """Give an estimator all its attributes back if what is done with it fails.
+
+    What is learned is replaced and never changed, so that a shallow copy is enough.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_dense(X: Any) -> None:
+    """Raise a ValueError for inputs that are a sparse matrix."""
+    if issparse(X):
+        raise ValueError(
+            f"X: got a sparse matrix of shape {X.shape}, expected a dense array [n, d], as X.toarray() makes"
+        )
+
+
+def check_labels(y: Any) -> np.ndarray:
+    """Return labels as an array [n].
+
+    Raises:
+        ValueError: they are no column, one is missing (None, NaN, NA), or text and numbers are mixed.
+    """
+    labels = column_or_1d(np.asarray(y), warn=True)
+    for place, label in enumerate(labels.tolist() if labels.dtype.kind in "fO" else ()):
+        if _is_missing(label):
+            raise ValueError(
+                f"y: got the missing label {label} at example {place} (counted from 0), expected a label for "
+                "each example; leave out those without"
+            )
+    if labels.dtype.kind == "O":
+        kinds = sorted({_kind_of_label(label) for label in labels.tolist()})
+        if len(kinds) > 1:
+            raise ValueError(f"y: got labels of mixed kinds, {' and '.join(kinds)}, expected one kind")
+        if kinds == ["number"]:
+            # Of a nullable column, whose numbers come as objects.
+            labels = np.array(labels.tolist())
+    return labels
+
+
+def _is_missing(label: Any) -> bool:
+    """Return whether a label is None, or not equal to itself as NaN, NaT and NA are."""
+    same = label == label
+    return label is None or not (isinstance(same, bool | np.bool_) and bool(same))
+
+
+def _kind_of_label(label: Any) -> str:
+    if isinstance(label, Number):
+        return "number"
+    return type(label).__name__
 
 
 def _with_rows(array: np.ndarray, rows: int) -> np.ndarray:
@@ -253,7 +366,8 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
         scale: "feature": each feature is standardised by itself, for tables; "all": all by one mean and
             variance, for images and spectra, whose inputs are of one kind; "none": they are of mean 0 and
             variance 1 already.
-        units: input units; None: the power of two that is at least the number of features and 256.
+        units: input units; None: the power of two that is at least the number of features and 256, at most
+            2,048, with a warning where that is less than the number of features.
         epochs: passes of `fit` over the data in the same order. Meta-training is on streams of new examples,
             and never on the same again, so more than one pass is outside of what it was made for.
         model: settings of the learner that differ from those of its file, as of `vsml.load_learner`: for
@@ -298,12 +412,13 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
             ValueError: input of another form, fewer than 2 classes, or a parameter out of range.
             FileNotFoundError: there is no such learning algorithm; other errors as `load_learner` raises.
         """
-        self._check_epochs()
-        x, labels = self._check(X, y, reset=True)
-        self._start_with(np.unique(labels))
-        numbers = self._numbers(labels)
-        for _ in range(self.epochs):
-            self._learn(x, numbers)
+        with _unchanged_by_errors(self):
+            self._check_epochs()
+            x, labels = self._check(X, y, reset=True)
+            self._start_with(np.unique(labels))
+            numbers = self._numbers(labels)
+            for _ in range(self.epochs):
+                self._learn(x, numbers)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
@@ -328,6 +443,11 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
             Labels [n], each given before its example was learned: those of alternating `predict` and
             `partial_fit`, in one compiled call.
         """
+        with _unchanged_by_errors(self):
+            return self._answer_and_learn(X, y, classes)
+
+    def _answer_and_learn(self, X: Any, y: Any, classes: Any) -> np.ndarray:
+        """Do what `partial_fit_predict` does; errors may leave anything."""
         first = not hasattr(self, "classes_")
         x, labels = self._check(X, y, reset=first)
         known = self._classes(classes, first)
@@ -356,7 +476,9 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def _check(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        x, labels = validate_data(self, X, y, reset=reset, dtype=np.float64, order="C")
+        check_dense(X)
+        checked = y if y is None else check_labels(y)
+        x, labels = validate_data(self, X, checked, reset=reset, dtype=np.float64, order="C")
         check_classification_targets(labels)
         return x, labels
 
@@ -366,7 +488,7 @@ class VSMLClassifier(ClassifierMixin, _OnlineEstimator):
             if first:
                 raise ValueError("partial_fit: got no classes, expected all labels at the first call")
             return self.classes_
-        given = np.unique(column_or_1d(classes))
+        given = np.unique(check_labels(classes))
         if not first and not np.array_equal(given, self.classes_):
             raise ValueError(
                 f"classes: got {given.tolist()}, expected {self.classes_.tolist()} as at the first call"
@@ -448,10 +570,11 @@ class VSMLRegressor(RegressorMixin, _OnlineEstimator):
             ValueError: input of another form, or a parameter out of range.
             FileNotFoundError: there is no such learning algorithm; other errors as `load_learner` raises.
         """
-        self._check_epochs()
-        x, targets = self._check(X, y, first=True)
-        for _ in range(self.epochs):
-            self._learn_targets(x, targets)
+        with _unchanged_by_errors(self):
+            self._check_epochs()
+            x, targets = self._check(X, y, first=True)
+            for _ in range(self.epochs):
+                self._learn_targets(x, targets)
         return self
 
     def partial_fit(self, X: Any, y: Any) -> Self:
@@ -471,9 +594,10 @@ class VSMLRegressor(RegressorMixin, _OnlineEstimator):
             Predictions [n] or [n, D], each given before its example was learned: those of alternating
             `predict` and `partial_fit`, in one compiled call. The very first is 0.
         """
-        first = not hasattr(self, "learned_")
-        x, targets = self._check(X, y, first)
-        return self._in_shape_of_y(self._learn_targets(x, targets))
+        with _unchanged_by_errors(self):
+            first = not hasattr(self, "learned_")
+            x, targets = self._check(X, y, first)
+            return self._in_shape_of_y(self._learn_targets(x, targets))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predictions [n] or [n, D] for X [n, d], in the units of the targets."""
@@ -483,6 +607,7 @@ class VSMLRegressor(RegressorMixin, _OnlineEstimator):
 
     def _check(self, X: Any, y: Any, first: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs [n, d] and targets [n, D]; with the first ones, start afresh."""
+        check_dense(X)
         x, y = validate_data(
             self, X, y, reset=first, dtype=np.float64, order="C", multi_output=True, y_numeric=True
         )
@@ -521,9 +646,12 @@ class VSMLRegressor(RegressorMixin, _OnlineEstimator):
         self.n_outputs_ = described["outputs"]
         self._one_column = described["one_column"]
 
-    def _template(self, units: int, groups: int) -> dict[str, Any]:
-        targets = vars(RunningStatistics.nothing(self.n_outputs_))
-        return {**super()._template(units, groups), "targets": targets}
+    def _early(self) -> dict[str, int]:
+        return {**super()._early(), "targets": len(self.learned_["targets"]["early"])}
+
+    def _template(self, units: int, groups: int, early: Mapping[str, int]) -> dict[str, Any]:
+        targets = _nothing_but(early["targets"], self.n_outputs_, self.n_outputs_)
+        return {**super()._template(units, groups, early), "targets": targets}
 
 
 @lru_cache(maxsize=64)
@@ -533,9 +661,29 @@ def _learner(model: str, units: int, outputs: Outputs) -> Learner:
     return make_learner(settings.type, settings.settings, (units,), outputs)
 
 
+def _nothing_but(early: int, groups: int, features: int) -> dict[str, np.ndarray]:
+    """Return running statistics with zeros, which keep so many examples."""
+    nothing = RunningStatistics.nothing(groups, features)
+    _, *shape = nothing.early.shape
+    return {**vars(nothing), "early": np.zeros((early, *shape))}
+
+
 def _bucket(features: int) -> int:
     """Return the number of features that programs are compiled for, where there are that many."""
     return max(MIN_UNITS, 1 << (features - 1).bit_length())
+
+
+def _default_units(room: int, features: int) -> int:
+    """Return how many input units features are projected to; say so where there are fewer than features."""
+    if room <= MAX_UNITS:
+        return room
+    warnings.warn(
+        f"units: {features} features are projected to {MAX_UNITS} units, as one for each would take "
+        f"{4 * room * room / 2**30:.1f} GiB; units={room} does so all the same",
+        UserWarning,
+        stacklevel=5,
+    )
+    return MAX_UNITS
 
 
 def _chunks(count: int) -> Iterator[tuple[int, int, int]]:
@@ -545,6 +693,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int, int]]:
         yield start, next(rows for rows in _ROWS if rows >= number), number
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner", "room"))
 def _draw(learner: Learner, room: int, params: Params, features: Array | int, key: Array) -> dict[str, Any]:
     """Draw what a fresh estimator knows: the projection, of which `features` rows count, and the state."""
@@ -557,6 +706,7 @@ def _draw(learner: Learner, room: int, params: Params, features: Array | int, ke
     }
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _learn_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, y: Array, count: Array | int
@@ -571,6 +721,7 @@ def _learn_rows(
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
 
 
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def _answer_rows(
     learner: Learner, params: Params, projection: Array, state: State, x: Array, count: Array | int
@@ -629,8 +780,9 @@ def learn_online(
     Args:
         classifier: any with `partial_fit` and `predict`, such as `VSMLClassifier` or SGDClassifier. Where one
             cannot answer before it has learned anything, its first answer counts as wrong.
-        X: inputs [n, d].
-        y: labels [n].
+        X: inputs [n, d]: an array, a DataFrame, or for classifiers that take one a sparse matrix; it reaches
+            the classifier as it is, with the names of its columns.
+        y: labels [n], none missing.
         classes: all labels that will ever come; None: those of y.
         shuffle_seed: shuffle the examples with this seed; None keeps their order. Data sets that are sorted
             by class need it.
@@ -638,24 +790,27 @@ def learn_online(
     Raises:
         ValueError: there are no examples, X and y differ in length, or what the classifier raises.
     """
-    x, labels = np.asarray(X), column_or_1d(y)
-    if len(x) != len(labels) or not len(x):
-        raise ValueError(
-            f"learn_online: got {len(x)} inputs and {len(labels)} labels, expected as many, 1 or more"
-        )
+    labels = check_labels(y)
+    count = len(labels)
+    # X stays what it is, such as a table with named columns, which the classifier is to see.
+    given = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+    if given != count or not count:
+        raise ValueError(f"learn_online: got {given} inputs and {count} labels, expected as many, 1 or more")
+    (x,) = indexable(X)
     if shuffle_seed is not None:
         x, labels = shuffle(x, labels, random_state=shuffle_seed)
-    classes = np.unique(labels) if classes is None else classes
+    classes = np.unique(labels) if classes is None else check_labels(classes)
     if hasattr(classifier, "partial_fit_predict"):
         predictions = classifier.partial_fit_predict(x, labels, classes)
         return OnlineResult(predictions, predictions == labels)
-    predictions, correct = labels.copy(), np.zeros(len(x), bool)
-    for t in range(len(x)):
-        example = slice(t, t + 1)
+    predictions, correct = labels.copy(), np.zeros(count, bool)
+    for t in range(count):
+        example = _safe_indexing(x, [t])
+        label = labels[t : t + 1]
         try:
-            predictions[example] = classifier.predict(x[example])
+            (predictions[t],) = classifier.predict(example)
             correct[t] = predictions[t] == labels[t]
         except NotFittedError:
             predictions[t] = np.unique(labels)[0]
-        classifier.partial_fit(x[example], labels[example], classes=classes)
+        classifier.partial_fit(example, label, classes=classes)
     return OnlineResult(predictions, correct)

@@ -1,45 +1,81 @@
-"""Standardisation of a stream: inputs of mean 0 and variance 1 by what has been seen up to each example."""
+"""Standardisation of a stream: inputs of mean 0 and variance 1 by what has been seen up to each example.
+
+Outliers do not take the statistics over: what is far from the rest is put at a bound before it is counted.
+"""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+
+_AT_ONCE = 1_000_000
+"""Numbers that are worked on at once, about."""
 
 CLIP = 5.0
 """Standard deviations that an input may be away from the mean; what is farther is put there."""
 
+EARLY = 32
+"""Examples that are kept as they are. While there are no more, the bound is taken from all of them."""
+
+_SPARED = 10
+"""Of the early examples one in so many, at least one, may be an outlier: the bound does not depend on it."""
+
+_LEAST = 4
+"""Examples without a bound: of fewer there is no saying which is the outlier."""
+
+_EARLY_BOUND = 5.0
+"""Early values are counted up to so many times the farthest distance from the median of those not spared."""
+
+_LATE_BOUND = 4.0
+"""Later values are counted up to so many standard deviations away from the mean.
+
+An outlier at this bound adds at most 16 times the variance. So a share of 1 in 16 of them is borne:
+2 % make the deviation a fifth larger. Yet a stream whose unit changes is followed, as each such value widens
+the bound.
+"""
 
 Floats = np.ndarray
 """Float64, or float32 where it says so."""
-
-Sums = tuple[Floats, Floats, Floats]
-"""Count [n, 1], sums and sums of squares [n, groups], each after an example."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunningStatistics:
     """Count, and sums about a shift, of the values of a stream. Float64; a value, never changed in place.
 
-    Sums about the first example lose no digits where features have a mean far from 0, and, unlike a
-    recursion, they give the same bits however the stream is cut into calls.
+    Values beyond a bound are put at the bound before they are summed (winsorised), so that outliers change
+    mean and deviation little. Of the first `EARLY` examples the bound is taken anew from all of them, by
+    their median; afterwards it is some standard deviations around the mean. A feature that has not changed
+    has no bound.
+
+    Sums about the first example lose no digits where features have a mean far from 0. Examples are taken in
+    one by one, so the bits are the same however the stream is cut into calls.
 
     Attributes:
         count: values seen, [].
         shift: first example, or its mean where all features share their statistics, [groups].
         total: sum of values minus shift, [groups].
         squares: sum of their squares, [groups].
+        early: the examples so far minus shift, [examples, groups, values of a group], up to `EARLY` of them;
+            then none.
     """
 
     count: Floats
     shift: Floats
     total: Floats
     squares: Floats
+    early: Floats
 
     @classmethod
-    def nothing(cls, groups: int) -> Self:
-        """Return the statistics of no example, for that many groups of features: d, or 1 for all alike."""
+    def nothing(cls, groups: int, features: int | None = None) -> Self:
+        """Return the statistics of no example.
+
+        Args:
+            groups: of features that share their statistics: d, or 1 for all alike.
+            features: d; None: as many as groups.
+        """
         empty = np.zeros(groups)
-        return cls(np.zeros(()), empty, empty, empty)
+        of_one = (features or groups) // groups
+        return cls(np.zeros(()), empty, empty, empty, np.zeros((0, groups, of_one)))
 
     def learn(
         self,
@@ -54,30 +90,32 @@ class RunningStatistics:
         Raises:
             ValueError: values are so large that their squares overflow.
         """
-        start = self._shifted(x)
+        statistics = self
+        standard = np.empty(x.shape, np.float32)
         # An overflow is told of below.
-        with np.errstate(over="ignore"):
-            counts, totals, squares = start._after(x, np.add.accumulate)
-        if not np.isfinite(squares).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            for t in range(len(x)):
+                statistics = statistics._after(x[t])
+                values = x[t].reshape(len(self.shift), -1) - statistics.shift[:, None]
+                moments = _moments(statistics.count, statistics.total, statistics.squares)
+                standard[t] = _standardise(values, *moments).reshape(-1)
+        if not np.isfinite(statistics.squares).all():
             raise ValueError(
                 f"{name}: got values up to {np.abs(x).max():g}, expected ones whose squares are finite"
             )
-        new = replace(
-            start,
-            count=counts[-1, 0],
-            total=totals[-1],
-            squares=squares[-1],
-        )
-        return new, start._standardise(x, counts, totals, squares)
+        return statistics, standard
 
     def apply(self, x: Floats) -> Floats:
         """Return x [n, d] as `learn` would return each of them if it came next; nothing is taken in."""
-
-        def alone(sums: Floats, axis: int) -> Floats:
-            return sums[:1] + sums
-
-        after = self._after(x, alone)
-        return self._standardise(x, *after)
+        standard = np.empty(x.shape, np.float32)
+        # With early examples in reach each row of x is a stream of its own: so many at once as fit.
+        size = max(1, self.early.size + x.shape[1])
+        rows = max(1, _AT_ONCE // size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(x), rows):
+                part = slice(start, start + rows)
+                standard[part] = self._apply(x[part])
+        return standard
 
     def moments(self) -> tuple[Floats, Floats]:
         """Return mean and deviation of what has been seen, [groups]; 0 where nothing has."""
@@ -89,73 +127,117 @@ class RunningStatistics:
 
     def moments_before(self, x: Floats) -> tuple[Floats, Floats]:
         """Return mean and deviation [n, groups] as they were before each example of x [n, d]."""
-        first_mean, first_deviation = self.moments()
-        start = self._shifted(x)
-        after = start._after(x, np.add.accumulate)
-        means, deviations = _moments(*after)
-        # What was known before an example is what was known after the one before it.
-        means = np.concatenate([first_mean[None], start.shift + means[:-1]])
-        return means, np.concatenate([first_deviation[None], deviations[:-1]])
+        statistics = self
+        means, deviations = [], []
+        for example in x:
+            mean, deviation = statistics.moments()
+            means.append(mean)
+            deviations.append(deviation)
+            statistics = statistics._after(example)
+        return np.array(means), np.array(deviations)
 
-    def _shifted(self, x: Floats) -> Self:
-        """Return the statistics, with the first example of x as their shift if they have none."""
-        if self.count:
-            return self
-        first = self._grouped(x[:1])
-        return replace(self, shift=first.mean(2)[0])
+    def _after(self, example: Floats) -> Self:
+        """Return the statistics after one more example [d]."""
+        values = example.reshape(len(self.shift), -1)
+        start = self if self.count else replace(self, shift=values.mean(1))
+        values = values - start.shift[:, None]
+        count = start.count + values.shape[1]
+        if start._is_early:
+            return start._after_early(values, count)
+        total, squares = start._late_sums(values)
+        return replace(start, count=count, total=total, squares=squares)
 
-    def _grouped(self, x: Floats) -> Floats:
-        """Return x as [n, groups, values of a group]."""
-        return x.reshape(len(x), len(self.shift), -1)
+    @property
+    def _is_early(self) -> bool:
+        """Whether all examples so far are kept."""
+        _, _, of_one = self.early.shape
+        return len(self.early) * of_one == self.count
 
-    def _after(
+    def _apply(self, x: Floats) -> Floats:
+        """Return what `apply` does, of a few examples at once."""
+        values = x.reshape(len(x), len(self.shift), -1)
+        # The first example of all is its own shift.
+        shift = self.shift[:, None] if self.count else values.mean(2, keepdims=True)
+        values = values - shift
+        if self._is_early:
+            before = np.broadcast_to(self.early, (len(x), *self.early.shape))
+            total, squares = _early_sums(np.concatenate([before, values[:, None]], axis=1))
+        else:
+            total, squares = self._late_sums(values)
+        moments = _moments(self.count + values.shape[2], total, squares)
+        return _standardise(values, *moments).reshape(x.shape)
+
+    def _after_early(
         self,
-        x: Floats,
-        gather: Any,
-    ) -> Sums:
-        """Return count [n, 1], totals and squares [n, groups] after each example."""
-        values = self._grouped(x) - self.shift[:, None]
-        of_one = float(values.shape[2])
-        counts = np.full((len(x), 1), of_one)
-
-        def after(
-            before: Floats,
-            each: Floats,
-        ) -> Floats:
-            # The sum so far is the first row, so that the bits do not depend on how a stream is cut.
-            return gather(np.vstack([before, each]), axis=0)[1:]
-
-        return (
-            after(self.count.reshape(1), counts),
-            after(self.total, values.sum(2)),
-            after(self.squares, np.square(values).sum(2)),
+        values: Floats,
+        count: Floats,
+    ) -> Self:
+        """Return the statistics after values [groups, of a group], with all that came before in reach."""
+        early = np.concatenate([self.early, values[None]])
+        total, squares = _early_sums(early[None])
+        return replace(
+            self,
+            count=count,
+            total=total[0],
+            squares=squares[0],
+            early=early if len(early) < EARLY else early[:0],
         )
 
-    def _standardise(
-        self,
-        x: Floats,
-        counts: Floats,
-        totals: Floats,
-        squares: Floats,
-    ) -> Floats:
-        mean, deviation = _moments(counts, totals, squares)
-        shifted = self._grouped(x) - self.shift[:, None]
-        centred = shifted - mean[..., None]
-        # A feature that has not changed yet is at its mean.
-        zeros = np.zeros_like(centred)
-        divisor = deviation[..., None]
-        ratio = np.divide(centred, divisor, out=zeros, where=divisor > 0)
-        clipped = np.clip(ratio, -CLIP, CLIP)
-        return clipped.reshape(x.shape).astype(np.float32)
+    def _late_sums(self, values: Floats) -> tuple[Floats, Floats]:
+        """Return sums and sums of squares [..., groups] with values [..., groups, of a group] taken in."""
+        mean, deviation = _moments(self.count, self.total, self.squares)
+        bound = np.where(deviation > 0, _LATE_BOUND * deviation, np.inf)
+        bounded = np.clip(values, (mean - bound)[:, None], (mean + bound)[:, None])
+        return self.total + bounded.sum(-1), self.squares + np.square(bounded).sum(-1)
 
 
 def _moments(
-    counts: Floats,
-    totals: Floats,
+    count: Floats,
+    total: Floats,
     squares: Floats,
 ) -> tuple[Floats, Floats]:
     """Return mean, about the shift, and deviation of sums."""
-    mean = totals / counts
-    variance = squares / counts - np.square(mean)
+    mean = total / count
+    variance = squares / count - np.square(mean)
     # Rounding may leave less than 0.
     return mean, np.sqrt(np.maximum(variance, 0))
+
+
+def _standardise(
+    values: Floats,
+    mean: Floats,
+    deviation: Floats,
+) -> Floats:
+    """Return values [..., groups, of a group], about the shift, standardised and clipped."""
+    centred = values - mean[..., None]
+    # A feature that has not changed yet is at its mean.
+    zeros = np.zeros_like(centred)
+    divisor = deviation[..., None]
+    ratio = np.divide(centred, divisor, out=zeros, where=divisor > 0)
+    return np.clip(ratio, -CLIP, CLIP)
+
+
+def _early_sums(values: Floats) -> tuple[Floats, Floats]:
+    """Return sums and sums of squares [streams, groups] of values [streams, examples, groups, of a group]."""
+    bounded = _bounded_together(values)
+    total = bounded.sum(3)
+    squares = np.square(bounded).sum(3)
+    # Added up in order, so that the bits do not depend on how many streams there are.
+    return np.add.accumulate(total, axis=1)[:, -1], np.add.accumulate(squares, axis=1)[:, -1]
+
+
+def _bounded_together(values: Floats) -> Floats:
+    """Return values [streams, examples, groups, of a group], none farther from the median than a bound.
+
+    How far an example is counts by the farthest of its values in a group.
+    """
+    number = values.shape[1]
+    if number < _LEAST:
+        return values
+    median = np.median(values, axis=(1, 3), keepdims=True)
+    distances = np.abs(values - median).max(3)
+    spared = max(1, number // _SPARED)
+    last = number - spared - 1
+    farthest = np.partition(distances, last, axis=1)[:, last]
+    bound = np.where(farthest > 0, _EARLY_BOUND * farthest, np.inf)[:, None, :, None]
+    return np.clip(values, median - bound, median + bound)

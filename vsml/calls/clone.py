@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vsml.calls.plan import evaluation_plan
+from vsml.calls.plan import evaluation_plan, summary
 from vsml.calls.train import run_training
 from vsml.config.sections import POINTS, CloneConfig
 from vsml.introspection.trajectories import write_trajectories
@@ -23,13 +23,14 @@ from vsml.meta.objectives.clone import (
 from vsml.networks.wirings import own_settings
 from vsml.reporting import plots
 from vsml.runs import checkpoint
+from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import jsonable, write_json
+from vsml.system.files import atomic_write, jsonable, write_json
+from vsml.system.terminal import say
 from vsml.tasks.preprocess import drawn_anew, turned_on
 from vsml.types import Params
 
@@ -72,16 +73,17 @@ class Clone:
             f"clone: {training.iterations} meta steps of {training.population_size} x {self.config.samples} "
             f"synapses, {self.config.steps} examples each, on {ranks} rank(s): {examples:,} random examples"
         )
-        return [line, *evaluation_plan(setup, periodic=True)]
+        return [*summary(setup, ranks), line, *evaluation_plan(setup, periodic=True)]
 
     def run(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> int:
         """Train, and judge what was found once training is complete."""
-        complete = run_training(setup, run, comm, resume)
+        complete = run_training(setup, run, comm, resume, is_all=False)
         if run is not None and not complete:
-            say(f"to go on: python launch.py --resume {run.path}")
+            say(f"to go on: {resume_command(run.path)}")
         elif run is not None:
             for row in report_clone(setup, run):
                 say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")
+            atomic_write(run.complete, "")
         return 0
 
 
@@ -164,13 +166,16 @@ def report_clone(setup: Setup, run: RunDirectory) -> list[Row]:
     comparison = comparison_of(setup, params)
     rows = evaluate_clone(comparison)
     write_json(run.path / "clone.json", rows)
-    draw(run, comparison, rows)
-    figures = ["clone"]
+    figures = []
+    if plots.drawn("clone", lambda: draw(run, comparison, rows)):
+        figures.append("clone")
     trajectories = []
     if setup.config.clone.follow:
         trajectories = write_trajectories(setup, run, params)
     for each in trajectories:
-        figures.append(f"trajectories_{each.dataset}")
+        figure = f"trajectories_{each.dataset}"
+        if (run.path / f"{figure}.png").exists():
+            figures.append(figure)
     tracker = start_tracking(setup.config, run)
     tracker.log_table("clone", rows)
     if trajectories:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vsml.calls.plan import evaluation_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import ConfigError
 from vsml.evaluation.candidates import (
     RESTORED,
@@ -17,12 +18,14 @@ from vsml.evaluation.comparison import Comparison
 from vsml.evaluation.results import track_results, write_results
 from vsml.evaluation.scores import Evaluation
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
+from vsml.runs.record import write_or_rescue
 from vsml.runs.wandb import start_tracking
 from vsml.settings import NoSettings, Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
+from vsml.system.files import atomic_write
 from vsml.system.signals import Stopped, StopSignals
+from vsml.system.terminal import say
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,17 @@ def _run_evaluation(
     candidates += compared_candidates(setup, sources, comm)
     if settings.start or not candidates:
         candidates.append(start_candidate(setup, tasks))
+    if run is not None:
+        say("compiling ...")
     evaluations, trials = Comparison(settings, comm, check).evaluate(candidates)
     if run is not None:
+        tell_sources(run, sources.values())
         for reason in missing:
             say(f"left out: {reason}")
-        write_results(run, evaluations, trials, setup.config.name)
+        title = setup.config.name
+        write_or_rescue(run, lambda place: write_results(place, evaluations, trials, title))
         tracker = start_tracking(setup.config, run)
         track_results(run, tracker, evaluations)
         tracker.finish()
-        run.complete.touch()
+        atomic_write(run.complete, "")
     return evaluations

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from vsml.calls.plan import evaluation_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import ConfigError
 from vsml.config.sections import EvaluationConfig
 from vsml.evaluation.candidates import Candidate, compared_candidates
@@ -30,13 +32,15 @@ from vsml.introspection.experiments import (
 from vsml.introspection.plots import Answers
 from vsml.learners import make_learner
 from vsml.meta.trials import sample_trial
+from vsml.reporting.plots import drawn
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
+from vsml.runs.record import write_or_rescue
 from vsml.runs.wandb import start_tracking
 from vsml.settings import Int, Positive, Problem, Section
 from vsml.setup import EvaluationTask, Setup
 from vsml.system.comm import Communicator
-from vsml.system.files import jsonable, write_arrays, write_json
+from vsml.system.files import atomic_write, jsonable, write_arrays, write_json
+from vsml.system.terminal import say
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode
 
@@ -221,16 +225,19 @@ def run_introspection(
     if not any(candidate.tasks for candidate in candidates):
         raise ConfigError(["evaluation: nothing to look at", *missing])
     if run is not None:
+        tell_sources(run, sources.values())
         for reason in missing:
             say(f"left out: {reason}")
+        say("compiling ...")
         found = introspect_all(setup.config.evaluation, candidates, settings)
-        figures = write_introspections(run, found)
+        figures: list[str] = []
+        write_or_rescue(run, lambda place: figures.extend(write_introspections(place, found)))
         tracker = start_tracking(setup.config, run)
         tracker.log_table("introspection", [each.summary() for each in found])
         for figure in figures:
             tracker.log_image(figure, run.path / f"{figure}.png")
         tracker.finish()
-        run.complete.touch()
+        atomic_write(run.complete, "")
     comm.barrier()
 
 
@@ -246,13 +253,15 @@ def write_introspections(run: RunDirectory, found: Sequence[Introspection]) -> l
     for dataset in dict.fromkeys(each.dataset for each in found):
         shown = [each for each in found if each.dataset == dataset]
         name = f"answers_{dataset}"
-        plots.answers(run.path / f"{name}.png", [each.answers for each in shown])
-        figures.append(name)
+        answers = [each.answers for each in shown]
+        if drawn(name, partial(plots.answers, run.path / f"{name}.png", answers)):
+            figures.append(name)
         for each in shown:
             if each.report is not None:
-                name = f"synapses_{dataset}_{each.learner}".replace(" ", "_")
-                plots.synapses(run.path / f"{name}.png", each.learner, each.report)
-                figures.append(name)
+                name = f"synapses_{dataset}_{each.learner}".replace(" ", "_").replace("/", "_")
+                path = run.path / f"{name}.png"
+                if drawn(name, partial(plots.synapses, path, each.learner, each.report)):
+                    figures.append(name)
     return figures
 
 

@@ -1,5 +1,6 @@
 """Meta-training: the loop of meta steps, with its checkpoints and evaluations."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,6 +13,7 @@ import jax
 import optax
 
 from vsml.calls.plan import evaluation_plan, training_plan
+from vsml.calls.sources import tell_sources
 from vsml.config.files import dump
 from vsml.evaluation.candidates import (
     TRAINED,
@@ -29,16 +31,19 @@ from vsml.meta.step import PendingStep, as_numbers, collect_step, dispatch_step
 from vsml.runs import checkpoint
 from vsml.runs.callbacks import Evaluated, Event, Finished, StepTaken
 from vsml.runs.checkpoint import CheckpointStore
+from vsml.runs.commands import resume_command
+from vsml.runs.continuation import Continuation
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import Progress, say
+from vsml.runs.progress import Progress
 from vsml.runs.record import CHECKPOINT, RunRecord
 from vsml.runs.wandb import start_tracking
 from vsml.settings import NoSettings, Problem
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
 from vsml.system.devices import launcher_size
-from vsml.system.files import atomic_write
+from vsml.system.files import atomic_write, read_regular
 from vsml.system.signals import Stopped, StopSignals
+from vsml.system.terminal import say
 from vsml.types import Params
 
 
@@ -54,7 +59,13 @@ class _Progressed:
 _norm = jax.jit(optax.tree.norm)
 
 
-def run_training(setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool = False) -> bool:
+def run_training(
+    setup: Setup,
+    run: RunDirectory | None,
+    comm: Communicator,
+    resume: bool = False,
+    is_all: bool = True,
+) -> bool:
     """Meta-train as configured, from the start or from the latest checkpoint, and evaluate at the end.
 
     Args:
@@ -62,24 +73,35 @@ def run_training(setup: Setup, run: RunDirectory | None, comm: Communicator, res
         run: where to write, on rank 0; None on the other ranks.
         comm: the ranks.
         resume: go on with the run in `run`.
+        is_all: whether the run is complete then; False: the caller has more to do, and says so.
 
     Returns:
-        Whether the run is complete; False if a signal or the time limit ended it, to be resumed.
+        Whether all of training is done; False if a signal or the time limit ended it, to be resumed.
 
     Raises:
         FloatingPointError: the meta-parameters are not finite; the checkpoints before stay.
         ValueError: data, settings or the number of ranks do not fit.
     """
-    with StopSignals() as stop:
-        return _Run(setup, run, comm, resume).train(stop)
+    with contextlib.ExitStack() as held:
+        if run is not None and not run.is_locked_here:
+            held.enter_context(run.lock())
+        stop = held.enter_context(StopSignals())
+        return _Run(setup, run, comm, resume, is_all).train(stop)
 
 
 class _Run:
     """A training run: its parts, how far it is, and its record."""
 
-    def __init__(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        run: RunDirectory | None,
+        comm: Communicator,
+        resume: bool,
+        is_all: bool,
+    ) -> None:
         started = time.monotonic()
-        self.comm, self.run = comm, run
+        self.comm, self.run, self.is_all = comm, run, is_all
         setup.check_same_kernel(comm)
         groups = setup.load_groups(comm)
         self.sources, self.left_out = setup.load_evaluation_data(comm)
@@ -97,7 +119,9 @@ class _Run:
         self.episode_key = jax.random.fold_in(setup.key, 2)
         self.done = _Progressed()
         self.last_evaluations: list[Evaluation] | None = None
-        if not (resume and self._load()) and setup.restores:
+        self.changes: list[tuple[str, Any, Any]] = []
+        self.resumed = resume and self._load()
+        if not self.resumed and setup.restores:
             start = restored_params(setup, comm).fit(setup.learner)
             self.state = self.optimizer.init(jax.random.fold_in(setup.key, 1), start)
         self.started = started - self.done.wall_s
@@ -105,7 +129,12 @@ class _Run:
         text = dump(self.config)
         if run is not None:
             run.complete.unlink(missing_ok=True)
+            if self.changes:  # the checkpoint first: config.yaml never has settings that it does not have
+                store = CheckpointStore(run.checkpoints, self.config.checkpoint.keep)
+                store.save(self.done.step, self._tree(), self._metadata())
             atomic_write(run.config, text)
+            trained_on = [task.source for group in groups for task in group.tasks]
+            tell_sources(run, [*trained_on, *self.sources.values()])
         tracker = start_tracking(self.config, run)
         self.record = RunRecord(run, text, self.config.checkpoint.keep, tracker, note=say)
         self.callbacks = [] if run is None else setup.callbacks(run)
@@ -131,13 +160,16 @@ class _Run:
             self.record.note = progress.note
             for reason in self.left_out:
                 progress.note(f"left out: {reason}")
+            if self.resumed:
+                progress.note(f"goes on from step {self.done.step}")
             try:
                 if self.done.step < iterations:
                     self._check(stop)
+                    progress.note("compiling ...")
                     self._take_steps(iterations, stop)
                 if self.done.step % self.config.checkpoint.frequency or self.record.failing:
                     self._save_or_rescue()
-                self._finish(lambda: self._check(stop))
+                self._finish_or_rescue(lambda: self._check(stop))
             except Stopped as why:
                 if self.done.step < iterations:
                     self._save_or_rescue()
@@ -243,6 +275,14 @@ class _Run:
     def _own(self, params: Params) -> Candidate:
         return own_candidate(self.setup, TRAINED, lambda learner: params, self.tasks)
 
+    def _finish_or_rescue(self, check: Callable[[], None]) -> None:
+        """Finish; where the folder refuses what comes at the end, what was found is safe all the same."""
+        try:
+            self._finish(check)
+        except OSError:
+            self._save_or_rescue()
+            raise
+
     def _finish(self, check: Callable[[], None]) -> None:
         """Evaluate what was found beside what it started from, and export it."""
         params = self.optimizer.params(self.state)
@@ -263,7 +303,8 @@ class _Run:
         self._call_back(Finished(self.done.step, params))
         if self.run is not None:
             track_results(self.run, self.record.tracker, evaluations)
-            self.run.complete.touch()
+            if self.is_all:
+                atomic_write(self.run.complete, "")
         self.record.tracker.finish()
 
     def _write(self, evaluations: Sequence[Evaluation], trials: Sequence[Evaluation] = ()) -> None:
@@ -287,7 +328,8 @@ class _Run:
 
     def _metadata(self) -> dict[str, Any]:
         self.done.wall_s = time.monotonic() - self.started
-        return {"config": self.config.model_dump(mode="json"), **dataclasses.asdict(self.done)}
+        config = self.config.model_dump(mode="json")
+        return {"config": config, "kernel": self.setup.kernel, **dataclasses.asdict(self.done)}
 
     def _tree(self) -> dict[str, Any]:
         return {"params": self.optimizer.params(self.state), "optimizer": self.state}
@@ -298,15 +340,35 @@ class _Run:
     def _load(self) -> bool:
         """Go on from the newest undamaged checkpoint; return False, to start afresh, where there is none."""
         path = CheckpointStore(self.run.checkpoints).newest() if self.run is not None else None
-        data = self.comm.bcast(path.read_bytes() if path is not None else b"")
+        data = self.comm.bcast(read_regular(path) if path is not None else b"")
         if data:
-            tree, metadata = checkpoint.from_bytes(data, str(path), self._tree())
+            # Whether it is of this run, before whether it fits.
+            _, metadata = checkpoint.from_bytes(data, str(path))
+            if self.run is not None:
+                self._check_continues(self.run, str(path), metadata)
+            tree, _ = checkpoint.from_bytes(data, str(path), self._tree())
             self.state = tree["optimizer"]
             fields = {field.name for field in dataclasses.fields(_Progressed)}
             self.done = _Progressed(**{name: metadata[name] for name in fields})
         if self.run is not None:
+            if self.done.best_accuracy is not None:
+                self._look_for_best(self.run)
             self.run.truncate_metrics(self.done.step)
         return bool(data)
+
+    def _check_continues(self, run: RunDirectory, path: str, metadata: dict[str, Any]) -> None:
+        """Tell which settings are not those of the checkpoint, or refuse to go on with them."""
+        continuation = Continuation(path, metadata, self.config, self.setup.kernel)
+        continuation.check(run)
+        self.changes = continuation.changes()
+        for name, before, now in self.changes:
+            say(f"goes on with a changed setting: {name}: {before!r} -> {now!r}")
+
+    def _look_for_best(self, run: RunDirectory) -> None:
+        """Forget the score of the best checkpoint where that is not there: the next one is the best then."""
+        if CheckpointStore(run.checkpoints).read_best() is None:
+            self.done.best_accuracy = None
+            say("there is no best checkpoint any more; the next evaluation makes one")
 
 
 @dataclass(frozen=True)
@@ -331,5 +393,5 @@ class Train:
         """Train; return the exit code 0: a run that was stopped can be resumed."""
         complete = run_training(setup, run, comm, resume)
         if run is not None and not complete:
-            say(f"to go on: python launch.py --resume {run.path}")
+            say(f"to go on: {resume_command(run.path)}")
         return 0

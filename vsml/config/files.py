@@ -6,6 +6,7 @@ Mappings merge key by key. Everything else replaces what was there: scalars, lis
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,24 @@ from vsml.settings import SectionError, merge
 DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
 """The lowest file, beside launch.py."""
 
+MAX_FILE_BYTES = 1 << 20
+"""Size of a YAML file, at most."""
+
+MAX_DEPTH = 50
+"""How deep values may be nested, and how many parts a dotted path may have."""
+
+MAX_VALUES = 20_000
+"""How many values a text may have, aliases counted as what they stand for."""
+
+MAX_DIGITS = 19
+"""How many digits a whole number may have: those of 64 bits."""
+
+MAX_LINES = 40
+"""How many lines a message about mistakes has, at most."""
+
+MAX_CHARACTERS = 2000
+"""How long the message about one mistake is, at most."""
+
 KeyPath = tuple[Any, ...]
 AnySection = TypeVar("AnySection", bound=BaseModel)
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -31,14 +50,24 @@ class ConfigError(ValueError):
     """All mistakes of a configuration at once.
 
     Attributes:
-        mistakes: one line each: dotted path, got, expected, and where the value came from.
+        mistakes: one line each: dotted path, got, expected, and where the value came from. The message has
+            the first of them, MAX_LINES lines at most.
     """
 
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(dict.fromkeys(mistakes))
         count = len(self.mistakes)
         heading = f"{count} mistake{'s' if count > 1 else ''} in the configuration:"
-        super().__init__("\n  ".join((heading, *self.mistakes)))
+        lines = [heading]
+        for mistake in self.mistakes:
+            rest = count - (len(lines) - 1)
+            # The last line is for how many are left out.
+            if len(lines) == MAX_LINES - 1 and rest > 1:
+                lines.append(f"and {rest} more")
+                break
+            is_long = len(mistake) > MAX_CHARACTERS
+            lines.append(f"{mistake[:MAX_CHARACTERS]}..." if is_long else mistake)
+        super().__init__("\n  ".join(lines))
 
 
 # Merging.
@@ -90,14 +119,24 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
+_INT_TAG = "tag:yaml.org,2002:int"
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+
+_CONSTRUCT_ERRORS = (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
+"""What pyyaml raises, besides its own errors, for a tag that does not fit its value, as `!!bool maybe`."""
+
 
 def _parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
     """Return what a YAML text says, and the line (from 1) of every node.
 
     Raises:
-        ConfigError: a syntax error or a key given twice, with line and column.
+        ConfigError: a syntax error, a key given twice, a number that YAML reads in another way than most
+            readers do, or more than a configuration can be; with line and column.
     """
     try:
+        _check_bounds(text)
         loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[KeyPath, int] = {}
@@ -107,15 +146,53 @@ def _parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2021-13-01
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError([f"{source}{place}: not valid YAML: {problem}"]) from error
+    except _CONSTRUCT_ERRORS as error:
+        raise ConfigError([f"{source}: not valid YAML: a tag (!!) that does not fit its value"]) from error
     raise ConfigError(f"{source} {mistake}" for mistake in mistakes)
+
+
+def _check_bounds(text: str) -> None:
+    """Go through a text without building anything, and stop where it is no configuration.
+
+    Raises:
+        yaml.YAMLError: a syntax error, too deep a nesting, or too many values.
+    """
+    sizes: dict[str, int] = {}  # of what an alias stands for, by the name of its anchor
+    open_sizes = [0]
+    open_anchors: list[str | None] = []
+    for event in yaml.parse(text, Loader=_Loader):
+        size = 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_sizes.append(1)
+            open_anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = open_sizes.pop()
+            anchor = open_anchors.pop()
+            if anchor is not None:
+                sizes[anchor] = size
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(str(event.anchor), 1)
+        open_sizes[-1] += size
+        if len(open_sizes) > MAX_DEPTH:
+            raise _beyond_bounds(f"nested more than {MAX_DEPTH} deep", event)
+        if open_sizes[-1] > MAX_VALUES:
+            problem = f"more than {MAX_VALUES} values, aliases counted as what they stand for"
+            raise _beyond_bounds(problem, event)
+
+
+def _beyond_bounds(problem: str, event: yaml.Event) -> yaml.YAMLError:
+    """Return the error that names the place of an event."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 def _inspect(
     node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...], lines: dict[KeyPath, int]
 ) -> Iterator[str]:
-    """Fill `lines`, and yield keys given twice and aliases that contain themselves."""
+    """Fill `lines`, and yield what is not taken: keys given twice, endless aliases, ambiguous numbers."""
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
     if node in above:
@@ -123,7 +200,10 @@ def _inspect(
     elif isinstance(node, yaml.MappingNode):
         first_lines: dict[str, int] = {}
         for key, child in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                yield f"line {key.start_mark.line + 1}: got a list or mapping as a key, expected text"
+                continue
+            name, line = key.value, key.start_mark.line + 1
             if name in first_lines and name != "<<":
                 first = f"first in line {first_lines[name]}"
                 yield f"line {line}: {_dotted((*path, name))} is given twice, {first}"
@@ -133,15 +213,40 @@ def _inspect(
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             yield from _inspect(child, (*path, index), (*above, node), lines)
+    else:
+        fault = _fault_of_number(node)
+        if fault:
+            place = f"{_dotted(path)}: " if path else ""
+            yield f"line {line}: {place}{fault}"
+
+
+def _fault_of_number(node: yaml.Node) -> str | None:
+    """Return why a scalar is refused: YAML 1.1 reads 0500 as 320, and 1:30 as 90."""
+    text = node.value
+    if node.tag not in (_INT_TAG, _FLOAT_TAG):
+        return None
+    if ":" in text:
+        expected = "a number without colons, or text in quotes"
+        return f"got {text[:80]}, which YAML reads as a number to the base of sixty, expected {expected}"
+    if node.tag == _INT_TAG and _OCTAL.fullmatch(text):
+        expected = f"{text.lstrip('+-0_') or '0'} without leading zeros, or text in quotes"
+        return f"got {text[:80]}, which YAML reads as an octal number, expected {expected[:120]}"
+    if node.tag == _INT_TAG and len(text.lstrip("+-")) > MAX_DIGITS:
+        return f"got a whole number of {len(text.lstrip('+-'))} digits, expected at most {MAX_DIGITS}"
+    return None
 
 
 def _read_mapping(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """Return the mapping in a YAML file (empty for an empty file), and the line of every node."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        text = content.decode("utf-8-sig")  # without the mark that some editors of Windows put in front
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError([f"{path}: cannot be read: {reason} (working directory {Path.cwd()})"]) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: has more than {MAX_FILE_BYTES} bytes, expected a configuration"])
     value, lines = _parse(text, str(path))
     if value is not None and not isinstance(value, dict):
         raise ConfigError([f"{path}: got {show(value)} at the top, expected a mapping of sections"])
@@ -156,15 +261,29 @@ def _parse_override(text: str) -> tuple[KeyPath, Any]:
     """
     dotted, equals, value = text.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
+    shown = _on_one_line(text)
     if not equals or not all(keys):
         raise ConfigError(
-            [f"--config {text}: got {text!r}, expected path=value, such as training.iterations=5"]
+            [f"--config {shown}: got {show(text)}, expected path=value, such as training.iterations=5"]
         )
-    return _key_path(keys), _parse(value, f"--config {text}:")[0]
+    if len(keys) > MAX_DEPTH:
+        raise ConfigError([f"--config {shown}: got {len(keys)} parts, expected at most {MAX_DEPTH}"])
+    return _key_path(keys), _parse(value, f"--config {shown}:")[0]
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text as messages have it, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def _key_path(keys: Iterable[str]) -> KeyPath:
-    return tuple(int(key) if key.isascii() and key.isdigit() else key for key in keys)
+    return tuple(int(key) if _is_index(key) else key for key in keys)
+
+
+def _is_index(key: str) -> bool:
+    """Return whether a part of a path is the number of a place in a list."""
+    return key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS
 
 
 def _dotted(path: KeyPath) -> str:
@@ -173,7 +292,10 @@ def _dotted(path: KeyPath) -> str:
 
 def show(value: Any) -> str:
     """Return the value as messages show it, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a very long number"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -199,7 +321,7 @@ class _Layers:
 
     def add_override(self, override: str | Mapping[str, Any], label: str = "") -> None:
         """Put `a.b=YAML`, or a mapping whose keys may be dotted, on top; `label` says who asks for it."""
-        source = label or f"--config {override}"
+        source = label or f"--config {_on_one_line(str(override))}"
         try:
             if isinstance(override, str):
                 assignments = [_parse_override(override)]
@@ -267,14 +389,14 @@ def _validate(layers: _Layers, schema: type[AnySection]) -> AnySection:
                 mistakes.append(
                     f"{_dotted(finding.path)}: {finding.message}{layers.source(finding.involved)}"
                 )
-        before, gone_now = tree, list[KeyPath]()
+        before, gone_now = tree, set[KeyPath]()
         for finding in findings:
             for path in finding.involved:
                 gone = _nearest(tree, path)
                 resting = path != finding.path and gone != path  # a default, or taken out before
-                if not resting and not any(path[: len(other)] == other for other in gone_now):
+                if not resting and not any(path[:depth] in gone_now for depth in range(len(path) + 1)):
                     tree = _drop(tree, gone)
-                    gone_now.append(gone or path)
+                    gone_now.add(gone or path)
         removed.update(gone_now)
         if tree == before:
             raise ConfigError(mistakes)
@@ -366,7 +488,7 @@ def _suggestion(path: KeyPath, schema: type[BaseModel]) -> str:
     if key == "split":
         return f"; {_SPLITTABLE}"
     close = [_dotted((*path[:-1], name)) for name in difflib.get_close_matches(key, siblings, n=1)]
-    elsewhere = [dotted for dotted in _schema_paths(schema) if dotted.split(".")[-1] == key]
+    elsewhere = [dotted for dotted in _all_paths(schema) if dotted.rpartition(".")[-1] == key]
     if close or elsewhere:
         return f"; did you mean {' or '.join(close or elsewhere)}?"
     return f"; known here: {', '.join(siblings)}" if siblings else ""
@@ -381,6 +503,11 @@ def _models(model: type[BaseModel], key: str) -> Iterator[type[BaseModel]]:
             yield annotation
         else:
             stack.extend(get_args(annotation))
+
+
+@functools.cache
+def _all_paths(schema: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(_schema_paths(schema))
 
 
 def _schema_paths(schema: type[BaseModel], above: str = "") -> Iterator[str]:
@@ -411,12 +538,14 @@ class ArrayEntry:
         config_files: YAML files, merged over the ones given on the command line.
         config: overrides `a.b=YAML`, or mappings, in order.
         tags: added to tracking.wandb.tags.
+        named: what the array file calls `config_files`.
     """
 
     label: str
     config_files: tuple[Path, ...] = ()
     config: tuple[str | Mapping[str, Any], ...] = ()
     tags: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 def load_config(

@@ -30,7 +30,8 @@ def write_results(
     atomic_write(run.path / "evaluation.md", markdown_table(rows))
     if trials:
         write_json(run.path / "tuning.json", [trial.summary() for trial in trials])
-    plots.learning_curves(run.path / FIGURE, curves_of(evaluations), title=title)
+    curves = curves_of(evaluations)
+    plots.drawn(FIGURE, lambda: plots.learning_curves(run.path / FIGURE, curves, title=title))
     print_results(rows)
 
 
@@ -60,7 +61,8 @@ def track_results(run: RunDirectory, tracker: WandbTracker, evaluations: Sequenc
         return
     rows = [each.summary() for each in evaluations]
     tracker.log_table("evaluation", [{k: v for k, v in row.items() if k != "interval_95"} for row in rows])
-    tracker.log_image("learning_curves", run.path / FIGURE)
+    if (run.path / FIGURE).exists():
+        tracker.log_image("learning_curves", run.path / FIGURE)
     points: dict[int, dict[str, float]] = {}
     for each in evaluations:
         (curve,) = curves_of([each])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vsml.reporting.plots import NORMAL_95
+from vsml.reporting.intervals import half_width
 
 RECENT_SHARE = 0.2
 """Share of the examples up to some point, the latest, that the score there is taken over."""
@@ -106,8 +106,8 @@ class Evaluation:
         """Return loss, the main metric over the whole episode, and `accuracy_at_10` ... `accuracy_last`.
 
         The metric after n examples is that over the latest `recent_share` of the examples, at least one, mean
-        over episodes; `interval_95` has the half widths of 95 % intervals over episodes (normal
-        approximation; None for one episode). Other metrics are there over the whole episode and at its end.
+        over episodes; `interval_95` has the half widths of 95 % intervals over episodes (Student's t;
+        None for one episode). Other metrics are there over the whole episode and at its end.
         """
         episodes, length = self.score.shape
         columns = self._columns(self.metric, Measured(self.score, self.baseline))
@@ -149,4 +149,4 @@ def _half_width(values: np.ndarray) -> float | None:
     episodes = len(values)
     if episodes == 1:
         return None
-    return NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(episodes)
+    return float(half_width(values))

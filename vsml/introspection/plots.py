@@ -14,6 +14,7 @@ from vsml.introspection.experiments import (
 )
 from vsml.reporting.plots import (
     COLOURS,
+    in_legend,
     label,
     panels,
     save,
@@ -121,7 +122,7 @@ def _draw_counted(
         values,
         "o-",
         color=colour,
-        label=name,
+        label=name and in_legend(name),
     )
 
 

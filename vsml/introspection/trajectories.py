@@ -20,10 +20,10 @@ from vsml.meta.objectives.clone import activation
 from vsml.meta.trials import sample_trial
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory
-from vsml.runs.progress import say
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import write_arrays, write_json
+from vsml.system.terminal import say
 from vsml.tasks import TaskDistribution
 from vsml.types import Array, Episode, Params
 
@@ -433,7 +433,8 @@ def write_trajectories(
                 arrays[f"{each.dataset}/{name}"] = values
     write_arrays(run.path / "trajectories.npz", arrays)
     for each in found:
-        draw(run.path / f"trajectories_{each.dataset}.png", each)
+        name = f"trajectories_{each.dataset}"
+        plots.drawn(name, partial(draw, run.path / f"{name}.png", each))
     return found
 
 

@@ -1,6 +1,7 @@
 """The reference page of all settings: `make docs`."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ A run is described by YAML files and by settings on the command line:
 **Which value wins.** From the weakest to the strongest: the defaults below, `configs/default.yaml`, each of
 `--config_files` in order, the entry of an `--array` file, each `--config` in order. Mappings merge key by
 key; everything else (numbers, texts, lists, null, a split) replaces what was there.
+
+Numbers that YAML reads in a way of its own, such as 0500 (octal) and 1:30 (to the base of sixty),
+are refused; quotes make them text.
 
 **On the command line** the part after `=` is YAML: `--config evaluation.datasets=[digits]`. A number as a key
 goes into a list, counted from 0, and the number after the last one appends:
@@ -141,7 +145,9 @@ def _form(form: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the page, which is made of docstrings: PYTHONOPTIMIZE=2 and -OO leave them out."""
+    if sys.flags.optimize >= 2:
+        sys.exit("error: got PYTHONOPTIMIZE=2 or -OO, expected docstrings, which the page is made of")
     print(reference(), end="")
 
 

@@ -3,27 +3,37 @@
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from vsml.reporting.intervals import half_width
 from vsml.system.files import atomic_write
+from vsml.system.terminal import say
+
+T = TypeVar("T")
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS_ON_DARK = ("#3D9BE0", "#F07F2E", "#1FBF93", "#DE92BD", "#8CCBF2", "#F2B92E", "#F0F0F0")
+"""The same, lighter, for pages with a dark background."""
+
 _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
 _TINY = 1e-12  # keeps quotients finite where targets do not vary
-_MOST_ERROR = 1.5  # relative errors above are off the panel: learners begin with a multiple of the mean's
-NORMAL_95 = 1.96  # 95 % of a normal distribution lie within so many standard deviations
+MOST_ERROR = 1.5
+"""Relative errors above are off the panel: learners begin with a multiple of the mean's."""
+
+NORMAL_95 = 1.96  # of a normal distribution, for those who import it; intervals here are Student's
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,8 @@ class Curve:
         score = trailing_accuracy(self.correct, window)
         if self.baseline is None:
             return score
-        return score / np.maximum(trailing_accuracy(self.baseline, window), _TINY)
+        of_mean = trailing_accuracy(self.baseline, window)
+        return score / np.maximum(of_mean, _TINY)
 
 
 def trailing_accuracy(correct: np.ndarray, window: int = 50) -> np.ndarray:
@@ -89,11 +100,17 @@ def trailing_accuracy(correct: np.ndarray, window: int = 50) -> np.ndarray:
     """
     if window < 1:
         raise ValueError(f"window: got {window}, expected at least 1")
-    seen = np.arange(1, np.shape(correct)[-1] + 1)
-    width = np.minimum(window, -(-seen // 4))
-    sums = np.cumsum(np.asarray(correct, np.float64), axis=-1)
-    sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)
-    return (sums[..., seen] - sums[..., seen - width]) / width
+    length = np.shape(correct)[-1]
+    seen = np.arange(1, length + 1)
+    quarter = -(-seen // 4)  # rounded up
+    width = np.minimum(window, quarter)
+    # A mean over a window is the difference of two sums from the start.
+    values = np.asarray(correct, np.float64)
+    sums = np.cumsum(values, axis=-1)
+    nothing = np.zeros_like(sums[..., :1])
+    sums = np.concatenate([nothing, sums], axis=-1)
+    first = seen - width
+    return (sums[..., seen] - sums[..., first]) / width
 
 
 def learning_curves(
@@ -107,7 +124,7 @@ def learning_curves(
     """Draw accuracy against examples seen, one panel per data set, and write the figure in one step.
 
     A line is the mean over episodes of `trailing_accuracy`; its band is the 95 % interval of that mean
-    (normal approximation, standard error over episodes; none for a single episode). Chance is a dashed line,
+    (Student's t over episodes; none for a single episode). Chance is a dashed line,
     and a thin upright one stands where images begin to come again.
 
     Args:
@@ -125,45 +142,83 @@ def learning_curves(
         raise ValueError("learning_curves: got no curves, expected at least one")
     datasets = list(dict.fromkeys(curve.dataset for curve in curves))
     names = list(dict.fromkeys(curve.name for curve in curves))
-    columns = 2 if len(datasets) == 4 else min(_PANELS_PER_ROW, len(datasets))
-    rows = math.ceil(len(datasets) / columns)
-    figure = Figure(figsize=(4.0 * columns + 1.0, 3.1 * rows + 1.4), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
     measures = {curve.measure for curve in curves}
-    shared = list(figure.subplots(rows, columns, sharey=len(measures) == 1, squeeze=False).flat)
+    columns = min(_PANELS_PER_ROW, len(datasets))
+    if len(datasets) == 4:  # two by two
+        columns = 2
+    rows = math.ceil(len(datasets) / columns)
+    width = 4.0 * columns + 1.0
+    height = 3.1 * rows + 1.4
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(
+        rows,
+        columns,
+        sharey=len(measures) == 1,
+        squeeze=False,
+    )
+    shared = list(grid.flat)
     for dataset, axes in zip(datasets, shared, strict=False):
         shown = [curve for curve in curves if curve.dataset == dataset]
-        _style(axes, dataset, log_x, shown[0].measure)
+        _draw_panel(axes, shown, names, window, log_x)
         if len(measures) > 1:
             axes.set_ylabel(shown[0].measure, fontsize=11)
-        for curve in shown:
-            cycle, number = divmod(names.index(curve.name), len(COLOURS))
-            _draw(axes, curve, COLOURS[number], _STYLES[cycle % len(_STYLES)], window)
-        for chance in {curve.chance for curve in shown if curve.chance is not None}:
-            axes.axhline(chance, color="#444444", linestyle="--", linewidth=1.3, label="chance", zorder=4)
-        end = max(2, *(curve.support + np.shape(curve.correct)[1] for curve in shown))
-        axes.set_xlim(1, end)
-        for seen in {curve.repeats_after for curve in shown if curve.repeats_after is not None}:
-            if seen < end:
-                _mark_repetition(axes, seen)
     for unused in shared[len(datasets) :]:
         unused.set_visible(False)
     if len(measures) == 1:
         for first_of_row in shared[::columns]:
             first_of_row.set_ylabel(*measures, fontsize=11)
     _add_legend(figure, shared, title)
+    averaged = f"mean over the last {window}, at first the last quarter"
     figure.supxlabel(
-        f"examples seen\n(mean over the last {window}, at first the last quarter;\n95 % band over episodes)",
+        f"examples seen\n({averaged};\n95 % band over episodes)",
         fontsize=10,
     )
     save(figure, path)
 
 
+def _draw_panel(
+    axes: Axes,
+    curves: Sequence[Curve],
+    names: Sequence[str],
+    window: int,
+    log_x: bool,
+) -> None:
+    """Draw the curves of a data set, with chance and where its images come again."""
+    _style(axes, curves[0].dataset, log_x, curves[0].measure)
+    for curve in curves:
+        cycle, number = divmod(names.index(curve.name), len(COLOURS))
+        style = _STYLES[cycle % len(_STYLES)]
+        _draw(axes, curve, COLOURS[number], style, window)
+    for chance in _different(curve.chance for curve in curves):
+        axes.axhline(
+            chance,
+            color="#444444",
+            linestyle="--",
+            linewidth=1.3,
+            label="chance",
+            zorder=4,
+        )
+    ends = [curve.support + np.shape(curve.correct)[1] for curve in curves]
+    end = max(2, *ends)
+    axes.set_xlim(1, end)
+    for seen in _different(curve.repeats_after for curve in curves):
+        if seen < end:
+            _mark_repetition(axes, seen)
+
+
+def _different(values: Iterable[T | None]) -> set[T]:
+    """Return the different values that are there."""
+    return {value for value in values if value is not None}
+
+
 def panels(rows: int, columns: int, width: float = 5.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """Return an empty figure and its panels, row by row; sizes of one panel in inches."""
-    figure = Figure(figsize=(width * columns, height * rows + 0.6), layout="constrained", dpi=130)
+    size = (width * columns, height * rows + 0.6)
+    figure = Figure(figsize=size, layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(grid.flat)
 
 
 def label(axes: Axes, title: str, x: str, y: str) -> None:
@@ -179,21 +234,72 @@ def against(axes: Axes, target: np.ndarray, prediction: np.ndarray) -> None:
     """Draw predictions against targets, and the line on which they are the same."""
     axes.scatter(target, prediction, s=3, color=COLOURS[0], linewidth=0)
     ends = [target.min(), target.max()]
-    axes.plot(ends, ends, color="#444444", linewidth=0.8)
+    axes.plot(
+        ends,
+        ends,
+        color="#444444",
+        linewidth=0.8,
+    )
+
+
+def drawn(name: str, draw: Callable[[], None]) -> bool:
+    """Draw a figure, and return whether that worked; nothing rests on a figure, so what fails is told only.
+
+    Args:
+        name: of the figure.
+        draw: draws and writes it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        draw()
+    except OSError:
+        raise
+    except Exception as error:  # matplotlib raises of all kinds
+        say(f"{name} could not be drawn, and is left out: {error!r}")
+        return False
+    return True
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the suffix of the path is the format, png if there is none."""
+    """Write a figure; the suffix of the path is the format, png if there is none.
+
+    Texts are shown as they are: `$` and `_` in the name of a data set are no mathematics.
+    """
+    _take_texts_literally(figure)
+    suffix = Path(path).suffix.removeprefix(".")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
+    figure.savefig(buffer, format=suffix or "png")
     atomic_write(path, buffer.getvalue())
+
+
+def _take_texts_literally(figure: Figure) -> None:
+    """Let matplotlib look for mathematics in the numbers of axes only, and replace what no font can have."""
+    texts = figure.findobj(Text)
+    numbers: set[Any] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            numbers.add(axis.offsetText)
+            for tick in (*axis.majorTicks, *axis.minorTicks):
+                numbers |= {tick.label1, tick.label2}
+    for text in texts:
+        if text not in numbers:
+            text.set_parse_math(False)
+            text.set_text(text.get_text().encode(errors="replace").decode())
+
+
+def in_legend(name: str) -> str:
+    """Return a name as a legend shows it; matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> None:
     """Put one legend for all panels above them, under the title, learners in order and chance last."""
     entries: dict[str, Any] = {}
     for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
             entries.setdefault(label, handle)
     if "chance" in entries:
         entries["chance"] = entries.pop("chance")
@@ -213,13 +319,15 @@ def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
     axes.set_title(dataset, fontsize=12)
     if measure == "accuracy":
         axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        percent = PercentFormatter(xmax=1, decimals=0)
+        axes.yaxis.set_major_formatter(percent)
     else:
-        axes.set_ylim(0, _MOST_ERROR)
+        axes.set_ylim(0, MOST_ERROR)
     if log_x:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    with_commas = FuncFormatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(with_commas)
     axes.grid(which="major", color="#E3E3E3", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=10, color=_GREY)
@@ -252,10 +360,24 @@ def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> Non
     mean = accuracy.mean(axis=0)
     marker = "o" if length == 1 else ""  # one point is no line
     axes.plot(
-        seen, mean, color=colour, linestyle=style, marker=marker, linewidth=2, label=curve.name, zorder=3
+        seen,
+        mean,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        linewidth=2,
+        label=in_legend(curve.name),
+        zorder=3,
     )
     if episodes > 1:
-        half = NORMAL_95 * accuracy.std(axis=0, ddof=1) / math.sqrt(episodes)
+        half = half_width(accuracy)
         most = 1 if curve.baseline is None else np.inf
-        low, high = np.clip(mean - half, 0, most), np.clip(mean + half, 0, most)
-        axes.fill_between(seen, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        axes.fill_between(
+            seen,
+            np.clip(mean - half, 0, most),
+            np.clip(mean + half, 0, most),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+            zorder=2,
+        )

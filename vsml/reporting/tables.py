@@ -1,6 +1,5 @@
 """Tables: on a terminal, as plain text, as Markdown and as HTML; and those of evaluations."""
 
-import contextlib
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +10,19 @@ import rich.table
 from rich.console import Console
 from rich.text import Text
 
+from vsml.reporting.intervals import ends
+from vsml.system.terminal import unfailing
+
 DASH = "-"
 """Stands where there is no number."""
 
+_LAST = "_last"
+_LONG_TEXT = 40  # characters in a cell of a page from which it may have several lines
 _MILESTONE = re.compile(r"accuracy_at_(\d+)")
+
+
+class Markup(str):
+    """What stands in a cell and is HTML already; only `html_table` takes it for that."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +44,17 @@ class Table:
     left: frozenset[str] = frozenset()
 
     def __rich__(self) -> rich.table.Table:
-        """Return the table as rich draws it."""
+        """Return the table as rich draws it; a text may look like rich's markup, and is none."""
         drawn = rich.table.Table(
-            title=self.title or None,
-            caption=self.caption or None,
+            title=Text(self.title) if self.title else None,
+            caption=Text(self.caption) if self.caption else None,
         )
         for heading in self.headings:
             if heading in self.left:
-                drawn.add_column(heading, justify="left")
+                drawn.add_column(Text(heading), justify="left")
             else:
-                drawn.add_column(heading, justify="right")
+                drawn.add_column(Text(heading), justify="right")
         for texts in self.texts():
-            # Not as they are, since what is in a cell, such as a path, may look like markup.
             drawn.add_row(*map(Text, texts))
         return drawn
 
@@ -103,8 +110,7 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
         table: the table.
         stream: where to, by default stdout.
     """
-    with contextlib.suppress(OSError):
-        Console(file=stream).print(table)
+    Console(file=unfailing(stream)).print(table)
 
 
 def markdown(table: Table) -> str:
@@ -154,10 +160,14 @@ def html_table(table: Table) -> str:
 
 
 def _html_cell(value: Any) -> str:
+    if isinstance(value, Markup):
+        return f"<td>{value}</td>"
     text = html.escape(cell_text(value))
     is_number = isinstance(value, int | float)
     if is_number and not isinstance(value, bool):
         return f'<td class="number">{text}</td>'
+    if len(text) > _LONG_TEXT:
+        return f'<td class="long">{text}</td>'
     return f"<td>{text}</td>"
 
 
@@ -179,7 +189,8 @@ def score_of(row: Mapping[str, Any], column: str) -> float | None:
 
 def interval_of(row: Mapping[str, Any], column: str) -> float | None:
     """Return the half width of the 95 % interval of `score_of`; None where it is not known."""
-    return row["interval_95"].get(_own_name(row, column))
+    intervals = row.get("interval_95", {})
+    return intervals.get(_own_name(row, column))
 
 
 def _own_name(row: Mapping[str, Any], column: str) -> str:
@@ -213,8 +224,50 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return columns
 
 
-def accuracy_cell(value: float | None, width: float | None = None, percent: bool = False) -> str:
-    """Return an accuracy as text, with the half width of its interval where that is known."""
+def metric_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the headings of the metrics that were asked for beside the main ones, by their names in rows.
+
+    Args:
+        rows: of evaluation.json; each metric that was measured is in `interval_95`, and such as `brier_last`
+            is what it was on the last examples.
+    """
+    main = set(map(metric_of, rows))
+    columns = {}
+    for row in rows:
+        for name in row.get("interval_95", {}):
+            metric = name.removesuffix(_LAST)
+            if name.endswith(_LAST) and metric not in main:
+                columns[name] = f"{metric.replace('_', ' ')}, last"
+    return columns
+
+
+def score_cell(
+    row: Mapping[str, Any],
+    column: str,
+    percent: bool = False,
+) -> str:
+    """Return what a row has in a column as text, with its interval where that is known.
+
+    An accuracy near 1 has the ends of its interval instead of a half width that would reach beyond 1.
+    """
+    is_accuracy = metric_of(row) == "accuracy"
+    return accuracy_cell(score_of(row, column), interval_of(row, column), percent, bounded=is_accuracy)
+
+
+def accuracy_cell(
+    value: float | None,
+    width: float | None = None,
+    percent: bool = False,
+    bounded: bool = True,
+) -> str:
+    """Return an accuracy as text, with its interval where that is known.
+
+    Args:
+        value: the accuracy; None is shown as a dash.
+        width: half width of its interval. Where that reaches below 0 or above 1, its ends are shown, cut.
+        percent: whether it is shown in percent.
+        bounded: whether values are between 0 and 1; those of other metrics keep their half width.
+    """
     if value is None:
         return DASH
 
@@ -225,6 +278,11 @@ def accuracy_cell(value: float | None, width: float | None = None, percent: bool
 
     if width is None:
         return text(value)
+    low, high = ends(value, width, most=1.0)
+    if not bounded:
+        return f"{text(value)} ± {text(width)}"
+    if low > value - width or high < value + width:
+        return f"{text(value)} ({text(low)} to {text(high)})"
     return f"{text(value)} ± {text(width)}"
 
 
@@ -241,11 +299,11 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return a table of evaluation results.
 
     Args:
-        rows: each with `learner`, `dataset`, and what `accuracy_columns` looks at; an accuracy that is
-            missing or None is shown as a dash, and a column of which all are is left out.
+        rows: each with `learner`, `dataset`, and what `accuracy_columns` and `metric_columns` look at; a
+            number that is missing or None is shown as a dash, and a column of which all are is left out.
     """
     rows = list(rows)
-    columns = accuracy_columns(rows)
+    columns = accuracy_columns(rows) | metric_columns(rows)
     cells = []
     for row in rows:
         line = [str(row["learner"]), str(row["dataset"])]
@@ -275,7 +333,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
         rows: as in `results_table`, with `interval_95`, `tried` and `recent_share` besides.
     """
     rows = list(rows)
-    columns = accuracy_columns(rows)
+    columns = accuracy_columns(rows) | metric_columns(rows)
     cells = []
     for dataset in _different(rows, "dataset"):
         for row in rows:
@@ -283,8 +341,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
                 cells.append(_markdown_cells(row, columns))
     headings = ["data set", "learner", *columns.values(), "settings tried"]
     full = markdown(Table(headings, cells))
-    caption = _caption(rows)
-    parts = [full, "", caption, ""]
+    parts = [full, "", caption(rows), ""]
     if len(_different(rows, "learner")) > 1:
         where = "examples"
         if _shows_single_examples(rows):
@@ -307,14 +364,18 @@ _EXPLAINED = {
 }
 
 
-def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say what the numbers of a table are."""
+def caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the numbers of a table of rows of evaluation.json are."""
     sentences = []
     for metric in dict.fromkeys(map(metric_of, rows)):
         sentences.append(
-            f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width of its "
-            "95 % interval."
+            f"{_EXPLAINED.get(metric, metric)} on {_recent(rows)}, mean over episodes and half width, or "
+            "ends, of its 95 % interval."
         )
+    others = [heading.removesuffix(", last") for heading in metric_columns(rows).values()]
+    if others:
+        names = ", ".join(others)
+        sentences.append(f"{names.capitalize()}: likewise, at the end (see docs/metrics.md).")
     return " ".join(sentences)
 
 
@@ -330,7 +391,7 @@ def _markdown_cells(
 ) -> list[str]:
     cells = [row["dataset"], str(row["learner"])]
     for name in columns:
-        cells.append(accuracy_cell(score_of(row, name), interval_of(row, name)))
+        cells.append(score_cell(row, name))
     cells.append(tried_text(row))
     return cells
 
@@ -341,11 +402,7 @@ def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     reached = {}
     for row in rows:
         place = row["learner"], row["dataset"]
-        reached[place] = accuracy_cell(
-            score_of(row, "accuracy_last"),
-            interval_of(row, "accuracy_last"),
-            percent=True,
-        )
+        reached[place] = score_cell(row, "accuracy_last", percent=True)
     cells = []
     for learner in _different(rows, "learner"):
         line = [learner]

@@ -20,7 +20,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from vsml.system.files import atomic_write, library_versions
+from vsml.registry import suggestion
+from vsml.system.files import IrregularFileError, atomic_write, library_versions, read_regular
+from vsml.system.guards import prove
 from vsml.types import Params
 
 FORMAT_VERSION = 1
@@ -32,6 +34,11 @@ PRETRAINED_PREFIX = "pretrained:"
 """What the path of a learning algorithm that comes with the library begins with."""
 
 PRETRAINED_FOLDER = Path(__file__).parents[1] / "algorithms"
+_VERSION_DIGITS = 18
+
+_POINTER = b"version https://git-lfs"
+"""What a file begins with that stands for one which Git LFS has not fetched."""
+
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
 _DTYPES = {
     "BOOL": np.dtype(bool),
@@ -81,7 +88,7 @@ def load(path: str | os.PathLike[str], template: Any = None) -> tuple[Any, dict[
         DamagedCheckpointError: the file is cut short, altered, or no checkpoint.
         CheckpointError: the file has a newer format, or does not fit the template.
     """
-    return from_bytes(Path(path).read_bytes(), str(path), template)
+    return from_bytes(read_regular(path), str(path), template)
 
 
 def export_params(path: str | os.PathLike[str], params: Params, metadata: Mapping[str, Any]) -> None:
@@ -112,7 +119,7 @@ def load_params(
         FileNotFoundError: there is no such file, or no checkpoint in the directory.
         CheckpointError: the file is damaged, or the meta-parameters do not fit the template.
     """
-    return params_from_bytes(find_params(path).read_bytes(), str(path), template)
+    return params_from_bytes(read_regular(find_params(path)), str(path), template)
 
 
 def find_params(path: str | os.PathLike[str]) -> Path:
@@ -146,7 +153,8 @@ def pretrained_names() -> tuple[str, ...]:
 
 def _pretrained_file(name: str) -> Path:
     if name not in pretrained_names():
-        expected = f"one of {', '.join(pretrained_names())}, or the path of a file"
+        names = pretrained_names()
+        expected = f"one of {', '.join(names)}, or the path of a file{suggestion(name, names)}"
         raise FileNotFoundError(f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected {expected}")
     return PRETRAINED_FOLDER / f"{name}.safetensors"
 
@@ -159,7 +167,7 @@ def params_from_bytes(
     params = {
         name.removeprefix("params/"): value for name, value in tensors.items() if name.startswith("params/")
     }
-    return (_nest(params) if template is None else _fit(params, metadata, template, where)), metadata
+    return (_nest(params, where) if template is None else _fit(params, metadata, template, where)), metadata
 
 
 @dataclass(frozen=True)
@@ -217,6 +225,22 @@ class CheckpointStore:
         self._write(Path(self.directory) / BEST_NAME, step, tree, metadata)
         return Path(self.directory) / BEST_NAME
 
+    def read_best(self) -> bytes | None:
+        """Return the content of best.safetensors; None where there is none that is whole.
+
+        A damaged one is told of by a warning.
+        """
+        path = Path(self.directory) / BEST_NAME
+        try:
+            data = read_regular(path)
+            _decode(data, str(path))
+        except FileNotFoundError:
+            return None
+        except (DamagedCheckpointError, OSError) as error:
+            warnings.warn(f"left out a best checkpoint: {error}", stacklevel=2)
+            return None
+        return data
+
     def newest(self) -> Path | None:
         """Return the newest undamaged checkpoint, None where there is none at all.
 
@@ -229,8 +253,8 @@ class CheckpointStore:
         for step in reversed(steps):
             path = self.path(step)
             try:
-                _decode(path.read_bytes(), str(path))
-            except DamagedCheckpointError as error:
+                _decode(read_regular(path), str(path))
+            except (DamagedCheckpointError, IrregularFileError) as error:
                 warnings.warn(f"skipped a damaged checkpoint: {error}", stacklevel=2)
             else:
                 return path
@@ -251,6 +275,7 @@ class CheckpointStore:
         return None if path is None else load(path, template)
 
     def _write(self, path: Path, step: int, tree: Any, metadata: Mapping[str, Any]) -> None:
+        prove(path)
         path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder that is away is not to be replaced
         save(path, tree, {**metadata, "step": step})
 
@@ -273,7 +298,7 @@ def to_bytes(tree: Any, metadata: Mapping[str, Any]) -> bytes:
 def from_bytes(data: bytes, where: str, template: Any = None) -> tuple[Any, dict[str, Any]]:
     """Return what `load` returns; `where` names the origin of the bytes in errors."""
     tensors, metadata = _decode(data, where)
-    return (_nest(tensors) if template is None else _fit(tensors, metadata, template, where)), metadata
+    return (_nest(tensors, where) if template is None else _fit(tensors, metadata, template, where)), metadata
 
 
 def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -313,6 +338,10 @@ def _checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
 
 def _decode(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return tensors by name and metadata, after all checks that need no template."""
+    if data.startswith(_POINTER):
+        raise DamagedCheckpointError(
+            f"{where}: got a pointer of Git LFS, expected the file itself; git lfs pull gets it"
+        )
     try:
         views = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
@@ -320,14 +349,8 @@ def _decode(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, A
             f"{where}: damaged, cut short or not a safetensors file ({error})"
         ) from error
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    version = header.get("format_version", "")
-    if not version.isdecimal():
-        raise DamagedCheckpointError(f"{where}: a safetensors file, but not a checkpoint of this library")
-    if int(version) > FORMAT_VERSION:  # asked first: another format may have another checksum
-        raise CheckpointError(
-            f"{where}: has format version {version}, expected at most {FORMAT_VERSION}: upgrade vsml"
-        )
+    header = _object(data[8 : 8 + length], "its header", where).get("__metadata__") or {}
+    _check_version(header.get("format_version", ""), where)
     tensors = {}
     for name, view in views:
         if view["dtype"] not in _DTYPES:
@@ -336,11 +359,58 @@ def _decode(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, A
     text = header.get("metadata", "")
     if _checksum(tensors, text) != header.get("sha256"):
         raise DamagedCheckpointError(f"{where}: damaged, its content does not match its checksum")
-    return tensors, json.loads(text)
+    metadata = _object(text, "its metadata", where)
+    if not isinstance(metadata.get("random_keys"), dict):
+        got = _shown(metadata.get("random_keys"))
+        raise DamagedCheckpointError(f"{where}: got random_keys {got} in its metadata, expected an object")
+    return tensors, metadata
 
 
-def _nest(tensors: Mapping[str, np.ndarray]) -> Any:
-    """Return the nested dict of names split at "/"; the array itself where the tree was a single leaf."""
+def _check_version(version: str, where: str) -> None:
+    """Check the version of the format first: another format may have another checksum."""
+    if not (version.isascii() and version.isdecimal()):
+        raise DamagedCheckpointError(f"{where}: a safetensors file, but not a checkpoint of this library")
+    # Compared as text where it is long: Python refuses numbers of thousands of digits.
+    is_newer = len(version) > _VERSION_DIGITS or int(version) > FORMAT_VERSION
+    if is_newer:
+        got = version[:_VERSION_DIGITS] + "..." * (len(version) > _VERSION_DIGITS)
+        raise CheckpointError(
+            f"{where}: has format version {got}, expected at most {FORMAT_VERSION}: upgrade vsml"
+        )
+
+
+def _object(text: bytes | str, what: str, where: str) -> dict[str, Any]:
+    """Return the JSON object in a text.
+
+    Raises:
+        DamagedCheckpointError: it is none.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise DamagedCheckpointError(f"{where}: {what} is nested too deep, expected a JSON object") from error
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{where}: {what} is no JSON, expected an object: {error}") from error
+    if not isinstance(value, dict):
+        raise DamagedCheckpointError(f"{where}: got {_shown(value)} as {what}, expected a JSON object")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value, for messages."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a deep nesting
+        text = type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _nest(tensors: Mapping[str, np.ndarray], where: str) -> Any:
+    """Return the nested dict of names split at "/"; the array itself where the tree was a single leaf.
+
+    Raises:
+        DamagedCheckpointError: a name is that of an array and of a folder.
+    """
     if set(tensors) == {""}:
         return tensors[""]
     tree: dict[str, Any] = {}
@@ -349,6 +419,10 @@ def _nest(tensors: Mapping[str, np.ndarray]) -> Any:
         place = tree
         for folder in folders:
             place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or last in place:
+            raise DamagedCheckpointError(f"{where}: {name} is below or above another array of that name")
         place[last] = array
     return tree
 
@@ -368,8 +442,11 @@ def _fit(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], templat
         got = _describe_saved(tensors[name], metadata["random_keys"].get(name))
         if got != _describe(leaf):
             problems.append(f"{name}: got {got}, expected {_describe(leaf)}")
-        else:
+            continue
+        try:
             fitted.append(_like(leaf, tensors[name]))
+        except (TypeError, ValueError):  # of a random key, whose numbers are of another kind
+            problems.append(f"{name}: got numbers that are no {_describe(leaf)}")
     if problems:
         raise CheckpointError(f"{where}: does not fit what it is loaded into:\n  " + "\n  ".join(problems))
     return jax.tree_util.tree_unflatten(structure, fitted)

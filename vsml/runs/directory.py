@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import os
 import platform
+import secrets
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from typing import Any
 
 from vsml.runs.metrics import complete_lines
 from vsml.system import locks
-from vsml.system.files import atomic_write, write_json
+from vsml.system.files import atomic_write, check_own, read_regular, write_json
+from vsml.system.guards import ForeignFolderError, guarded, is_guarded
 
 
 class RunLockedError(ValueError):
@@ -87,26 +90,67 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of the run; the lock goes with the process, however that ends.
+        """Keep other processes out of the run, and this one out of a folder that is no longer the run's.
 
-        The folder is made if need be. Where the file system knows no locks, there is a warning and no lock.
+        The lock goes with the process, however that ends. As long as it is held, each write below the folder
+        (`vsml.system.files`) first proves that the folder is the one that was locked; else it raises
+        `ForeignFolderError`. The folder is made if need be. Where the file system knows no locks, there is a
+        warning: a second process gets in then, and the first one is told so at its next write.
 
         Raises:
             RunLockedError: another process has the run.
             OSError: the folder cannot be made or written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        # No other process, and no other session of this one, writes the same into its lock.
+        note = f"{_this_process()}id {secrets.token_hex(16)}\n"
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(locks.hold(self.path / ".lock", _this_process()))
+                held.enter_context(locks.hold(self._lock, note))
             except locks.HeldError as error:
+                who = error.holder.partition("\n")[0] or "another process"
                 raise RunLockedError(
-                    f"run_dir: {self.path} is in use by {error.holder or 'another process'}; "
+                    f"run_dir: {self.path} is in use by {who}; "
                     "stop that, wait for its end, or name another folder"
                 ) from error
             except locks.NoLocksError as error:
                 warnings.warn(f"{self.path} is not locked against a second run: {error}", stacklevel=3)
+                atomic_write(self._lock, note)
+            folder = held.enter_context(_opened(self.path))
+            held.enter_context(guarded(self.path, lambda: self._check_own(note, folder)))
             yield
+
+    @property
+    def is_locked_here(self) -> bool:
+        """Whether this process has locked the run."""
+        return is_guarded(self.path)
+
+    @property
+    def _lock(self) -> Path:
+        """Names the process that works in the folder."""
+        return self.path / ".lock"
+
+    def _check_own(self, note: str, folder: int | None) -> None:
+        """Raise ForeignFolderError unless the folder at the path is the one that this process has locked.
+
+        Its lock says so, which goes with a folder that is moved away and back. Where somebody has removed the
+        lock alone, the folder itself does.
+
+        Args:
+            note: what this process wrote into the lock.
+            folder: descriptor of the folder that it has locked; None where folders cannot be opened.
+        """
+        try:
+            check_own(self._lock)
+            found = read_regular(self._lock).decode(errors="replace")
+        except FileNotFoundError:
+            there = os.stat(self.path)  # raises where there is no folder at all
+            if folder is not None and os.path.samestat(there, os.fstat(folder)):
+                return
+            found = ""
+        if found != note:
+            now = f"in use by {found.partition(chr(10))[0]}" if found else "another folder of that name"
+            raise ForeignFolderError(f"{self.path} is no longer the folder of this run: it is {now}")
 
     def truncate_metrics(self, step: int) -> None:
         """Cut metrics.jsonl back to the lines up to and including a meta step, as a resumed run needs it.
@@ -116,9 +160,28 @@ class RunDirectory:
         Args:
             step: the step of the checkpoint that the run goes on from.
         """
+        check_own(self.metrics)
         if self.metrics.exists():
             kept = [line for line, values in complete_lines(self.metrics) if values["step"] <= step]
             atomic_write(self.metrics, "".join(kept))
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    """Keep a folder open, so that no other gets its number; None where folders cannot be opened."""
+    if os.name != "posix":
+        yield None
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def rescue_run(run: RunDirectory) -> RunDirectory:
+    """Make a folder among the temporary files (TMPDIR) for what the folder of a run does not take."""
+    return RunDirectory(Path(tempfile.mkdtemp(prefix=f"{run.path.name}-")))
 
 
 def new_run(

@@ -2,12 +2,21 @@
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from vsml.system.files import atomic_write, jsonable
+from vsml.system.files import atomic_write, jsonable, naming, open_regular, read_regular
+from vsml.system.guards import prove
+
+_SHOWN = 80
+"""Characters of a broken line that a message has."""
+
+
+class MetricsError(ValueError):
+    """A metrics.jsonl with a broken line; the message names both."""
 
 
 class MetricsLog:
@@ -34,12 +43,15 @@ class MetricsLog:
         """Write what waits; it is in the file when this returns.
 
         Raises:
-            OSError: it cannot be written; the file is as it was, and the lines wait on.
+            OSError: it cannot be written, or is a link or a pipe, or is no longer the run's; the file is as
+                it was, and the lines wait on.
         """
         if not self._waiting:
             return
-        with open(self._path, "ab", buffering=0) as file:
-            before = file.tell()
+        prove(self._path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with naming(self._path), os.fdopen(open_regular(self._path, flags), "ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
             try:
                 data = "".join(self._waiting).encode()
                 while data:
@@ -53,7 +65,8 @@ class MetricsLog:
         """Write another file with the lines of this one, as far as it can be read, and those that wait."""
         written = b""
         with contextlib.suppress(OSError):
-            written = self._path.read_bytes()
+            prove(self._path)
+            written = read_regular(self._path)
         atomic_write(path, written + "".join(self._waiting).encode())
 
 
@@ -64,7 +77,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path: the file.
 
     Raises:
-        ValueError: another line is not a JSON object.
+        MetricsError: another line is not a JSON object with a `step`.
+        OSError: it cannot be read, or is no regular file.
     """
     return [values for _, values in complete_lines(Path(path))]
 
@@ -73,16 +87,60 @@ def complete_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return lines with their line ends, and the objects in them; a half-written last line is left out.
 
     Raises:
-        ValueError: another line is not a JSON object.
+        MetricsError: another line is not a JSON object with a `step`.
+        OSError: it cannot be read, or is no regular file.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     complete = []
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith("\n"):
-            break
+    for number, line in numbered_lines(path):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:80]!r}") from error
+            values = parse_line(line)
+        except ValueError as error:
+            raise MetricsError(f"{path}, line {number}: {error}; mend or remove that line") from error
         complete.append((line, values))
     return complete
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbers, from 1, and the texts of lines; a half-written last line is left out.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    descriptor = open_regular(path.resolve(), os.O_RDONLY)
+    # Lines end where a line feed is, and nowhere else: JSON may hold other separators of lines.
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith("\n"):
+                yield number, line
+
+
+def parse_line(line: str) -> dict[str, Any]:
+    """Return the object in a line of metrics.
+
+    Raises:
+        ValueError: it is none, or has no `step`; the message says what was got.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected a JSON object, got {_shortened(line)}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, got {_shortened(line)}")
+    step = values.get("step")
+    if not isinstance(step, int) or isinstance(step, bool):
+        raise ValueError(f"expected a whole number as `step`, got {_shortened(line)}")
+    return values
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a finite number, and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _shortened(line: str) -> str:
+    return repr(line[:_SHOWN])

@@ -1,6 +1,6 @@
 """Progress of a run on the terminal: how far it is, its rate, and the time left."""
 
-import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -12,18 +12,20 @@ import rich.progress
 from rich.console import Console
 from rich.text import Text
 
+from vsml.system.devices import launcher_size
+from vsml.system.terminal import say, unfailing
+
 _RATE_WINDOW = 50  # updates that the rate is taken over: steady, and soon free of the first compilation
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line; where it cannot be, as into a log on a disk that is full, the run goes on without it.
+def plain_where_no_terminal() -> None:
+    """Let rich write no escape codes, in this process, where stdout is no terminal.
 
-    Args:
-        text: without the line's end.
-        stream: where to, by default stdout.
+    Not where the environment has FORCE_COLOR either; and not under an MPI launcher, whose pipes look like
+    terminals also where they end in a file. TTY_COMPATIBLE, which tells rich so, is left as a user has it.
     """
-    with contextlib.suppress(OSError):
-        print(text, file=stream or sys.stdout, flush=True)
+    if launcher_size() is not None or not sys.stdout.isatty():
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
 
 
 class Progress:
@@ -65,8 +67,10 @@ class Progress:
         self._printed_at: float | None = None
         self._last_line: str | None = None
         self._bar: rich.progress.Progress | None = None
-        console = Console(file=stream)
-        drawn = console.is_terminal and not console.is_dumb_terminal if terminal is None else terminal
+        console = Console(file=unfailing(stream))
+        # Not as rich has it, to which FORCE_COLOR makes a terminal of every file.
+        is_terminal = console.file.isatty() and not console.is_dumb_terminal
+        drawn = is_terminal if terminal is None else terminal
         if drawn and not self._silent:
             self._bar = rich.progress.Progress(
                 rich.progress.BarColumn(bar_width=20),
@@ -127,11 +131,12 @@ class Progress:
         parts = [f"step {step}/{self._total}", *(f"{name} {value:.4g}" for name, value in values.items())]
         if last_time > first_time and last_step > first_step:
             rate = (last_step - first_step) / (last_time - first_time)
-            parts += [f"{rate:.3g} steps/s", f"{_duration((self._total - step) / rate)} left"]
+            parts += [f"{rate:.3g} steps/s", f"{format_duration((self._total - step) / rate)} left"]
         return " | ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

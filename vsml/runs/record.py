@@ -1,20 +1,23 @@
 """The record of a training run: metrics, checkpoints and meta-parameters, on disk and in wandb."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from vsml.runs.checkpoint import EXPORT_NAME, CheckpointStore, export_params
-from vsml.runs.directory import RunDirectory
+from vsml.runs.checkpoint import BEST_NAME, EXPORT_NAME, CheckpointStore, export_params, to_bytes
+from vsml.runs.commands import resume_command
+from vsml.runs.directory import RunDirectory, rescue_run
 from vsml.runs.metrics import MetricsLog
 from vsml.runs.wandb import WandbTracker
 from vsml.system.files import atomic_write
+from vsml.system.guards import prove
 from vsml.types import Params
 
 CHECKPOINT = "the checkpoint"
 """What messages call the file that a run goes on from."""
+
+BEST_SCORE = "best_accuracy"
+"""What the metadata of a checkpoint call the score of the best checkpoint."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         self._store = CheckpointStore(self.run.checkpoints, self.keep) if self.run is not None else None
         self._metrics = MetricsLog(self.run.metrics) if self.run is not None else None
+        self._best: Callable[[], bytes] | None = None  # of this session
 
     def log(self, step: int, line: Mapping[str, Any]) -> None:
         """Write a line of metrics."""
@@ -58,6 +62,7 @@ class RunRecord:
         def write() -> None:
             if self._store is not None:
                 path = self._store.save_best(step, {"params": params}, metadata)
+                self._best = lambda: to_bytes({"params": params}, {**metadata, "step": step})
                 self.tracker.log_file(path, "best", step)
 
         return self.attempt(step, "best.safetensors", write)
@@ -101,13 +106,13 @@ class RunRecord:
             rescue = self._rescue(self.run, self._metrics, step, tree, metadata)
             raise OSError(
                 f"cannot write to {self.run.path}: {error}\nThe state after meta step {step} is in "
-                f"{rescue.path}; to go on: python launch.py --resume {rescue.path}"
+                f"{rescue.path}; to go on: {resume_command(rescue.path)}"
             ) from error
 
     def _save(self, step: int, tree: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         if self._store is None or self.run is None:
             return
-        if not self.run.config.exists():  # the folder has been away, and another one is in its place
+        if not self.run.config.exists():  # somebody has cleared the folder
             atomic_write(self.run.config, self.config)
         path = self._store.save(step, tree, metadata)
         self.tracker.log_file(path, "checkpoint", step)
@@ -121,10 +126,44 @@ class RunRecord:
         metadata: Mapping[str, Any],
     ) -> RunDirectory:
         """Save into a new folder that can be resumed, and return it."""
-        rescue = RunDirectory(Path(tempfile.mkdtemp(prefix=f"{run.path.name}-")))
+        rescue = rescue_run(run)
+        store = CheckpointStore(rescue.checkpoints)
         atomic_write(rescue.config, self.config)
-        CheckpointStore(rescue.checkpoints).save(step, tree, metadata)
+        best = self._best_content(run)
+        if best is None:  # the first evaluation from here on is the best so far, and is kept
+            metadata = {**metadata, BEST_SCORE: None}
+        store.save(step, tree, metadata)
+        if best is not None:
+            atomic_write(store.directory / BEST_NAME, best)
         metrics.copy_to(rescue.metrics)
         if self.tracker.run_id is not None:
             atomic_write(rescue.wandb_id, self.tracker.run_id)
         return rescue
+
+    def _best_content(self, run: RunDirectory) -> bytes | None:
+        """Return the best checkpoint, from memory or from the run's folder; None where it is not there."""
+        if self._best is not None:
+            return self._best()
+        try:
+            prove(run.checkpoints / BEST_NAME)
+        except OSError:
+            return None
+        return CheckpointStore(run.checkpoints).read_best()
+
+
+def write_or_rescue(run: RunDirectory, write: Callable[[RunDirectory], None]) -> None:
+    """Write results into the folder of a run; where it refuses, into a new one among the temporary files.
+
+    Args:
+        run: the folder.
+        write: writes all of them into the folder that it is given.
+
+    Raises:
+        OSError: the run's folder refused; the message names the new one.
+    """
+    try:
+        write(run)
+    except OSError as error:
+        rescue = rescue_run(run)
+        write(rescue)
+        raise OSError(f"cannot write to {run.path}: {error}\nThe results are in {rescue.path}") from error

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vsml.system.devices import launcher_size
+from vsml.system.devices import copies_without_mpi, launcher_size
+from vsml.system.terminal import say, unfailing
 
 
 class Communicator(Protocol):
@@ -134,8 +135,9 @@ class MpiCommunicator:
 
     def abort(self, code: int) -> None:
         """End all ranks at once with exit code `code`."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # Whether or not what is left can be printed: the other ranks wait.
+        unfailing(sys.stdout).flush()
+        unfailing(sys.stderr).flush()
         self._world.Abort(code)
 
     def _bytes(self, array: np.ndarray) -> list:
@@ -150,8 +152,11 @@ def connect(environ: Mapping[str, str] | None = None) -> Communicator:
 
     Raises:
         RuntimeError: under a launcher without an MPI library, or with one that does not belong to the
-            launcher.
+            launcher; or a launcher has started copies that do not know of each other.
     """
+    copies = copies_without_mpi(environ)
+    if copies is not None:
+        raise RuntimeError(copies)
     expected = launcher_size(environ)
     if expected is None:
         return SerialCommunicator()
@@ -185,7 +190,7 @@ def abort_on_error(comm: Communicator) -> Iterator[None]:
             text = "" if isinstance(error.code, int) else f"{error.code}\n"
         else:
             text = traceback.format_exc()
-        sys.stderr.write(f"rank {comm.rank} of {comm.size} failed; ending all ranks\n{text}")
+        say(f"rank {comm.rank} of {comm.size} failed; ending all ranks\n{text}".rstrip(), sys.stderr)
         comm.abort(code)
         raise  # not reached with MPI
 

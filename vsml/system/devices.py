@@ -5,15 +5,23 @@ Standard library only: all of it is decided before anything imports jax, and ass
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
-from vsml.system.cache import cache_folder, processor
+from vsml.system.cache import private_cache_folder, processor
+from vsml.system.trust import private_folder
 
 # Open MPI and hydra (MPICH, Intel MPI) tell their children how many ranks there are; under srun with an MPI
 # plugin only PMIX_RANK says that it is one. A plain sbatch script has SLURM_NTASKS as well, yet runs once:
 # that is serial.
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# How many copies of a program a launcher has started, which MPI need not know of. Slurm has the first one in
+# steps of srun only, not in the script of a job.
+_COPY_VARIABLES = (
+    ("SLURM_STEP_NUM_TASKS", "srun"),
+    ("WORLD_SIZE", "torchrun"),
+)
 # In this order: inside an sbatch script every child of mpirun inherits SLURM_LOCALID=0.
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
@@ -45,6 +53,32 @@ def launcher_size(environ: Mapping[str, str] | None = None) -> int | None:
             return _number(environ, name, 1)
     if "PMIX_RANK" in environ:
         return _number(environ, "SLURM_STEP_NUM_TASKS", 1) if "SLURM_STEP_NUM_TASKS" in environ else 1
+    return None
+
+
+def copies_without_mpi(environ: Mapping[str, str] | None = None) -> str | None:
+    """Say which launcher has started several copies of this program that do not know of each other.
+
+    Each of them would do the whole run. Agents of a wandb sweep are copies on purpose.
+
+    Args:
+        environ: environment variables, by default those of this process.
+
+    Returns:
+        The launcher, how many copies, and what to do instead; None where all is well.
+    """
+    environ = os.environ if environ is None else environ
+    if launcher_size(environ) is not None or "WANDB_SWEEP_ID" in environ:
+        return None
+    for name, launcher in _COPY_VARIABLES:
+        copies = environ.get(name, "")
+        if copies.isdecimal() and int(copies) > 1:
+            return (
+                f"{launcher} has started {copies} copies of this program without MPI, and each would do the "
+                f"whole run; expected mpirun -n {copies} python launch.py ... (under Slurm in an sbatch "
+                "script, or by slurm/schedule.py), or srun --mpi=pmix where Slurm has it. For copies that "
+                f"are meant to be independent: env -u {name} python launch.py ..."
+            )
     return None
 
 
@@ -197,8 +231,8 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
     then their bits do not depend on the number of cores. Ranks of one machine share its cores, those of
     numpy's linear algebra too. What XLA compiles is kept for the next process, in the folder `xla` of the
-    cache, each kind of processor for itself. Matrix products of accelerators are in float32, too, which is
-    not their default. What the user has set already is left as it is.
+    cache, each user and each kind of processor for itself. Matrix products of accelerators are in float32,
+    too, which is not their default. What the user has set already is left as it is.
 
     Args:
         environ: environment variables to read and to add to, by default those of this process.
@@ -214,10 +248,20 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
             flags = f"{flags} {flag}={value}".strip()
     environ["XLA_FLAGS"] = flags
     environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla", environ) / processor()))
+    if "JAX_COMPILATION_CACHE_DIR" not in environ:
+        _keep_compiled(environ)
     if (local_size(environ) or 1) > 1:
         # OpenBLAS and MKL heed it too, unless their own variables are set.
         environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _keep_compiled(environ: MutableMapping[str, str]) -> None:
+    """Let XLA keep what it compiles, in a folder that nobody else can write: it is run when it is read."""
+    try:
+        own = private_cache_folder("xla", environ)
+        environ["JAX_COMPILATION_CACHE_DIR"] = str(private_folder(own / processor()))
+    except OSError as error:
+        warnings.warn(f"what XLA compiles is not kept for the next time: {error}", stacklevel=3)
 
 
 def own_cores(environ: Mapping[str, str] | None = None) -> int:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vsml.system.files import naming, open_regular
+
 _NO_LOCKS = frozenset(
     [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO],
 )
@@ -39,11 +41,13 @@ def hold(path: str | os.PathLike[str], note: str) -> Iterator[None]:
     Raises:
         HeldError: another has it.
         NoLocksError: the file system knows no locks.
-        OSError: the file cannot be made or written.
+        OSError: the file cannot be made or written, or is a link or a pipe.
     """
     path = Path(path)
     with _locked(path, wait=False):
-        path.write_text(note, encoding="utf-8")
+        with naming(path), os.fdopen(open_regular(path, os.O_WRONLY), "wb") as file:
+            file.truncate(0)
+            file.write(note.encode())
         yield
 
 
@@ -74,12 +78,15 @@ def take_turns(path: str | os.PathLike[str], remove: bool = False) -> Iterator[N
 def _locked(path: Path, wait: bool) -> Iterator[None]:
     import filelock
 
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        os.close(open_regular(path, os.O_RDONLY))  # raises for a link and for a pipe
     # A lock that is a mere file would outlive a killed process: better none than that.
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        holder = path.read_text(encoding="utf-8", errors="replace").strip()
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+            holder = file.read().decode(errors="replace").strip()
         raise HeldError(path, holder) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vsml.tasks.data.csv_table import read_csv
     from vsml.tasks.data.dataset import Dataset
     from vsml.tasks.data.errors import DataError, MissingDataError
     from vsml.tasks.data.generator import Generator
@@ -23,6 +24,7 @@ __all__ = [
     "available",
     "build_task",
     "load",
+    "read_csv",
 ]
 
 _PLACES = {
@@ -36,6 +38,7 @@ _PLACES = {
     "available": "vsml.tasks.data.sources",
     "build_task": "vsml.tasks.distribution",
     "load": "vsml.tasks.data.sources",
+    "read_csv": "vsml.tasks.data.csv_table",
 }
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from vsml.tasks.data.dataset import Dataset
+from vsml.tasks.data.dataset import Dataset, check_examples, describe
 from vsml.tasks.data.generator import Generator, Source
 from vsml.tasks.few_shot import FewShot, build_few_shot
 from vsml.tasks.preprocess import (
@@ -160,6 +160,12 @@ class TaskDistribution:
         """Return the inputs and targets of an episode, after all transforms."""
         source = self.source
         x = images.astype(jnp.float32) / source.scale
+        if isinstance(source, Dataset) and source.column_std is not None and self.is_on("normalize"):
+            # Before all transforms: they may change which column is where. The mean is 0 and the deviation 1
+            # for `normalize`, then.
+            column_mean = jnp.asarray(source.column_mean)[:, None]
+            column_std = jnp.asarray(source.column_std)[:, None]
+            x = (x - column_mean) / column_std
         for each in self.preprocessing:
             transform = each.transform
             context = Context(
@@ -338,6 +344,7 @@ def _choose_classes(
         class_map = np.argsort(chosen)
         return _Choice(index, class_map, targets)
     labels = np.asarray(source.labels)
+    check_examples(labels, labels, source.num_classes, source.name)
     class_map = np.full(source.num_classes, -1)
     class_map[chosen] = np.arange(len(chosen))
     empty = sorted(set(classes or ()) - set(labels.tolist()))
@@ -373,9 +380,12 @@ def _check_classes(source: Source, classes: Sequence[int] | None) -> None:
     wrong = [c for c in classes if not 0 <= c < source.num_classes]
     repeated = len(set(classes)) < len(classes)
     if wrong or repeated or not classes:
+        told = ""
+        if isinstance(source, Dataset):
+            told = "".join(f"; {words}" for words in describe(source))
         raise ValueError(
             f"filter_classes: got {list(classes)}, expected different classes out of "
-            f"0..{source.num_classes - 1} of {source.name}"
+            f"0..{source.num_classes - 1} of {source.name}{told}"
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vsml.tasks.data.sources import shape_and_outputs
+from vsml.tasks.data.sources import describe_source, shape_and_outputs
 from vsml.tasks.preprocess import describe as describe_preprocessing
 from vsml.tasks.preprocess import outputs_after, read_settings, shape_after
 from vsml.types import Classes, Outputs, Values
@@ -83,6 +83,10 @@ def task_shapes(spec: Spec, subset: str) -> tuple[tuple[int, ...], Outputs]:
     else:
         source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.filter_classes is not None:
+        largest = max(spec.filter_classes)
+        if largest >= outputs.size:
+            got = f"filter_classes: got {list(spec.filter_classes)}"
+            raise ValueError(f"{got}, expected classes within 0..{outputs.size - 1} of {spec.dataset}")
         outputs = Classes(len(spec.filter_classes))
         source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.few_shot is not None:
@@ -103,7 +107,7 @@ def _check_values(spec: Spec) -> None:
 
 def describe(spec: Spec) -> str:
     """Return in words what examples a kind of task has and what is done with them."""
-    parts = [spec.dataset]
+    parts = [spec.dataset, *describe_source(spec.dataset)]
     if spec.filter_classes is not None:
         parts.append(f"classes {list(spec.filter_classes)}")
     if spec.few_shot is not None:

@@ -6,14 +6,19 @@ and size N of a state, kept in the user's cache, and called through `jax.ffi`. W
 `tiled` computes the same.
 """
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +27,10 @@ import jax.numpy as jnp
 
 from vsml.networks.kernels import activations
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
-from vsml.system.cache import cache_folder, processor
+from vsml.system.cache import private_cache_folder, processor
 from vsml.system.files import atomic_path
 from vsml.system.locks import take_turns
+from vsml.system.trust import UntrustedError, checksum_of, open_trusted
 from vsml.types import Array
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -58,7 +64,7 @@ def missing(state_size: int, normed_channels: int = 0) -> str | None:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
         path = _build(state_size, normed_channels)
-        library = ctypes.CDLL(str(path))
+        library = _load(path)
         for name in ("forward", "backward"):
             target = _target(name, path)
             if target not in _REGISTERED:  # once a process: XLA refuses the same from another folder
@@ -83,22 +89,94 @@ def _build(state_size: int, normed_channels: int) -> Path:
         OSError: there is no compiler, the cache cannot be written, or the source does not compile.
         SubprocessError: the compiler does not end.
     """
-    compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, _COMPILERS))[:1]
-    if not compiler:
-        raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
-    options = [*compiler, *_FLAGS, *_definitions(state_size, normed_channels)]
+    options = [*_compiler(), *_FLAGS, *_definitions(state_size, normed_channels)]
     command = [*options, f"-I{jax.ffi.include_dir()}", str(SOURCE)]
     # Not where the source is: every copy of it shares what was compiled once.
-    made_of = [SOURCE.read_text(), *options, jax.__version__, processor()]
+    made_of = [SOURCE.read_text(), *options, jax.__version__, processor(), *platform.libc_ver()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    folder = cache_folder("kernels") / str(os.getuid())  # nobody runs what another one has compiled
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    library = folder / f"native-{key}.so"
+    library = _folder() / f"native-{key}.so"
     # The first process compiles, the others find what it has made.
-    with take_turns(folder / f"{library.stem}.lock"):
-        if not library.exists():
+    with take_turns(library.with_suffix(".lock")):
+        fault = _fault(library)
+        if fault is not None and library.exists():
+            warnings.warn(f"compiling anew: {fault}", RuntimeWarning, stacklevel=2)
+        if fault is not None:
             _compile(command, library)
+            _seal(library)
     return library
+
+
+def _compiler() -> list[str]:
+    """Return the command of the C++ compiler.
+
+    Raises:
+        OSError: there is none, or CXX is no command.
+    """
+    asked = os.environ.get("CXX", "")
+    try:
+        words = shlex.split(asked)
+    except ValueError as error:
+        raise OSError(f"CXX: got {asked!r}, expected a command: {error}") from error
+    compiler = words or list(filter(shutil.which, _COMPILERS))[:1]
+    if not compiler:
+        raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
+    return compiler
+
+
+def _folder() -> Path:
+    """Return the folder of compiled kernels: nobody runs what another user has compiled."""
+    try:
+        return private_cache_folder("kernels")
+    except UntrustedError as error:
+        warnings.warn(f"kernels are compiled for this process alone: {error}", RuntimeWarning, stacklevel=2)
+        return _folder_of_process()
+
+
+@functools.cache
+def _folder_of_process() -> Path:
+    """Return a folder that goes when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="vsml-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _checksum_file(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _fault(library: Path) -> str | None:
+    """Return why a library must not be loaded; None where it is as `_compile` has left it."""
+    try:
+        with _opened(library) as descriptor, _opened(_checksum_file(library)) as kept:
+            got = checksum_of(descriptor, library.name)
+            expected = os.read(kept, 2 * len(got)).decode(errors="replace").strip()
+    except OSError as error:
+        return str(error)
+    return None if got == expected else f"{library}: damaged, its content does not match its checksum"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = open_trusted(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Load the very file that is checked.
+
+    Raises:
+        OSError: another user could have written it, or it cannot be loaded.
+    """
+    descriptor = open_trusted(library)
+    by_descriptor = f"/proc/self/fd/{descriptor}"  # Linux only
+    if not os.path.exists(by_descriptor):
+        os.close(descriptor)
+        return ctypes.CDLL(str(library))
+    # Not closed: of two libraries by the same name the loader would take the first for both.
+    return ctypes.CDLL(by_descriptor)
 
 
 def _compile(command: list[str], library: Path) -> None:
@@ -113,6 +191,16 @@ def _compile(command: list[str], library: Path) -> None:
         )
         if done.returncode:
             raise OSError(f"{command[0]} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
+        os.chmod(temporary, 0o700)  # whatever the umask says
+
+
+def _seal(library: Path) -> None:
+    """Keep the checksum of a library beside it."""
+    with _opened(library) as descriptor:
+        checksum = checksum_of(descriptor, library.name)
+    with atomic_path(_checksum_file(library)) as temporary:
+        temporary.write_text(f"{checksum}\n", encoding="utf-8")
+        os.chmod(temporary, 0o600)
 
 
 def _definitions(state_size: int, normed_channels: int) -> list[str]:
@@ -216,6 +304,8 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
     call = _function("backward", senders, [a.shape for a in inputs], h_GNRI.shape[1], {6: 3, 7: 4})
     d_means = (cotangent.forward, cotangent.backward.T)
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
+    # The kernel computes in float32, whatever the messages are of.
+    d_added = [d_sum.astype(each.dtype) for d_sum, each in zip(d_added, added, strict=True)]
     d_weights, *d_messages = add_back(tuple(d_added))
     d_weights = d_weights.replace(hidden=d_weights.hidden + d_hidden)
     d_states = (d_h.astype(h_GNRI.dtype), d_c.astype(c_GNRI.dtype))

@@ -9,6 +9,8 @@ from vsml.runs import checkpoint
 from vsml.runs.callbacks.base import Event, StepTaken
 from vsml.runs.directory import RunDirectory
 from vsml.settings import Positive, Section
+from vsml.system.files import read_regular
+from vsml.system.guards import prove
 
 
 class SnapshotsConfig(Section):
@@ -38,10 +40,11 @@ class Snapshots:
         if not due:
             return
         folder = self.run.path / "snapshots"
-        folder.mkdir(exist_ok=True)
         path = folder / f"step_{event.step:08d}.safetensors"
+        prove(path)
+        folder.mkdir(exist_ok=True)
         metadata = {
-            "config": yaml.safe_load(self.run.config.read_text()),
+            "config": yaml.safe_load(read_regular(self.run.config)),
             "step": event.step,
             "metrics": dict(event.metrics),
         }

@@ -11,6 +11,8 @@ from vsml.types import Array, Classes, Outputs, Values
 
 SUBSETS = ("train", "test")
 
+_LABELS_SHOWN = 10
+
 AnyClass = TypeVar("AnyClass", bound=type[Any])
 
 
@@ -51,6 +53,10 @@ class Dataset:
         std: standard deviation over all pixels after scaling.
         y_mean: means of targets that are values, D numbers, or one for all.
         y_std: their standard deviations.
+        column_mean: means of the columns of a table, images [n, 1, columns, 1], after scaling; None where all
+            inputs share `mean` and `std`.
+        column_std: their standard deviations.
+        class_labels: what the classes 0..C-1 are called where they come from; None: just that.
     """
 
     images: Array
@@ -62,6 +68,9 @@ class Dataset:
     std: float = struct.field(pytree_node=False, default=1.0)
     y_mean: tuple[float, ...] = struct.field(pytree_node=False, default=(0.0,))
     y_std: tuple[float, ...] = struct.field(pytree_node=False, default=(1.0,))
+    column_mean: tuple[float, ...] | None = struct.field(pytree_node=False, default=None)
+    column_std: tuple[float, ...] | None = struct.field(pytree_node=False, default=None)
+    class_labels: tuple[int, ...] | None = struct.field(pytree_node=False, default=None)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -72,6 +81,20 @@ class Dataset:
     def num_classes(self) -> int:
         """How many outputs there are: C classes, or D values."""
         return self.outputs.size
+
+
+def describe(data: Dataset) -> list[str]:
+    """Return in words what was decided about a data set on reading it, one text for each thing."""
+    words = []
+    labels = data.class_labels
+    if labels is not None and labels != tuple(range(len(labels))):
+        shown = ", ".join(map(str, labels[:_LABELS_SHOWN]))
+        if len(labels) > _LABELS_SHOWN:
+            shown += f", ..., {labels[-1]}"
+        words.append(f"labels {shown} are the classes 0..{len(labels) - 1}")
+    if data.column_std is not None:
+        words.append("each column standardised by itself")
+    return words
 
 
 def check_examples(

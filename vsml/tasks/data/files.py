@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import hashlib
+import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -10,16 +12,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import pooch
 
 from vsml.tasks.data.download import download as download_file
 from vsml.tasks.data.errors import DataError, MissingDataError
 
-_READ_ERRORS = (EOFError, OSError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
-"""What packed files raise that are truncated, of another kind, encrypted or damaged."""
+MAX_BYTES = 1 << 30
+"""Most that is taken of a file or an archive, unpacked; the largest published file has half of it."""
 
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+_READ_ERRORS = (
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What packed files raise that are truncated, of another kind, encrypted, forged or damaged."""
+
+
+def _gunzip(packed: BytesIO) -> gzip.GzipFile:
+    return gzip.GzipFile(fileobj=packed)
+
+
+_OPEN: dict[str, Callable[[BytesIO], gzip.GzipFile | bz2.BZ2File]] = {".gz": _gunzip, ".bz2": bz2.BZ2File}
 """What unpacks a file, by the end of its name; others are not packed."""
 
 
@@ -67,6 +89,16 @@ class Copy:
         return f"{self.path}, {self.form.member}" if self.form.member else str(self.path)
 
 
+def find_here(file: File, root: Path) -> Copy | None:
+    """Return the copy of a file in a data root, in the first of its forms that is there; None for none."""
+    for form in (file.published, *file.others):
+        path = root / form.path
+        is_there = path.is_dir() if form.folder else path.is_file()
+        if is_there:
+            return Copy(path, form)
+    return None
+
+
 def find(
     file: File,
     root: Path,
@@ -82,12 +114,9 @@ def find(
     Raises:
         MissingDataError: it is not there and was not downloaded; names file, addresses and folder.
     """
-    forms = (file.published, *file.others)
-    for form in forms:
-        path = root / form.path
-        is_there = path.is_dir() if form.folder else path.is_file()
-        if is_there:
-            return Copy(path, form)
+    there = find_here(file, root)
+    if there is not None:
+        return there
     path = root / file.published.path
     reason = "nothing was downloaded"
     failures = ""
@@ -99,7 +128,7 @@ def find(
             reason = "the download failed"
             failures = f"\n  {error}"
     addresses = " or ".join(file.addresses)
-    wanted = " or ".join(form.path for form in forms)
+    wanted = " or ".join(form.path for form in (file.published, *file.others))
     raise MissingDataError(
         f"{path} is missing and {reason}. Get {path.name} from {addresses} into the folder "
         f"{path.parent}, or set data.root or VSML_DATA_DIR to a folder that has {wanted}.{failures}"
@@ -205,20 +234,26 @@ def read_archive(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
 
 def _read_zip(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     contents = {}
+    room = MAX_BYTES
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if wanted(name):
-                contents[name] = archive.read(name)
+            if not wanted(name):
+                continue
+            with archive.open(name) as file:
+                contents[name] = _read_within(file, room)
+            room -= len(contents[name])
     return contents
 
 
 def _read_tar(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     # Unpacked as a whole: else the checksum at its end is not looked at.
-    unpacked = gzip.decompress(path.read_bytes())
+    with gzip.open(path) as packed:
+        unpacked = _read_within(packed, MAX_BYTES)
     contents = {}
     with tarfile.open(fileobj=BytesIO(unpacked), mode="r:") as archive:
         for info in archive:
-            if not wanted(info.name):
+            # A link is not followed: it may lead to nothing, or round in a circle.
+            if not wanted(info.name) or not info.isreg():
                 continue
             file = archive.extractfile(info)
             if file is not None:
@@ -226,12 +261,22 @@ def _read_tar(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     return contents
 
 
+def _read_within(file: IO[bytes] | gzip.GzipFile | bz2.BZ2File, room: int) -> bytes:
+    """Return what an open file has, which must not be more than fits."""
+    content = file.read(room + 1)
+    if len(content) > room:
+        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes, expected at most as many")
+    return content
+
+
 def _unpack(copy: Copy, content: bytes | None) -> bytes:
     """Return a member, or without one the file itself, unpacked where it is packed."""
     name = Path(copy.form.member or copy.path)
-    unpack = _UNPACK.get(name.suffix, bytes)
     try:
         packed = copy.path.read_bytes() if content is None else content
-        return unpack(packed)
+        if name.suffix not in _OPEN:
+            return packed
+        with _OPEN[name.suffix](BytesIO(packed)) as file:
+            return _read_within(file, MAX_BYTES)
     except _READ_ERRORS as error:
         raise DataError(f"{copy}: truncated or not a {name.suffix} file: {error}") from error

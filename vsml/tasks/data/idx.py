@@ -1,5 +1,7 @@
 """Idx format: images and labels as MNIST has them, and data sets of four such files."""
 
+import math
+
 import numpy as np
 
 from vsml.tasks.data.entry import Entry, Examples, both
@@ -33,7 +35,7 @@ def _from_idx(
         raise DataError(f"{copy}: got the first bytes {got}, expected {magic.hex()} (idx format)")
     sizes = np.frombuffer(content, ">u4", count=ndim, offset=4)
     shape = tuple(int(size) for size in sizes)
-    expected_bytes = int(np.prod(shape, dtype=np.int64))
+    expected_bytes = math.prod(shape)  # of Python's integers, which do not overflow
     data_bytes = len(content) - header_bytes
     if data_bytes != expected_bytes:
         raise DataError(f"{copy}: got {data_bytes} bytes, expected {expected_bytes} for shape {shape}")

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import pooch
 
 from vsml.registry import UnknownNameError
+from vsml.system.cache import expand_home
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
+from vsml.tasks.data.dataset import describe as describe_dataset
 from vsml.tasks.data.entry import Entry, Examples, content_checksum
-from vsml.tasks.data.errors import DataError
+from vsml.tasks.data.errors import DataError, UnknownDataSetError
 from vsml.tasks.data.files import Copy, check_checksums, find, is_published, wrong_checksum
 from vsml.tasks.data.generator import Generator
 from vsml.tasks.data.npz import load_npz
@@ -48,13 +50,12 @@ def load(
     """
     if is_npz(name, subset):
         return load_npz(name, subset)
-    origin = _look_up(name)
+    origin = look_up(name)
     if isinstance(origin, Generator):
         return origin
     if not isinstance(origin, Entry):
         return _call(origin, name, subset)
-    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
-    folder = Path(data_root).expanduser()
+    folder = data_folder(root)
     files = origin.files[subset]
     copies = tuple(find(file, folder, download) for file in files)
     examples = _read(origin, name, subset, copies, verify)
@@ -67,6 +68,20 @@ def load(
         mean=origin.mean,
         std=origin.std,
     )
+
+
+def data_folder(root: str | Path | None = None) -> Path:
+    """Return the data root: as given, else VSML_DATA_DIR of the environment, else the user's cache folder.
+
+    Raises:
+        DataError: there is none that could be used, as this user has no home folder.
+    """
+    chosen = root or os.environ.get("VSML_DATA_DIR")
+    try:
+        return expand_home(chosen or pooch.os_cache("vsml"))
+    except (OSError, RuntimeError) as error:
+        expected = "data.root or VSML_DATA_DIR to name a folder without ~"
+        raise DataError(f"no folder for data sets: {error}; expected {expected}") from error
 
 
 def available() -> tuple[str, ...]:
@@ -90,13 +105,25 @@ def shape_and_outputs(name: str, subset: str) -> tuple[tuple[int, ...], Outputs]
     if is_npz(name, subset):
         own = load_npz(name, subset)
         return own.image_shape, own.outputs
-    origin = _look_up(name)
+    origin = look_up(name)
     if isinstance(origin, Entry):
         return origin.image_shape, Classes(origin.num_classes[subset])
     if isinstance(origin, Generator):
         return origin.image_shape, origin.outputs
     made = _call(origin, name, subset)
     return made.image_shape, made.outputs
+
+
+def describe_source(name: str) -> list[str]:
+    """Return in words what was decided about a user's npz file on reading it; of other data sets nothing."""
+    if not name.endswith(".npz"):
+        return []
+    try:
+        own = load_npz(name, "train")
+    except DataError:
+        # The train half may be missing where it is evaluated only.
+        own = load_npz(name, "test")
+    return describe_dataset(own)
 
 
 def shapes_of(name: str, subset: str) -> tuple[tuple[int, ...], int]:
@@ -116,18 +143,23 @@ def is_npz(name: str, subset: str) -> bool:
     return name.endswith(".npz")
 
 
-def _look_up(name: str) -> Origin:
-    """Return what a data set is made from, by its name."""
+def look_up(name: str) -> Origin:
+    """Return what a data set is made from, by its name, which is no path.
+
+    Raises:
+        UnknownDataSetError: there is none of that name; the message says what there is.
+    """
     try:
         origin = DATASETS.resolve(name)
     except UnknownNameError as error:
         expected = f"a path that ends in .npz, or {error.expected}"
-        raise DataError(f"dataset: got {name!r}, expected {expected}") from error
+        raise UnknownDataSetError(name, expected) from error
     if isinstance(origin, Entry | Generator) or callable(origin):
         return origin
-    raise DataError(
-        f"dataset: got {name!r}, which is a {type(origin).__name__}, expected a Generator, an Entry or a "
-        "function from 'train' or 'test' to a Dataset"
+    raise UnknownDataSetError(
+        name,
+        "a Generator, an Entry or a function from 'train' or 'test' to a Dataset, which "
+        f"a {type(origin).__name__} is not",
     )
 
 
@@ -160,9 +192,14 @@ def _read(
         return _decode(entry, subset, copies, verify, where)
     conversion = conversion_of(copies)
     examples = conversion.load(verify)
-    if examples is None:
-        examples = _decode(entry, subset, copies, verify, where)
-        conversion.save(examples, verified=verify)
+    if examples is not None:
+        return examples
+    with conversion.turn():
+        # Another process may have converted them meanwhile.
+        examples = conversion.load(verify)
+        if examples is None:
+            examples = _decode(entry, subset, copies, verify, where)
+            conversion.save(examples, verified=verify)
     return examples
 
 

@@ -1,6 +1,7 @@
 """Omniglot: drawings of the characters of fifty alphabets (Lake et al., 2015)."""
 
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -12,6 +13,23 @@ from vsml.tasks.data.files import Copy, File, Form, read_archive
 
 _DRAWING = (105, 105)
 """Height and width."""
+
+_PNG_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for images that are damaged or forged."""
+
+_NOT_A_DRAWING = "."
+"""What the names of files begin with that macOS puts beside others, such as `._0001_01.png`."""
 
 Place = tuple[str, ...]
 """(alphabet, character, name of the drawing)."""
@@ -48,6 +66,8 @@ def _read_drawings(copy: Copy) -> dict[Place, bytes]:
     drawings: dict[Place, bytes] = {}
     if copy.form.folder:
         for path in copy.path.glob("*/*/*.png"):
+            if path.name.startswith(_NOT_A_DRAWING):
+                continue
             place = path.relative_to(copy.path).parts
             drawings[place] = path.read_bytes()
         return drawings
@@ -55,7 +75,8 @@ def _read_drawings(copy: Copy) -> dict[Place, bytes]:
 
     def is_drawing(name: str) -> bool:
         parts = name.split("/")
-        return len(parts) == 4 and parts[0] == top and name.endswith(".png")
+        is_hidden = parts[-1].startswith(_NOT_A_DRAWING)
+        return len(parts) == 4 and parts[0] == top and name.endswith(".png") and not is_hidden
 
     for name, content in read_archive(copy.path, is_drawing).items():
         _, *place_parts = name.split("/")
@@ -68,11 +89,15 @@ def _decode_png(content: bytes, where: str) -> np.ndarray:
     from PIL import Image  # slow to import, and not needed for the others
 
     try:
-        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+        with warnings.catch_warnings():
+            # Of large images, which are refused below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(content), formats=["PNG"])
+        with image:
             shape = (image.height, image.width)
             if shape == _DRAWING:
                 return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
+    except (Image.DecompressionBombError, *_PNG_ERRORS) as error:
         raise DataError(f"{where}: truncated or not a PNG image: {error}") from error
     height, width = shape
     expected = "x".join(map(str, _DRAWING))
