@@ -23,7 +23,7 @@ TIERS = {
     """,
     "published numbers and files": "few_examples decoders",
     "golden cases": "golden diagrams",
-    "a second implementation": "native kernels fused antithetic backprop cost benchmarks",
+    "a second implementation": "native kernels fused antithetic backprop cost benchmarks torch",
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
         learner_page layer_page transform_page dataset_page objective_page optimizer_page

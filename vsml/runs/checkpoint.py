@@ -4,7 +4,6 @@ A file holds one tensor per leaf, named by its path in the pytree ("params/synap
 `__metadata__` the caller's metadata as JSON, the versions of the libraries and a SHA-256 of all of it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -17,13 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from vsml.system.files import atomic_write, library_versions
+from vsml.system.tensors import DTYPES, FORMAT_VERSION, CheckpointError, DamagedCheckpointError
+from vsml.system.tensors import checksum as _checksum
+from vsml.system.tensors import decode as _decode
 from vsml.types import Params
 
-FORMAT_VERSION = 1
 BEST_NAME = "best.safetensors"
 EXPORT_NAME = "learner.safetensors"
 """The meta-parameters alone, written into a run's directory when it is complete."""
@@ -33,21 +33,6 @@ PRETRAINED_PREFIX = "pretrained:"
 
 PRETRAINED_FOLDER = Path(__file__).parents[1] / "algorithms"
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
-_DTYPES = {
-    "BOOL": np.dtype(bool),
-    **{f"{kind}{bits}": np.dtype(f"{kind.lower()}{bits // 8}") for kind in "IU" for bits in (8, 16, 32, 64)},
-    **{f"F{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
-    "BF16": np.dtype(jnp.bfloat16),
-    "C64": np.dtype(np.complex64),
-}
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used as a checkpoint; the message names it."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A file that is cut short, altered, or no checkpoint at all."""
 
 
 def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, Any]) -> None:
@@ -286,7 +271,7 @@ def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             random_keys[name] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
         array = np.array(leaf, order="C")  # safetensors would store the wrong values of a transposed view
-        if array.dtype not in _DTYPES.values():
+        if array.dtype not in DTYPES.values():
             raise ValueError(f"checkpoint: {name} has dtype {array.dtype}; expected an array of numbers")
         if name in tensors:
             raise ValueError(f"checkpoint: two leaves of the tree are named {name}")
@@ -300,43 +285,6 @@ def _name(path: tuple[Any, ...]) -> str:
 
 def _is_random_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _decode(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return tensors by name and metadata, after all checks that need no template."""
-    try:
-        views = safetensors.deserialize(data)
-    except safetensors.SafetensorError as error:
-        raise DamagedCheckpointError(
-            f"{where}: damaged, cut short or not a safetensors file ({error})"
-        ) from error
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    version = header.get("format_version", "")
-    if not version.isdecimal():
-        raise DamagedCheckpointError(f"{where}: a safetensors file, but not a checkpoint of this library")
-    if int(version) > FORMAT_VERSION:  # asked first: another format may have another checksum
-        raise CheckpointError(
-            f"{where}: has format version {version}, expected at most {FORMAT_VERSION}: upgrade vsml"
-        )
-    tensors = {}
-    for name, view in views:
-        if view["dtype"] not in _DTYPES:
-            raise DamagedCheckpointError(f"{where}: {name} has the unknown dtype {view['dtype']}")
-        tensors[name] = np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"]).copy()
-    text = header.get("metadata", "")
-    if _checksum(tensors, text) != header.get("sha256"):
-        raise DamagedCheckpointError(f"{where}: damaged, its content does not match its checksum")
-    return tensors, json.loads(text)
 
 
 def _nest(tensors: Mapping[str, np.ndarray]) -> Any:
