@@ -17,7 +17,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
-        layout moved registry config preprocess_settings docs commands
+        layout moved registry config preprocess_settings docs advice commands
         sources download converted devices comm assign_gpu locks files signals runs tracking
         tables text_plots plots console submission
     """,
@@ -27,7 +27,7 @@ TIERS = {
     "end to end": """
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
         learner_page layer_page transform_page dataset_page objective_page optimizer_page
-        metric_page callback_page call_page outside
+        metric_page callback_page call_page outside site
         launch slurm ssh
     """,
 }

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "tests/README.md")]
+PAGES = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")
+]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 PROSE = runpy.run_path(str(ROOT / "tools" / "prose.py"))
 

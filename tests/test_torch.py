@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import code_after, read_page
 
 import vsml
 from vsml.learners import vsml as original
@@ -213,6 +214,13 @@ def test_files_and_examples_of_another_form_are_refused(tmp_path):
         same.run(same.start(), np.zeros((1, 3)), np.zeros(1))
     with pytest.raises(ValueError, match=r"load_twin: got input_shape \(3,\) and num_classes 0"):
         load_twin(str(shipped), input_shape=(3,), num_classes=0)
+
+
+@needs_torch
+def test_the_code_of_the_page_about_it_runs(capsys):
+    exec(code_after(read_page("using.md"), "## In PyTorch"), {})
+    predicted = [int(label) for label in capsys.readouterr().out.strip("tensor([])\n").split(",")]
+    assert len(predicted) == 5 and set(predicted) <= set(range(10))
 
 
 def test_without_pytorch_one_is_told_how_to_install_it():
