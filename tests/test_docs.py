@@ -72,6 +72,12 @@ def test_every_file_that_a_page_names_exists(page):
             assert (ROOT / path).exists(), f"{path}: there is no such file"
 
 
+def test_the_first_lines_of_python_are_the_same_everywhere():
+    pages = [ROOT / "README.md", ROOT / "docs" / "start.md", ROOT / "docs" / "using.md"]
+    first = {re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)[1] for page in pages}
+    assert len(first) == 1, first  # tests/test_pretrained.py runs them
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
