@@ -32,6 +32,8 @@ needs_torch = pytest.mark.skipif(
     torch is None, reason="PyTorch is not installed: pip install 'vsml[torch]', or a CPU wheel of torch"
 )
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 EXAMPLES = 30
 VIEWS = [{"count": 64, "activation": "relu", "keep_input": True}, {}]
 
