@@ -15,7 +15,7 @@ attacks := robust
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust check lint types density format roofline bench docs diagrams notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust check lint types density format roofline bench docs diagrams site notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -49,7 +49,7 @@ test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian
 test-robust: .venv/.installed  ## attacks with fixed seeds: kills, mutated inputs, writers, links, full disks (10 minutes on 2 cores)
 	$(pytest) -m $(attacks) $(ARGS)
 
-check: lint types density  ## what continuous integration runs: lint, types, density and all tests but attacks, clusters last
+check: lint types density .venv-site/.installed  ## what continuous integration runs: lint, types, density and all tests but attacks, clusters last
 	$(pytest) -m "not ($(clusters)) and not $(attacks)" $(ARGS)
 	$(pytest) -m "($(clusters)) and not $(attacks)" $(ARGS)
 
@@ -82,6 +82,10 @@ docs: .venv/.installed  ## write docs/configuration.md from the schema, and docs
 diagrams: .venv/.installed  ## draw the diagrams of docs/ (tools/diagrams.py)
 	$(in_venv) python tools/diagrams.py $(ARGS)
 
+site: .venv-site/.installed  ## build the documentation site into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict $(ARGS)
+	@echo "built: site/index.html; to look at it: .venv-site/bin/mkdocs serve"
+
 notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
 	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \
 	uv pip install --quiet --target "$$tools" ipykernel nbconvert; \
@@ -92,7 +96,7 @@ lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--up
 	$(in_venv) uv pip compile pyproject.toml --universal --extra dev --extra mpi -o requirements.txt --quiet $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-site site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -108,4 +112,12 @@ clean:  ## remove .venv and caches; runs stay
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# The tools of the site are in a place of their own: no test and no run needs them.
+.venv-site/.installed: pyproject.toml
+	@echo "installing what builds the site into .venv-site: half a minute"
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["docs"], sep="\n")' > .venv-site/requirements.txt
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-site/requirements.txt
 	@touch $@

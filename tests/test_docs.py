@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "tests/README.md")]
+PAGES = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")
+]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 PROSE = runpy.run_path(str(ROOT / "tools" / "prose.py"))
 
@@ -69,6 +71,12 @@ def test_every_file_that_a_page_names_exists(page):
         # A name in capitals stands for any.
         if not re.search(r"NAME|RESULT", path):
             assert (ROOT / path).exists(), f"{path}: there is no such file"
+
+
+def test_the_first_lines_of_python_are_the_same_everywhere():
+    pages = [ROOT / "README.md", ROOT / "docs" / "start.md", ROOT / "docs" / "using.md"]
+    first = {re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)[1] for page in pages}
+    assert len(first) == 1, first  # tests/test_pretrained.py runs them
 
 
 def test_the_readme_is_short():

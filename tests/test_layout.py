@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = [
     {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
     {"launch", "vsml.launching"},
-    {"vsml.sklearn", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
+    {"vsml.sklearn", "vsml.torch", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
     {"vsml.calls", "vsml.cost.ranks"},
     {"vsml.cost", "vsml.evaluation", "vsml.introspection"},
     {"vsml.setup"},
@@ -177,6 +177,17 @@ def test_reading_a_configuration_starts_no_device():
 def test_mpi_is_known_to_comm_alone_and_not_before_it_is_needed():
     assert [name for name in MODULES if uses(name, "mpi4py")] == ["vsml.system.comm"]
     assert not uses("vsml.system.comm", "mpi4py", everywhere=False)
+
+
+def test_the_pytorch_twin_needs_no_jax():
+    pending = {name for name in MODULES if is_in(name, "vsml.torch")}
+    seen = set()
+    while pending:
+        name = pending.pop()
+        assert not any(uses(name, library, everywhere=False) for library in ("jax", "flax", "optax")), name
+        seen.add(name)
+        pending |= modules_imported(name) - seen
+    assert "vsml.torch.twin" in seen and "vsml.system.tensors" in seen
 
 
 def test_wandb_is_imported_where_it_is_used():

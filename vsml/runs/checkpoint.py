@@ -4,7 +4,6 @@ A file holds one tensor per leaf, named by its path in the pytree ("params/synap
 `__metadata__` the caller's metadata as JSON, the versions of the libraries and a SHA-256 of all of it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -17,15 +16,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from vsml.registry import suggestion
 from vsml.system.files import IrregularFileError, atomic_write, library_versions, read_regular
 from vsml.system.guards import prove
+from vsml.system.tensors import DTYPES, FORMAT_VERSION, CheckpointError, DamagedCheckpointError
+from vsml.system.tensors import checksum as _checksum
+from vsml.system.tensors import decode as _decode
 from vsml.types import Params
 
-FORMAT_VERSION = 1
 BEST_NAME = "best.safetensors"
 EXPORT_NAME = "learner.safetensors"
 """The meta-parameters alone, written into a run's directory when it is complete."""
@@ -34,27 +34,7 @@ PRETRAINED_PREFIX = "pretrained:"
 """What the path of a learning algorithm that comes with the library begins with."""
 
 PRETRAINED_FOLDER = Path(__file__).parents[1] / "algorithms"
-_VERSION_DIGITS = 18
-
-_POINTER = b"version https://git-lfs"
-"""What a file begins with that stands for one which Git LFS has not fetched."""
-
 _STEP_NAME = re.compile(r"step_(\d+)\.safetensors")
-_DTYPES = {
-    "BOOL": np.dtype(bool),
-    **{f"{kind}{bits}": np.dtype(f"{kind.lower()}{bits // 8}") for kind in "IU" for bits in (8, 16, 32, 64)},
-    **{f"F{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
-    "BF16": np.dtype(jnp.bfloat16),
-    "C64": np.dtype(np.complex64),
-}
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used as a checkpoint; the message names it."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A file that is cut short, altered, or no checkpoint at all."""
 
 
 def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, Any]) -> None:
@@ -311,7 +291,7 @@ def _flatten(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             random_keys[name] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
         array = np.array(leaf, order="C")  # safetensors would store the wrong values of a transposed view
-        if array.dtype not in _DTYPES.values():
+        if array.dtype not in DTYPES.values():
             raise ValueError(f"checkpoint: {name} has dtype {array.dtype}; expected an array of numbers")
         if name in tensors:
             raise ValueError(f"checkpoint: two leaves of the tree are named {name}")
@@ -325,84 +305,6 @@ def _name(path: tuple[Any, ...]) -> str:
 
 def _is_random_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _decode(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return tensors by name and metadata, after all checks that need no template."""
-    if data.startswith(_POINTER):
-        raise DamagedCheckpointError(
-            f"{where}: got a pointer of Git LFS, expected the file itself; git lfs pull gets it"
-        )
-    try:
-        views = safetensors.deserialize(data)
-    except safetensors.SafetensorError as error:
-        raise DamagedCheckpointError(
-            f"{where}: damaged, cut short or not a safetensors file ({error})"
-        ) from error
-    length = int.from_bytes(data[:8], "little")
-    header = _object(data[8 : 8 + length], "its header", where).get("__metadata__") or {}
-    _check_version(header.get("format_version", ""), where)
-    tensors = {}
-    for name, view in views:
-        if view["dtype"] not in _DTYPES:
-            raise DamagedCheckpointError(f"{where}: {name} has the unknown dtype {view['dtype']}")
-        tensors[name] = np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"]).copy()
-    text = header.get("metadata", "")
-    if _checksum(tensors, text) != header.get("sha256"):
-        raise DamagedCheckpointError(f"{where}: damaged, its content does not match its checksum")
-    metadata = _object(text, "its metadata", where)
-    if not isinstance(metadata.get("random_keys"), dict):
-        got = _shown(metadata.get("random_keys"))
-        raise DamagedCheckpointError(f"{where}: got random_keys {got} in its metadata, expected an object")
-    return tensors, metadata
-
-
-def _check_version(version: str, where: str) -> None:
-    """Check the version of the format first: another format may have another checksum."""
-    if not (version.isascii() and version.isdecimal()):
-        raise DamagedCheckpointError(f"{where}: a safetensors file, but not a checkpoint of this library")
-    # Compared as text where it is long: Python refuses numbers of thousands of digits.
-    is_newer = len(version) > _VERSION_DIGITS or int(version) > FORMAT_VERSION
-    if is_newer:
-        got = version[:_VERSION_DIGITS] + "..." * (len(version) > _VERSION_DIGITS)
-        raise CheckpointError(
-            f"{where}: has format version {got}, expected at most {FORMAT_VERSION}: upgrade vsml"
-        )
-
-
-def _object(text: bytes | str, what: str, where: str) -> dict[str, Any]:
-    """Return the JSON object in a text.
-
-    Raises:
-        DamagedCheckpointError: it is none.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise DamagedCheckpointError(f"{where}: {what} is nested too deep, expected a JSON object") from error
-    except ValueError as error:
-        raise DamagedCheckpointError(f"{where}: {what} is no JSON, expected an object: {error}") from error
-    if not isinstance(value, dict):
-        raise DamagedCheckpointError(f"{where}: got {_shown(value)} as {what}, expected a JSON object")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """Return the beginning of a value, for messages."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, a deep nesting
-        text = type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _nest(tensors: Mapping[str, np.ndarray], where: str) -> Any:
