@@ -14,11 +14,19 @@ prepare()  # before anything imports jax
 
 from vsml.config.files import ConfigError, dump  # noqa: E402
 from vsml.config.schema import Config  # noqa: E402
-from vsml.launching.command_line import continued_config, parse, read_config  # noqa: E402
+from vsml.launching.command_line import (  # noqa: E402
+    continued_config,
+    folder_name,
+    help_text,
+    parse,
+    read_config,
+    read_entries,
+)
 from vsml.launching.schema import WholeConfig, call_of  # noqa: E402
+from vsml.launching.series import run_series  # noqa: E402
 from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
 from vsml.runs.environment import describe_environment  # noqa: E402
-from vsml.runs.progress import say  # noqa: E402
+from vsml.runs.progress import plain_where_no_terminal, say  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
 
 
@@ -43,14 +51,14 @@ def enter_run(
     """
     run, todo = None, ""
     if comm.rank == 0:
-        name = config.name or config.call
+        name = folder_name(config)
         run = open_run(options.resume) if options.resume else new_run(options.run_dir, name=name)
         held.enter_context(run.lock())
         if options.go_on and run.exists:
             config = continued_config(run.path, config)
             todo = "nothing" if run.complete.exists() else "resume"
         elif options.resume:
-            todo = "resume"
+            todo = "nothing" if not options.config and is_complete(run) else "resume"
         else:
             run.start(dump(config), describe_environment(comm.size))
             todo = "start"
@@ -60,15 +68,35 @@ def enter_run(
     return run, WholeConfig.model_validate(settings), todo
 
 
+def is_complete(run: RunDirectory) -> bool:
+    """Return whether a run has done all that its configuration says, which nobody has edited since."""
+    if not run.complete.exists():
+        return False
+    return run.config.stat().st_mtime <= run.complete.stat().st_mtime
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 2 for mistakes in what the user gave."""
-    options = parse(arguments)
+    plain_where_no_terminal()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(help_text(), end="")
+        return 0
+    options = parse(words)
     try:
-        config = read_config(options)
+        configs = read_entries(options) if options.all else (read_config(options),)
     except ValueError as error:  # ConfigError and the like; every rank sees the same, so none waits
         print(error, file=sys.stderr)
         return 2
-    comm = connect()
+    try:
+        comm = connect()
+    except RuntimeError as error:  # the launcher and MPI do not fit together
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.all and comm.size > 1:
+        sys.exit("error: --all runs entries one after the other in processes of its own, so without mpirun")
+    if options.all and not options.dry_run:
+        return run_series([sys.executable, __file__], words, configs, options.run_dir)
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.runs.checkpoint import CheckpointError
         from vsml.setup import Setup
@@ -77,11 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             try:
                 if comm.rank == 0:
-                    plan = call_of(config).plan(Setup(config), comm.size)
-                    print(dump(config), *plan, sep="\n")
+                    for each in configs:
+                        plan = call_of(each).plan(Setup(each), comm.size)
+                        print(*plan, "", dump(each), sep="\n")
             except (ValueError, OSError, MemoryError) as error:
                 sys.exit(f"error: {error}")
             return 0
+        (config,) = configs
         try:
             run, config, todo = enter_run(options, config, comm, held)
         except ConfigError as error:
@@ -90,8 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         if run is not None:
-            say(f"run directory: {run.path}{' (complete)' if todo == 'nothing' else ''}")
+            say(f"run directory: {run.path}")
         if todo == "nothing":
+            if run is not None:
+                say("was complete already, and nothing is left to do; --config changes its settings")
             return 0
         try:
             return call_of(config).run(Setup(config), run, comm, todo == "resume")

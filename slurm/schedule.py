@@ -38,6 +38,7 @@ from vsml.launching.submission import (  # noqa: E402
     submission_name,
     with_run_dir,
 )
+from vsml.system.arguments import ArgumentParser, spelt_otherwise  # noqa: E402
 
 _LONG = {
     "-a": "array",
@@ -88,11 +89,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str |
     Raises:
         SubmissionError: one is not an option, or one that sbatch must not get.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="slurm/schedule.py",
         usage="python slurm/schedule.py [OPTIONS] [ANY OPTIONS OF SBATCH] -- PROGRAM",
         description="Submit a program to Slurm.",
-        allow_abbrev=False,
     )
     parser.add_argument("--name", help="of the folder and the job (default: from the program)")
     parser.add_argument(
@@ -116,6 +116,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str |
         "--dry_run", action="store_true", help="print the job script and the commands, and stop"
     )
     options, rest = parser.parse_known_args(list(arguments))
+    for word in rest:  # else sbatch would get --dry-run, and the job would be submitted
+        meant = spelt_otherwise(word.partition("=")[0], parser.option_names())
+        if meant is not None:
+            parser.error(f"{word}: no such option; did you mean {meant!r}?")
     for name, value in (("--chain", options.chain), ("--signal_ahead", options.signal_ahead)):
         if value < 1:
             parser.error(f"{name}: got {value}, expected 1 or more")

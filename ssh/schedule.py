@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # vsml, where it i
 
 from vsml.launching import submission
 from vsml.launching.submission import Checked, Remote, Site, SubmissionError
+from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import SHARED_MEMORY
 
 REMOTE_SCRIPT = Path(__file__).with_name("remote.sh")
@@ -496,9 +497,7 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_launch(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse what is before `--`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_place_options(parser)
     parser.add_argument("--nodes", type=positive, default=1, metavar="N", help="GPUs of a run (default: 1)")
     parser.add_argument("--ntasks-per-node", type=positive, default=1, metavar="M", help="ranks on each GPU")
@@ -517,7 +516,7 @@ def parse_launch(arguments: Sequence[str]) -> argparse.Namespace:
 
 def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a sub-command."""
-    parser = argparse.ArgumentParser(prog=f"schedule.py {arguments[0]}", allow_abbrev=False)
+    parser = ArgumentParser(prog=f"schedule.py {arguments[0]}")
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("submission", nargs="?", help="its name (default: the latest; status: all)")
     add_place_options(parser)

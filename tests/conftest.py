@@ -18,7 +18,7 @@ TIERS = {
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
         layout moved registry config preprocess_settings docs commands
-        sources download converted devices comm assign_gpu locks files signals runs tracking
+        sources download inventory converted devices comm assign_gpu locks files signals runs tracking
         tables text_plots plots console submission
     """,
     "published numbers and files": "few_examples decoders",

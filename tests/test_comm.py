@@ -55,6 +55,22 @@ def test_one_process_broadcasts_what_others_would_get():
     assert comm.any(True) and not comm.any(False)
 
 
+@pytest.mark.parametrize(
+    ("variables", "launcher"),
+    [({"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}, "srun"), ({"WORLD_SIZE": "3"}, "torchrun")],
+)
+def test_copies_that_do_not_know_of_each_other_are_refused(variables, launcher):
+    with pytest.raises(RuntimeError, match=rf"{launcher} has started . copies .*expected mpirun -n"):
+        connect(variables)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": "8", "WANDB_SWEEP_ID": "s"}]
+)
+def test_one_copy_and_agents_of_a_sweep_are_serial(variables):
+    assert isinstance(connect(variables), SerialCommunicator)
+
+
 def test_without_a_launcher_the_communicator_is_serial():
     assert isinstance(connect({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}), SerialCommunicator)
 

@@ -9,7 +9,13 @@ import pytest
 import launch
 import slurm.schedule
 import ssh.schedule
-from vsml.launching.command_line import parse, read_all_configs, read_config
+import vsml.figures
+import vsml.tasks.__main__
+from vsml.config.files import ConfigError
+from vsml.evaluation.stored import StoredParams
+from vsml.launching.command_line import folder_name, parse, read_all_configs, read_config
+from vsml.launching.schema import load_config
+from vsml.system.comm import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -98,3 +104,88 @@ def test_an_entry_of_an_array_has_a_name_and_a_group_of_its_own(monkeypatch):
     assert config.name.endswith("-2") and config.tracking.wandb.group == "conv"
     monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
     assert read_config(options).tracking.wandb.group == "mine"
+
+
+def test_without_any_option_launch_prints_its_help(capsys):
+    assert launch.main([]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: launch.py") and "--config_files configs/quickstart.yaml" in printed
+
+
+@pytest.mark.parametrize(
+    ("main", "given", "meant"),
+    [
+        (launch.main, "--config-files", "--config_files"),
+        (launch.main, "--config_file", "--config_files"),
+        (launch.main, "--dry-run", "--dry_run"),
+        (ssh.schedule.parse_launch, "--over_subscribe", "--oversubscribe"),
+        (slurm.schedule.parse, "--dry-run", "--dry_run"),
+        (slurm.schedule.parse, "--signal-ahead=60", "--signal_ahead"),
+        (vsml.tasks.__main__.main, "list --rot", "--root"),
+        (vsml.figures.main, "--lists", "--list"),
+    ],
+)
+def test_a_misspelt_option_is_told_what_could_have_been_meant(main, given, meant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(given.split())
+    assert ended.value.code == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_told_which_there_are(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["--config-files", "a.yaml"])
+    assert "--array_index" in capsys.readouterr().err.partition("options: ")[2]
+
+
+def test_a_value_without_its_option_is_named(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["configs/quickstart.yaml"])
+    assert "got 'configs/quickstart.yaml', expected an option before it" in capsys.readouterr().err
+
+
+def test_misspelt_names_are_told_together_and_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    datasets = "evaluation.datasets=[{dataset: kmnits}, digits]"
+    wrong = ["training.dataset=mnsit", datasets, "model.type=vsmll", "seed=x"]
+    assert launch.main(["--config", *wrong]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("4 mistakes")
+    assert "training.dataset: got 'mnsit'" in told and "did you mean 'mnist'?" in told
+    assert "evaluation.datasets.0.dataset: got 'kmnits'" in told and "did you mean 'kmnist'?" in told
+    assert "did you mean 'vsml'?" in told and "omniglot" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_data_set_of_a_compared_learner_is_told_what_was_meant():
+    learner = "{name: Adam, model: {type: sgd}, datasets: [digist]}"
+    with pytest.raises(ConfigError, match=r"got 'digist', expected names of .*did you mean 'digits'"):
+        load_config(overrides=["evaluation.datasets=[digits]", f"evaluation.learners=[{learner}]"])
+
+
+@pytest.mark.parametrize("name", ["genral", "pretrained:genral"])
+def test_a_misspelt_algorithm_is_told_what_could_have_been_meant(name):
+    with pytest.raises(FileNotFoundError, match=r"one of .*mnist14.*did you mean 'general'\?"):
+        StoredParams.read(name, SerialCommunicator())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["call=my_package.my_module:Count"], "Count"),
+        (["call=train"], "train"),
+        (["name=a:b"], "a-b"),
+        (["name='ü=1'"], "ü=1"),
+    ],
+)
+def test_the_folder_of_a_run_has_no_colon_in_its_name(settings, expected):
+    plain = load_config(overrides=[each for each in settings if not each.startswith("call")])
+    call = dict(each.split("=", 1) for each in settings).get("call", "train")
+    assert folder_name(plain.model_copy(update={"call": call})) == expected
+
+
+def test_all_entries_need_an_array_and_no_index(capsys):
+    for words in (["--all"], ["--all", "--array", "x.yaml", "--array_index", "1"]):
+        with pytest.raises(SystemExit):
+            parse(words)
+        assert "--all" in capsys.readouterr().err

@@ -1,8 +1,14 @@
 """Progress lines."""
 
 import io
+import os
+import shlex
 
-from vsml.runs.progress import Progress
+import pytest
+import rich.console
+
+from vsml.runs.commands import resume_command
+from vsml.runs.progress import Progress, plain_where_no_terminal
 
 
 class Clock:
@@ -54,3 +60,44 @@ def test_on_a_terminal_there_is_a_bar_with_the_same_text():
         progress.note("saved")
     assert "saved" in stream.getvalue() and "━" in stream.getvalue()
     assert "step 4/4 | loss 1.5 | 2 steps/s" in stream.getvalue()
+
+
+class Terminal(io.StringIO):
+    """A file that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_file_gets_no_escape_codes_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in "".join(lines_of([(1, 1)], total=2))
+
+
+@pytest.mark.parametrize(
+    ("stdout", "variables", "plain"),
+    [
+        (io.StringIO, {"FORCE_COLOR": "1"}, True),
+        (Terminal, {}, False),
+        (Terminal, {"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        (io.StringIO, {"TTY_COMPATIBLE": "1"}, False),
+    ],
+)
+def test_rich_is_told_where_there_is_no_terminal(monkeypatch, stdout, variables, plain):
+    for name in [name for name in os.environ if name.startswith(("OMPI_", "PMI_", "PMIX_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TTY_COMPATIBLE", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("TTY_COMPATIBLE")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", stdout())
+    plain_where_no_terminal()
+    assert rich.console.Console().is_terminal == (not plain)
+
+
+@pytest.mark.parametrize("folder", ["runs/one", "runs/my run", "a'b;c", "-odd"])
+def test_the_command_to_go_on_is_quoted_for_a_shell(folder):
+    *command, path = shlex.split(resume_command(folder))
+    assert command == ["python", "launch.py", "--resume"]
+    assert os.path.normpath(path) == folder and not path.startswith("-")

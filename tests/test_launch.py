@@ -202,8 +202,24 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_used(place, u
 
 @pytest.mark.slow
 def test_a_time_limit_ends_a_run_in_good_order(place):
-    done = tiny(place, "limited", "--config", "training.time_limit_s=1e-3")
-    assert "training.time_limit_s" in done.stdout and "--resume" in done.stdout
+    done = tiny(place, "limited to 1 ms", "--config", "training.time_limit_s=1e-3")
+    assert "training.time_limit_s" in done.stdout and "--resume 'limited to 1 ms'" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_alone_when_it_is_resumed(place, uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.iterdir()}
+    done = launch(place, "--resume", str(uninterrupted))
+    assert "was complete already" in done.stdout
+    changed = {path.name for path, time_ns in before.items() if path.stat().st_mtime_ns != time_ns}
+    assert changed <= {".lock"}
+
+
+@pytest.mark.slow
+def test_a_log_has_no_escape_codes(place, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = tiny(place, "plain", "--config", "training.iterations=1", "evaluation.count=1")
+    assert "learner" in done.stdout and "\x1b" not in done.stdout
 
 
 @pytest.mark.slow
@@ -235,6 +251,17 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(place):
 def test_mistakes_end_with_one_message_and_code_2(place):
     done = launch(place, "--config_files", "tiny.yaml", "--config", "training.iteration=3", "seed=x", code=2)
     assert "did you mean" in done.stderr and "seed" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_all_entries_of_an_array_run_one_after_the_other(place):
+    entries = "[seed=0], [optimizer.learning_rate=1.0e+38], [seed=2]".replace("[", "{config: [")
+    (place / "many.yaml").write_text(f"array: [{entries.replace(']', ']}')}]\n")
+    few = ["--config", "training.iterations=1", "evaluation.count=1", "evaluation.frequency=0"]
+    done = tiny(place, "many", "--array", "many.yaml", "--all", *few, code=1)
+    assert [(place / "many" / number / "complete").exists() for number in "123"] == [True, False, True]
+    assert "entry 3 of 3: many-3" in done.stdout
+    assert "3 of 3 entries have run; failed: 2 (exit code 1)" in done.stdout
 
 
 @pytest.mark.mpi

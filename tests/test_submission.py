@@ -37,7 +37,7 @@ def test_the_program_is_what_follows_the_first_dashes():
 def test_a_program_is_named_by_its_configuration():
     assert check_program([*LAUNCH, "--config_files", "configs/quickstart.yaml"]).name == "quickstart"
     assert check_program([*LAUNCH, "--config_files", "configs/rand_proj.yaml"]).name == "rand_proj"
-    assert check_program(LAUNCH).name == "run"
+    assert check_program([*LAUNCH, "--config", "seed=1"]).name == "run"
     other = check_program(["/usr/bin/wandb", "agent", "us/vsml/abc"])
     assert (other.name, other.is_launch, other.entries) == ("wandb", False, None)
 
@@ -51,12 +51,23 @@ def test_every_entry_of_an_array_is_checked():
 
 
 @pytest.mark.parametrize(
-    "given", [["--run_dir", "x"], ["--array", "configs/array/conv.yaml", "--array_index", "1"], ["--dry_run"]]
+    "given",
+    [
+        ["--run_dir", "x"],
+        ["--array", "configs/array/conv.yaml", "--array_index", "1"],
+        ["--array", "configs/array/conv.yaml", "--all"],
+        ["--dry_run"],
+    ],
 )
 def test_what_the_launcher_sets_is_refused(given):
     option = [word for word in given if word.startswith("--")][-1]
     with pytest.raises(SubmissionError, match=f"{option}: got it after --"):
         check_program([*LAUNCH, *given])
+
+
+def test_a_program_that_would_only_print_its_help_is_refused():
+    with pytest.raises(SubmissionError, match="prints its help"):
+        check_program(LAUNCH)
 
 
 @pytest.mark.parametrize(

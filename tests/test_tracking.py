@@ -186,6 +186,87 @@ def test_the_runs_of_a_sweep_are_one_group(monkeypatch, tmp_path, given, variabl
     assert (seen["group"], seen["job_type"]) == (expected, "train")
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """What wandb.init was asked for, last."""
+    seen = {}
+
+    class Run:
+        id = "a"
+
+    def init(**options):
+        seen.update(options)
+        return Run()
+
+    monkeypatch.setattr("wandb.init", init)
+    return seen
+
+
+VARIABLES = {
+    "WANDB_PROJECT": "theirs",
+    "WANDB_ENTITY": "team",
+    "WANDB_NAME": "named",
+    "WANDB_JOB_TYPE": "probe",
+    "WANDB_TAGS": "one, two",
+    "WANDB_RUN_GROUP": "group",
+}
+
+
+@pytest.mark.parametrize(
+    ("configured", "variables", "expected"),
+    [
+        ([], {}, ("vsml", None, None, "train", (), None)),
+        ([], VARIABLES, ("theirs", "team", "named", "probe", ("one", "two"), "group")),
+        (
+            ["name=mine", "tracking.wandb={project: p, entity: e, job_type: j, tags: [t], group: g}"],
+            VARIABLES,
+            ("p", "e", "mine", "j", ("t",), "g"),
+        ),
+        ([], dict.fromkeys(VARIABLES, ""), ("vsml", None, None, "train", (), None)),
+    ],
+)
+def test_the_environment_goes_over_the_default_and_the_configuration_over_both(
+    monkeypatch, tmp_path, started, configured, variables, expected
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config = load_config(overrides=["tracking.wandb.mode=offline", *configured])
+    start_tracking(config, RunDirectory(tmp_path))
+    keys = ("project", "entity", "name", "job_type", "tags", "group")
+    assert tuple(started[key] for key in keys) == expected
+
+
+def test_the_log_says_who_has_chosen_what(monkeypatch, tmp_path, started, capsys):
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_TAGS", "one,two")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    settings = ["name=mine", "tracking.wandb.mode=offline"]
+    start_tracking(load_config(overrides=settings), RunDirectory(tmp_path))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "project theirs (WANDB_PROJECT), name mine (configuration), job_type train (default)" in line
+    assert "tags one, two (WANDB_TAGS)" in line and "elsewhere (WANDB_DIR)" in line
+    assert started["dir"] == str(tmp_path / "elsewhere") and Path(started["dir"]).is_dir()
+
+
+def test_settings_of_wandb_in_the_environment_go_over_those_of_a_run(monkeypatch, tmp_path, started):
+    monkeypatch.setenv("WANDB_CONSOLE", "wrap")
+    start_tracking(load_config(overrides=["tracking.wandb.mode=offline"]), RunDirectory(tmp_path))
+    assert "console" not in tracking._settings("offline") and started["settings"].silent
+    assert tracking._settings("offline")["finish_timeout"] == 60.0
+
+
+@pytest.mark.parametrize(("asked", "mode"), [("dryrun", "offline"), ("run", "online"), ("", None)])
+def test_old_names_of_modes_are_understood(monkeypatch, asked, mode):
+    monkeypatch.setenv("WANDB_MODE", asked)
+    assert tracking._mode_of_environment() == mode
+
+
+def test_an_unknown_mode_is_offline_with_a_warning(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.warns(UserWarning, match="got 'onlin', expected one of online, offline, disabled"):
+        assert tracking._mode_of_environment() == "offline"
+
+
 @pytest.mark.slow
 def test_a_run_below_another_that_tracks_writes_into_its_own_folder(tmp_path, monkeypatch):
     outer = WandbTracker(tmp_path / "outer", "offline")  # its service is that of processes below it

@@ -70,6 +70,7 @@ def test_a_folder_that_is_away_for_a_while_costs_nothing(tmp_path, undisturbed, 
     assert start(folder, at_5=lambda: folder.rename(away), at_8=lambda: away.rename(folder))
     assert_same(folder, undisturbed)
     printed = capsys.readouterr().out
+    assert printed.count("compiling ...") == 1 and printed.index("compiling") < printed.index("step 1/12")
     assert printed.count("cannot write the checkpoint") == printed.count("cannot write metrics.jsonl") == 1
     assert "bring the folder back" in printed and "step 9: the checkpoint is written again" in printed
 
@@ -205,6 +206,7 @@ def test_a_signal_in_the_evaluation_at_the_end_ends_it_and_it_is_done_when_resum
     assert not run.complete.exists() and not (tmp_path / "evaluation.json").exists()
     assert run_training(Setup(config), run, SerialCommunicator(), resume=True)
     assert run.complete.exists() and (tmp_path / "evaluation.json").exists()
+    assert "goes on from step 12" in capsys.readouterr().out
     assert [line["step"] for line in read_metrics(run.metrics)] == list(range(1, 13))
 
 

@@ -5,7 +5,6 @@
 Nothing that starts JAX is imported before `prepare` has been called.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Let the algorithm learn, draw its curves as text and as a picture, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.demo", description=__doc__.partition("\n")[0])
+    parser = ArgumentParser(prog="python -m vsml.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
     parser.add_argument("--episodes", type=_positive, default=16, help="fresh starts to average over")
     parser.add_argument("--examples", type=_positive, default=HELD_OUT_DIGITS, help="length of an episode")

@@ -6,7 +6,6 @@ Each makes its runs in DIR, goes on with those that are there already, and draws
 which runs a figure needs, and what makes it at the paper's scale; `--runs` draws from runs that exist.
 """
 
-import argparse
 import json
 import shlex
 import shutil
@@ -20,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from vsml.registry import suggestion
 from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, result_file
+from vsml.system.arguments import ArgumentParser
 
 ROOT = Path(__file__).parents[1]
 
@@ -245,7 +246,7 @@ def describe() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
+    parser = ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of a figure: {', '.join(FIGURES)}")
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), metavar="DIR")
     parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="draw from these runs")
@@ -255,7 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(describe())
         return
     if unknown := [name for name in options.names if name not in FIGURES]:
-        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}")
+        meant = suggestion(unknown[0], FIGURES)
+        parser.error(f"NAME: got {', '.join(unknown)}, expected some of {', '.join(FIGURES)}{meant}")
     if not options.names:
         parser.error(f"NAME: expected some of {', '.join(FIGURES)}")
     if options.runs and len(options.names) > 1:

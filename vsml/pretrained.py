@@ -9,7 +9,6 @@ A run becomes one of those that come with the library by
     python -m vsml.pretrained RUN_DIR NAME
 """
 
-import argparse
 import datetime
 import json
 import re
@@ -34,6 +33,7 @@ from vsml.moved import old_names
 from vsml.runs import checkpoint
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.metrics import read_metrics
+from vsml.system.arguments import ArgumentParser
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
 from vsml.types import Array, Episode, Outputs, Params, State, as_outputs, target_shape
@@ -314,7 +314,7 @@ def _thinned(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export the run that the command line names."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m vsml.pretrained",
         description="Let the learning algorithm of a run come with the library.",
     )

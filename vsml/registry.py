@@ -3,12 +3,18 @@
 import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from vsml.settings import Section
 
 T = TypeVar("T")
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Return "; did you mean ...?" with the closest of some names, nothing where none is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class UnknownNameError(ValueError):
@@ -77,8 +83,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Say what could have been meant."""
         names = self.names()
         expected = f"one of {', '.join(names)}, or package.module:Name of a {self.kind}"
-        close = difflib.get_close_matches(name, names, n=1)
-        return f"{expected}; did you mean {close[0]!r}?" if close else expected
+        return expected + suggestion(name, names)
 
     def _import(self, path: str) -> T:
         """Return what `package.module:Name` names."""

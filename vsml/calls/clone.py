@@ -23,6 +23,7 @@ from vsml.meta.objectives.clone import (
 from vsml.networks.wirings import own_settings
 from vsml.reporting import plots
 from vsml.runs import checkpoint
+from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.runs.wandb import start_tracking
@@ -78,7 +79,7 @@ class Clone:
         """Train, and judge what was found once training is complete."""
         complete = run_training(setup, run, comm, resume)
         if run is not None and not complete:
-            say(f"to go on: python launch.py --resume {run.path}")
+            say(f"to go on: {resume_command(run.path)}")
         elif run is not None:
             for row in report_clone(setup, run):
                 say(f"{row['quantity']}: {row['explained']:.2%} of back-propagation's")

@@ -90,6 +90,8 @@ def _run_evaluation(
     candidates += compared_candidates(setup, sources, comm)
     if settings.start or not candidates:
         candidates.append(start_candidate(setup, tasks))
+    if run is not None:
+        say("compiling ...")
     evaluations, trials = Comparison(settings, comm, check).evaluate(candidates)
     if run is not None:
         for reason in missing:

@@ -223,6 +223,7 @@ def run_introspection(
     if run is not None:
         for reason in missing:
             say(f"left out: {reason}")
+        say("compiling ...")
         found = introspect_all(setup.config.evaluation, candidates, settings)
         figures = write_introspections(run, found)
         tracker = start_tracking(setup.config, run)

@@ -29,6 +29,7 @@ from vsml.meta.step import PendingStep, as_numbers, collect_step, dispatch_step
 from vsml.runs import checkpoint
 from vsml.runs.callbacks import Evaluated, Event, Finished, StepTaken
 from vsml.runs.checkpoint import CheckpointStore
+from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import Progress, say
 from vsml.runs.record import CHECKPOINT, RunRecord
@@ -97,7 +98,8 @@ class _Run:
         self.episode_key = jax.random.fold_in(setup.key, 2)
         self.done = _Progressed()
         self.last_evaluations: list[Evaluation] | None = None
-        if not (resume and self._load()) and setup.restores:
+        self.resumed = resume and self._load()
+        if not self.resumed and setup.restores:
             start = restored_params(setup, comm).fit(setup.learner)
             self.state = self.optimizer.init(jax.random.fold_in(setup.key, 1), start)
         self.started = started - self.done.wall_s
@@ -131,9 +133,12 @@ class _Run:
             self.record.note = progress.note
             for reason in self.left_out:
                 progress.note(f"left out: {reason}")
+            if self.resumed:
+                progress.note(f"goes on from step {self.done.step}")
             try:
                 if self.done.step < iterations:
                     self._check(stop)
+                    progress.note("compiling ...")
                     self._take_steps(iterations, stop)
                 if self.done.step % self.config.checkpoint.frequency or self.record.failing:
                     self._save_or_rescue()
@@ -331,5 +336,5 @@ class Train:
         """Train; return the exit code 0: a run that was stopped can be resumed."""
         complete = run_training(setup, run, comm, resume)
         if run is not None and not complete:
-            say(f"to go on: python launch.py --resume {run.path}")
+            say(f"to go on: {resume_command(run.path)}")
         return 0

@@ -9,6 +9,7 @@ from vsml.config.sections import DataConfig, EvaluationConfig, FewShot, Training
 from vsml.config.specs import EvaluationSpec, TaskSpec
 from vsml.meta.optimizers import OptimizerConfig
 from vsml.meta.schedules import Schedule
+from vsml.registry import suggestion
 from vsml.settings import Problem
 from vsml.tasks.preprocess import conflicts, turned_on
 
@@ -84,7 +85,8 @@ def compared_problems(
             expected = f"a name of its own, and none of {', '.join(reserved)}"
             yield Problem(f"{path}.name", learner.name, expected, involved)
         if unknown := [name for name in learner.datasets or () if name not in datasets]:
-            expected = f"names of evaluation.datasets: {', '.join(datasets)}"
+            close = suggestion(unknown[0], datasets)
+            expected = f"names of evaluation.datasets: {', '.join(datasets)}{close}"
             yield Problem(f"{path}.datasets", unknown[0], expected, (*involved, "evaluation.datasets"))
         for key, values in learner.tune.items():
             if len({repr(value) for value in values}) < len(values):

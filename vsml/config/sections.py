@@ -249,17 +249,24 @@ class WandbConfig(Section):
     """Weights & Biases, which no run needs."""
 
     mode: Literal["online", "offline", "disabled"] | None = Field(
-        default=None, description="null: online if an API key is there, else offline"
+        default=None, description="null: WANDB_MODE, else online if an API key is there, else offline"
     )
-    project: Text = Field(default="vsml", description="project to log to")
-    entity: Text | None = Field(default=None, description="user or team; null: the account's default")
+    project: Text | None = Field(
+        default=None, description="project to log to; null: WANDB_PROJECT, else vsml"
+    )
+    entity: Text | None = Field(
+        default=None, description="user or team; null: WANDB_ENTITY, else the account's default"
+    )
     group: Text | None = Field(
         default=None, description="group of the run; null: WANDB_RUN_GROUP, or its sweep"
     )
     job_type: Text | None = Field(
-        default=None, description="kind of run within its group; null: what `call` is"
+        default=None, description="kind of run within its group; null: WANDB_JOB_TYPE, else what `call` is"
     )
-    tags: tuple[Text, ...] = Field(default=(), description="tags of the run; --tags adds to them")
+    tags: tuple[Text, ...] = Field(
+        default=(),
+        description="tags of the run; --tags adds to them. Where there are none: WANDB_TAGS, with commas",
+    )
 
 
 class TrackingConfig(Section):

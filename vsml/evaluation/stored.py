@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from vsml.config.files import ConfigError
 from vsml.config.model import ModelConfig, ModelSettings
 from vsml.learners import LEARNERS, Learner
+from vsml.registry import suggestion
 from vsml.runs import checkpoint
 from vsml.runs.wandb import fetch_from_wandb, is_wandb_path
 from vsml.settings import differences
@@ -108,4 +110,19 @@ def _described(model: ModelSettings) -> dict[str, object]:
 def _content(path: str) -> bytes:
     if is_wandb_path(path):
         return fetch_from_wandb(path)
-    return checkpoint.find_params(path).read_bytes()
+    try:
+        return checkpoint.find_params(path).read_bytes()
+    except FileNotFoundError as error:
+        if Path(path).exists() or path.startswith(checkpoint.PRETRAINED_PREFIX):
+            raise  # the message says what is missing there
+        raise FileNotFoundError(_nothing_there(path)) from error
+
+
+def _nothing_there(path: str) -> str:
+    """Return the message about a path that is no file: perhaps a name was meant."""
+    message = f"{path}: there is no such file or folder in {Path.cwd()}"
+    if len(Path(path).parts) > 1 or Path(path).suffix:
+        return message
+    names = checkpoint.pretrained_names()
+    known = f"{checkpoint.PRETRAINED_PREFIX}NAME is one of {', '.join(names)}"
+    return f"{message}, nor does the library come with it: {known}{suggestion(path, names)}"

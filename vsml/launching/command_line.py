@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from vsml.config.schema import Config
 from vsml.launching.schema import load_array_configs, load_config
 from vsml.runs.directory import open_run
 from vsml.settings import differences
+from vsml.system.arguments import ArgumentParser
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,8 +25,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         SystemExit: with code 2 and a message on stderr, for options that are unknown or do not go together.
     """
-    parser = argparse.ArgumentParser(
-        prog="launch.py", description="Meta-train or evaluate a learning algorithm.", allow_abbrev=False
+    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    _check_together(options)
+    return options
+
+
+def help_text() -> str:
+    """Return what `python launch.py --help` prints."""
+    return _parser().format_help()
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="launch.py",
+        description="Meta-train or evaluate a learning algorithm.",
+        epilog="To start with: python launch.py --config_files configs/quickstart.yaml --dry_run",
     )
     parser.add_argument(
         "--config_files",
@@ -44,6 +59,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--array", metavar="FILE", help="YAML file with the entries of a sweep")
     parser.add_argument("--array_index", type=int, metavar="I", help="which entry, from 1 (or SLURM's)")
+    parser.add_argument(
+        "--all", action="store_true", help="all entries of the array, one after the other on this machine"
+    )
     parser.add_argument("--subset", metavar="I,J-K", help="count only these entries of the array")
     parser.add_argument(
         "--tags", nargs="+", action="extend", default=[], metavar="TAG", help="tags of the run in wandb"
@@ -57,35 +75,63 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="with --run_dir: go on with the run in it, if there is one already",
     )
     parser.add_argument("--dry_run", action="store_true", help="print configuration and plan, and stop")
-    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    return parser
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """End with code 2 and a message where options do not go together."""
+    error = _parser().error
     if options.resume and (options.config_files or options.array or options.run_dir):
-        parser.error("--resume takes the configuration of the run; only --config may change settings of it")
-    if not options.array and (options.array_index is not None or options.subset):
-        parser.error("--array_index and --subset need --array")
+        error("--resume takes the configuration of the run; only --config may change settings of it")
+    if not options.array and (options.array_index is not None or options.subset or options.all):
+        error("--array_index, --subset and --all need --array")
+    if options.all and options.array_index is not None:
+        error("--all runs every entry of the array, --array_index one of them: expected one of the two")
     if options.go_on and not options.run_dir:
-        parser.error("--continue needs --run_dir, the folder to start or to go on with")
-    return options
+        error("--continue needs --run_dir, the folder to start or to go on with")
+
+
+def folder_name(config: Config) -> str:
+    """Return what the folder of a run is called after its time: its name, else what it does.
+
+    Of a call from outside, `package.module:Name`, that is Name. What shells and copying programs take for
+    something else, such as the colon of a host, becomes a dash.
+    """
+    name = config.name or config.call.rpartition(":")[2]
+    return re.sub(r"[^\w.,=+@-]+", "-", name)
 
 
 def read_config(options: argparse.Namespace) -> Config:
     """Return the configuration of the one run that the command line asks for.
 
-    The name of an entry of an array ends with its number, and its group in wandb is the array's name, unless
-    the user has named another.
-
     Raises:
         ConfigError: it has mistakes.
         ValueError: the array or the folder to resume has.
     """
-    configs = read_all_configs(options)
     if not options.array:
-        return configs[0]
-    index = array_index(options.array_index, len(configs))
-    config, array = configs[index - 1], Path(options.array).stem
-    wandb = config.tracking.wandb
-    group = wandb.group or os.environ.get("WANDB_RUN_GROUP", array)
-    tracking = config.tracking.model_copy(update={"wandb": wandb.model_copy(update={"group": group})})
-    return config.model_copy(update={"name": f"{config.name or array}-{index}", "tracking": tracking})
+        return read_all_configs(options)[0]
+    entries = read_entries(options)
+    return entries[array_index(options.array_index, len(entries)) - 1]
+
+
+def read_entries(options: argparse.Namespace) -> tuple[Config, ...]:
+    """Return the configurations of all entries of the array, under the names that their runs have.
+
+    The name of an entry ends with its number, and its group in wandb is the array's name, unless the user
+    has named another.
+
+    Raises:
+        ConfigError: lists the mistakes of all.
+    """
+    array = Path(options.array).stem
+    entries = []
+    for number, config in enumerate(read_all_configs(options), start=1):
+        wandb = config.tracking.wandb
+        group = wandb.group or os.environ.get("WANDB_RUN_GROUP") or array
+        tracking = config.tracking.model_copy(update={"wandb": wandb.model_copy(update={"group": group})})
+        named = {"name": f"{config.name or array}-{number}", "tracking": tracking}
+        entries.append(config.model_copy(update=named))
+    return tuple(entries)
 
 
 def read_all_configs(options: argparse.Namespace) -> tuple[Config, ...]:

@@ -18,6 +18,8 @@ from vsml.registry import Registry, section_of
 from vsml.runs.callbacks import CALLBACKS
 from vsml.settings import NoSettings, Plugin, Problem, Section, refuse
 from vsml.setup import Setup
+from vsml.tasks.data.errors import UnknownDataSetError
+from vsml.tasks.data.sources import look_up
 
 
 class _WholeConfig(Config):
@@ -51,7 +53,8 @@ else:
 
 
 def _member_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the call, with metrics and with callbacks."""
+    """Yield what is wrong with data sets, with the call, with metrics and with callbacks."""
+    yield from _data_set_problems(config)
     yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics, OWN_NAMES)
     yield from _list_problems(CALLBACKS, "training.callbacks", config.training.callbacks)
     options = dict(config.call_options)
@@ -63,6 +66,22 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     elif options:
         yield Problem("call_options", options, f"none with call: {config.call}", ("call",))
     yield from call_of(config).problems(Setup(config))
+
+
+def _data_set_problems(config: Config) -> Iterator[Problem]:
+    """Yield names of data sets that there are none of; whether their files are there is no matter here."""
+    named = [("training.dataset", spec.dataset) for spec in config.training_specs]
+    for number, spec in enumerate(config.evaluation_specs):
+        entry = config.evaluation.datasets[number]
+        path = f"evaluation.datasets.{number}"
+        named.append((path if isinstance(entry, str) else f"{path}.dataset", spec.task.dataset))
+    for path, name in dict.fromkeys(named):
+        if name.endswith(".npz"):
+            continue
+        try:
+            look_up(name)
+        except UnknownDataSetError as error:
+            yield Problem(path, name, error.expected)
 
 
 def _list_problems(

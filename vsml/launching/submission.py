@@ -129,12 +129,18 @@ def check_program(program: Sequence[str]) -> Checked:
     position = _launch_position(program)
     if position is None:
         return Checked(name=PurePosixPath(program[0]).name)
-    options = parse(program[position + 1 :])
+    words = program[position + 1 :]
+    if not words:
+        raise SubmissionError(
+            "launch.py without options prints its help: expected at least --config_files or --config"
+        )
+    options = parse(words)
     taken = [
         name
         for name, given in (
             ("--run_dir", options.run_dir),
             ("--array_index", options.array_index),
+            ("--all", options.all or None),
             ("--dry_run", options.dry_run or None),
         )
         if given is not None

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from vsml.registry import suggestion
 from vsml.system.files import atomic_write, library_versions
 from vsml.types import Params
 
@@ -146,7 +147,8 @@ def pretrained_names() -> tuple[str, ...]:
 
 def _pretrained_file(name: str) -> Path:
     if name not in pretrained_names():
-        expected = f"one of {', '.join(pretrained_names())}, or the path of a file"
+        names = pretrained_names()
+        expected = f"one of {', '.join(names)}, or the path of a file{suggestion(name, names)}"
         raise FileNotFoundError(f"{PRETRAINED_PREFIX}{name}: no such learning algorithm; expected {expected}")
     return PRETRAINED_FOLDER / f"{name}.safetensors"
 

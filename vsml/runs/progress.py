@@ -1,6 +1,7 @@
 """Progress of a run on the terminal: how far it is, its rate, and the time left."""
 
 import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from typing import TextIO
 import rich.progress
 from rich.console import Console
 from rich.text import Text
+
+from vsml.system.devices import launcher_size
 
 _RATE_WINDOW = 50  # updates that the rate is taken over: steady, and soon free of the first compilation
 
@@ -24,6 +27,16 @@ def say(text: str, stream: TextIO | None = None) -> None:
     """
     with contextlib.suppress(OSError):
         print(text, file=stream or sys.stdout, flush=True)
+
+
+def plain_where_no_terminal() -> None:
+    """Let rich write no escape codes, in this process, where stdout is no terminal.
+
+    Not where the environment has FORCE_COLOR either; and not under an MPI launcher, whose pipes look like
+    terminals also where they end in a file. TTY_COMPATIBLE, which tells rich so, is left as a user has it.
+    """
+    if launcher_size() is not None or not sys.stdout.isatty():
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
 
 
 class Progress:
@@ -66,7 +79,9 @@ class Progress:
         self._last_line: str | None = None
         self._bar: rich.progress.Progress | None = None
         console = Console(file=stream)
-        drawn = console.is_terminal and not console.is_dumb_terminal if terminal is None else terminal
+        # Not as rich has it, to which FORCE_COLOR makes a terminal of every file.
+        is_terminal = console.file.isatty() and not console.is_dumb_terminal
+        drawn = is_terminal if terminal is None else terminal
         if drawn and not self._silent:
             self._bar = rich.progress.Progress(
                 rich.progress.BarColumn(bar_width=20),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml.runs.checkpoint import EXPORT_NAME, CheckpointStore, export_params
+from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
 from vsml.runs.metrics import MetricsLog
 from vsml.runs.wandb import WandbTracker
@@ -101,7 +102,7 @@ class RunRecord:
             rescue = self._rescue(self.run, self._metrics, step, tree, metadata)
             raise OSError(
                 f"cannot write to {self.run.path}: {error}\nThe state after meta step {step} is in "
-                f"{rescue.path}; to go on: python launch.py --resume {rescue.path}"
+                f"{rescue.path}; to go on: {resume_command(rescue.path)}"
             ) from error
 
     def _save(self, step: int, tree: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

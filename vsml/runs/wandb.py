@@ -6,18 +6,26 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
 from vsml.config.schema import Config
 from vsml.runs.directory import RunDirectory
+from vsml.runs.progress import say
 from vsml.system.files import atomic_write
 from vsml.types import Params
 
 WandbMode = Literal["online", "offline", "disabled"]
+
+_OLD_MODES = {"dryrun": "offline", "run": "online"}
+"""What wandb called modes once, and still understands."""
+
+_PROJECT = "vsml"
+"""The project where nobody has named another."""
 
 _WANDB_START_TIMEOUT_S = 30.0
 _WANDB_FINISH_TIMEOUT_S = 60.0
@@ -30,28 +38,79 @@ ARTIFACTS = ("best", "checkpoint", "learner")
 _WANDB_PATH = re.compile(r"([\w.-]+)/([\w.-]+)/([\w.-]+)(:[\w.-]+)?")
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """A value that wandb gets, and who has chosen it."""
+
+    value: Any
+    source: str
+
+    def __str__(self) -> str:
+        shown = self.value if isinstance(self.value, str) else ", ".join(self.value)
+        return f"{shown} ({self.source})"
+
+
+def _choose(configured: Any, variables: Sequence[str], default: Any = None) -> _Choice:
+    """Choose a value: the configuration goes before the environment, and that before the default.
+
+    Args:
+        configured: in the configuration; None or nothing there leaves the choice to the others.
+        variables: of the environment, the first that is set and not empty counts.
+        default: what is taken where nobody has chosen.
+    """
+    if configured:
+        return _Choice(configured, "configuration")
+    for name in variables:
+        if os.environ.get(name):
+            return _Choice(os.environ[name], name)
+    return _Choice(default, "default")
+
+
+def _choices(config: Config, folder: Path) -> dict[str, _Choice]:
+    """Return what wandb gets of a run, by the names that wandb.init has for it."""
+    wandb = config.tracking.wandb
+    tags = _choose(wandb.tags, ["WANDB_TAGS"], ())
+    if isinstance(tags.value, str):
+        named = [tag.strip() for tag in tags.value.split(",")]
+        tags = _Choice(tuple(tag for tag in named if tag), tags.source)
+    return {
+        "mode": _choose(wandb.mode, ["WANDB_MODE"]),
+        "project": _choose(wandb.project, ["WANDB_PROJECT"], _PROJECT),
+        "entity": _choose(wandb.entity, ["WANDB_ENTITY"]),
+        "name": _choose(config.name, ["WANDB_NAME"]),
+        "group": _choose(wandb.group, ["WANDB_RUN_GROUP", "WANDB_SWEEP_ID"]),
+        "job_type": _choose(wandb.job_type, ["WANDB_JOB_TYPE"], config.call),
+        "tags": tags,
+        "dir": _choose(None, ["WANDB_DIR"], str(folder)),
+    }
+
+
 def start_tracking(config: Config, run: RunDirectory | None) -> "WandbTracker":
     """Return the tracker of a run; it goes on with the wandb run that the run's folder names.
+
+    What the configuration leaves open is taken from wandb's own variables (WANDB_PROJECT and the like), and
+    a line says who has chosen what.
 
     Args:
         config: the run.
         run: its folder on rank 0, which gets the file wandb_id; None on the other ranks, which track nothing.
     """
-    wandb = config.tracking.wandb
     if run is None:
         return WandbTracker("", "disabled")
+    choices = _choices(config, run.path)
+    options = {name: choice.value for name, choice in choices.items()}
+    del options["mode"]  # the tracker looks at the environment, too
     tracker = WandbTracker(
-        run.path,
-        wandb.mode,
+        options.pop("dir"),
+        config.tracking.wandb.mode,
         config=config.model_dump(mode="json"),
         run_id=run.wandb_id.read_text().strip() if run.wandb_id.exists() else None,
-        name=config.name,
-        group=wandb.group or os.environ.get("WANDB_RUN_GROUP") or os.environ.get("WANDB_SWEEP_ID"),
-        job_type=wandb.job_type or config.call,
-        **wandb.model_dump(exclude={"mode", "group", "job_type"}),
+        **options,
     )
     if tracker.run_id is not None:
         atomic_write(run.wandb_id, tracker.run_id)
+        told = [f"{name} {choice}" for name, choice in choices.items() if choice.value]
+        say(f"wandb: {', '.join(told)}")
     return tracker
 
 
@@ -83,7 +142,7 @@ class WandbTracker:
         self._run: Any = None
         self._defined: set[str] = set()
         self._files_from = 0.0  # when a file may be tried again
-        wanted = os.environ.get("WANDB_MODE") if mode is None else mode
+        wanted = _mode_of_environment() if mode is None else mode
         if wanted != "disabled":
             self._guarded(lambda: self._start(directory, wanted, config, run_id, options), started=False)
 
@@ -212,6 +271,8 @@ class WandbTracker:
     ) -> None:
         import wandb  # takes a second, and not every run needs it
 
+        os.makedirs(directory, exist_ok=True)  # WANDB_DIR need not be there: wandb would go elsewhere
+
         def start(mode: WandbMode) -> Any:
             return wandb.init(
                 dir=os.path.abspath(directory),  # wandb's service may be another's, in another folder
@@ -220,12 +281,7 @@ class WandbTracker:
                 id=run_id,
                 resume="allow" if run_id else None,
                 allow_val_change=True,  # a resumed run may have other settings, such as more meta steps
-                settings=wandb.Settings(
-                    console="off",  # leaves stdout to the progress display
-                    silent=mode == "offline",
-                    init_timeout=_WANDB_START_TIMEOUT_S,
-                    finish_timeout=_WANDB_FINISH_TIMEOUT_S,
-                ),
+                settings=wandb.Settings(**_settings(mode)),
                 **options,
             )
 
@@ -264,6 +320,28 @@ class WandbTracker:
                 "wandb got so far can be sent with `wandb sync`",
                 stacklevel=3,
             )
+
+
+def _mode_of_environment() -> str | None:
+    """Return the mode that WANDB_MODE asks for; None where it does not."""
+    asked = os.environ.get("WANDB_MODE") or None
+    mode = _OLD_MODES.get(asked, asked) if asked else None
+    if mode not in (None, *get_args(WandbMode)):
+        expected = ", ".join(get_args(WandbMode))
+        warnings.warn(f"WANDB_MODE: got {asked!r}, expected one of {expected}; offline now", stacklevel=4)
+        return "offline"
+    return mode
+
+
+def _settings(mode: WandbMode) -> dict[str, Any]:
+    """Return settings of wandb that suit a run, less those that its variables in the environment set."""
+    ours = {
+        "console": "off",  # leaves stdout to the progress display
+        "silent": mode == "offline",
+        "init_timeout": _WANDB_START_TIMEOUT_S,
+        "finish_timeout": _WANDB_FINISH_TIMEOUT_S,
+    }
+    return {name: value for name, value in ours.items() if f"WANDB_{name.upper()}" not in os.environ}
 
 
 def _cell(value: Any) -> Any:

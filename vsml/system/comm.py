@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vsml.system.devices import launcher_size
+from vsml.system.devices import copies_without_mpi, launcher_size
 
 
 class Communicator(Protocol):
@@ -150,8 +150,11 @@ def connect(environ: Mapping[str, str] | None = None) -> Communicator:
 
     Raises:
         RuntimeError: under a launcher without an MPI library, or with one that does not belong to the
-            launcher.
+            launcher; or a launcher has started copies that do not know of each other.
     """
+    copies = copies_without_mpi(environ)
+    if copies is not None:
+        raise RuntimeError(copies)
     expected = launcher_size(environ)
     if expected is None:
         return SerialCommunicator()

@@ -14,6 +14,12 @@ from vsml.system.cache import cache_folder, processor
 # plugin only PMIX_RANK says that it is one. A plain sbatch script has SLURM_NTASKS as well, yet runs once:
 # that is serial.
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# How many copies of a program a launcher has started, which MPI need not know of. Slurm has the first one in
+# steps of srun only, not in the script of a job.
+_COPY_VARIABLES = (
+    ("SLURM_STEP_NUM_TASKS", "srun"),
+    ("WORLD_SIZE", "torchrun"),
+)
 # In this order: inside an sbatch script every child of mpirun inherits SLURM_LOCALID=0.
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
@@ -45,6 +51,32 @@ def launcher_size(environ: Mapping[str, str] | None = None) -> int | None:
             return _number(environ, name, 1)
     if "PMIX_RANK" in environ:
         return _number(environ, "SLURM_STEP_NUM_TASKS", 1) if "SLURM_STEP_NUM_TASKS" in environ else 1
+    return None
+
+
+def copies_without_mpi(environ: Mapping[str, str] | None = None) -> str | None:
+    """Say which launcher has started several copies of this program that do not know of each other.
+
+    Each of them would do the whole run. Agents of a wandb sweep are copies on purpose.
+
+    Args:
+        environ: environment variables, by default those of this process.
+
+    Returns:
+        The launcher, how many copies, and what to do instead; None where all is well.
+    """
+    environ = os.environ if environ is None else environ
+    if launcher_size(environ) is not None or "WANDB_SWEEP_ID" in environ:
+        return None
+    for name, launcher in _COPY_VARIABLES:
+        copies = environ.get(name, "")
+        if copies.isdecimal() and int(copies) > 1:
+            return (
+                f"{launcher} has started {copies} copies of this program without MPI, and each would do the "
+                f"whole run; expected mpirun -n {copies} python launch.py ... (under Slurm in an sbatch "
+                "script, or by slurm/schedule.py), or srun --mpi=pmix where Slurm has it. For copies that "
+                f"are meant to be independent: env -u {name} python launch.py ..."
+            )
     return None
 
 

@@ -67,6 +67,16 @@ class Copy:
         return f"{self.path}, {self.form.member}" if self.form.member else str(self.path)
 
 
+def find_here(file: File, root: Path) -> Copy | None:
+    """Return the copy of a file in a data root, in the first of its forms that is there; None for none."""
+    for form in (file.published, *file.others):
+        path = root / form.path
+        is_there = path.is_dir() if form.folder else path.is_file()
+        if is_there:
+            return Copy(path, form)
+    return None
+
+
 def find(
     file: File,
     root: Path,
@@ -82,12 +92,9 @@ def find(
     Raises:
         MissingDataError: it is not there and was not downloaded; names file, addresses and folder.
     """
-    forms = (file.published, *file.others)
-    for form in forms:
-        path = root / form.path
-        is_there = path.is_dir() if form.folder else path.is_file()
-        if is_there:
-            return Copy(path, form)
+    there = find_here(file, root)
+    if there is not None:
+        return there
     path = root / file.published.path
     reason = "nothing was downloaded"
     failures = ""
@@ -99,7 +106,7 @@ def find(
             reason = "the download failed"
             failures = f"\n  {error}"
     addresses = " or ".join(file.addresses)
-    wanted = " or ".join(form.path for form in forms)
+    wanted = " or ".join(form.path for form in (file.published, *file.others))
     raise MissingDataError(
         f"{path} is missing and {reason}. Get {path.name} from {addresses} into the folder "
         f"{path.parent}, or set data.root or VSML_DATA_DIR to a folder that has {wanted}.{failures}"

@@ -16,7 +16,7 @@ from vsml.registry import UnknownNameError
 from vsml.tasks.data.converted import conversion_of
 from vsml.tasks.data.dataset import SUBSETS, Dataset, check_dataset, check_examples
 from vsml.tasks.data.entry import Entry, Examples, content_checksum
-from vsml.tasks.data.errors import DataError
+from vsml.tasks.data.errors import DataError, UnknownDataSetError
 from vsml.tasks.data.files import Copy, check_checksums, find, is_published, wrong_checksum
 from vsml.tasks.data.generator import Generator
 from vsml.tasks.data.npz import load_npz
@@ -48,13 +48,12 @@ def load(
     """
     if is_npz(name, subset):
         return load_npz(name, subset)
-    origin = _look_up(name)
+    origin = look_up(name)
     if isinstance(origin, Generator):
         return origin
     if not isinstance(origin, Entry):
         return _call(origin, name, subset)
-    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
-    folder = Path(data_root).expanduser()
+    folder = data_folder(root)
     files = origin.files[subset]
     copies = tuple(find(file, folder, download) for file in files)
     examples = _read(origin, name, subset, copies, verify)
@@ -67,6 +66,12 @@ def load(
         mean=origin.mean,
         std=origin.std,
     )
+
+
+def data_folder(root: str | Path | None = None) -> Path:
+    """Return the data root: as given, else VSML_DATA_DIR of the environment, else the user's cache folder."""
+    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
+    return Path(data_root).expanduser()
 
 
 def available() -> tuple[str, ...]:
@@ -90,7 +95,7 @@ def shape_and_outputs(name: str, subset: str) -> tuple[tuple[int, ...], Outputs]
     if is_npz(name, subset):
         own = load_npz(name, subset)
         return own.image_shape, own.outputs
-    origin = _look_up(name)
+    origin = look_up(name)
     if isinstance(origin, Entry):
         return origin.image_shape, Classes(origin.num_classes[subset])
     if isinstance(origin, Generator):
@@ -116,18 +121,23 @@ def is_npz(name: str, subset: str) -> bool:
     return name.endswith(".npz")
 
 
-def _look_up(name: str) -> Origin:
-    """Return what a data set is made from, by its name."""
+def look_up(name: str) -> Origin:
+    """Return what a data set is made from, by its name, which is no path.
+
+    Raises:
+        UnknownDataSetError: there is none of that name; the message says what there is.
+    """
     try:
         origin = DATASETS.resolve(name)
     except UnknownNameError as error:
         expected = f"a path that ends in .npz, or {error.expected}"
-        raise DataError(f"dataset: got {name!r}, expected {expected}") from error
+        raise UnknownDataSetError(name, expected) from error
     if isinstance(origin, Entry | Generator) or callable(origin):
         return origin
-    raise DataError(
-        f"dataset: got {name!r}, which is a {type(origin).__name__}, expected a Generator, an Entry or a "
-        "function from 'train' or 'test' to a Dataset"
+    raise UnknownDataSetError(
+        name,
+        "a Generator, an Entry or a function from 'train' or 'test' to a Dataset, which "
+        f"a {type(origin).__name__} is not",
     )
 
 

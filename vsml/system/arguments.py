@@ -1,0 +1,50 @@
+"""The parser of command lines: options by their whole names, and what could have been meant by others."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vsml.registry import suggestion
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """As argparse's, but options are not shortened, and unknown ones get "did you mean" and the list."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(  # type: ignore[override]  # argparse has it in three forms
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Parse, or end with code 2 and a message about all that is unknown."""
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(self.unknown(rest))
+        return options
+
+    def unknown(self, words: Sequence[str]) -> str:
+        """Say what is unknown among words that belong to no option, and what there is."""
+        names = self.option_names()
+        unknown = [word.partition("=")[0] for word in words if word.startswith("--")]
+        if unknown:
+            said = [f"{name}: no such option{suggestion(name, names)}" for name in unknown]
+        else:
+            said = [f"got {word!r}, expected an option before it" for word in words]
+        return f"{'; '.join(said)} (options: {', '.join(names)})"
+
+    def option_names(self) -> list[str]:
+        """Return the names of all options, also of commands; those of one letter are left out."""
+        names: dict[str, None] = {}
+        for action in self._actions:
+            names |= dict.fromkeys(name for name in action.option_strings if name.startswith("--"))
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    names |= dict.fromkeys(command.option_names())
+        return list(names)
+
+
+def spelt_otherwise(name: str, names: Iterable[str]) -> str | None:
+    """Return which option a name is but for - and _, such as --dry-run for --dry_run; None for none."""
+    plain = name.replace("-", "_")
+    same = (known for known in names if known != name and known.replace("-", "_") == plain)
+    return next(same, None)
