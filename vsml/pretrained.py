@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from vsml.config.files import ConfigError
 from vsml.config.model import ModelSettings, model_choices
 from vsml.config.sections import ComparedLearner
-from vsml.evaluation.candidates import NETWORK, StoredParams
+from vsml.evaluation.stored import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.moved import old_names
 from vsml.runs import checkpoint

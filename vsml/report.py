@@ -10,9 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
+from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
+
+with needed_for("pages about runs"):
+    from vsml.reporting.page import POINTS, report
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 

@@ -6,15 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
+
+if TYPE_CHECKING:  # imported where they are used: curves without figures need no matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -127,8 +128,7 @@ def learning_curves(
     names = list(dict.fromkeys(curve.name for curve in curves))
     columns = 2 if len(datasets) == 4 else min(_PANELS_PER_ROW, len(datasets))
     rows = math.ceil(len(datasets) / columns)
-    figure = Figure(figsize=(4.0 * columns + 1.0, 3.1 * rows + 1.4), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
+    figure = _new_figure(4.0 * columns + 1.0, 3.1 * rows + 1.4, dots_per_inch=150)
     measures = {curve.measure for curve in curves}
     shared = list(figure.subplots(rows, columns, sharey=len(measures) == 1, squeeze=False).flat)
     for dataset, axes in zip(datasets, shared, strict=False):
@@ -159,14 +159,29 @@ def learning_curves(
     save(figure, path)
 
 
-def panels(rows: int, columns: int, width: float = 5.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure and its panels, row by row; sizes of one panel in inches."""
-    figure = Figure(figsize=(width * columns, height * rows + 0.6), layout="constrained", dpi=130)
+def _new_figure(width: float, height: float, dots_per_inch: int) -> "Figure":
+    """Return an empty figure of a size in inches."""
+    with needed_for("figures"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=dots_per_inch)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(
+    rows: int,
+    columns: int,
+    width: float = 5.0,
+    height: float = 3.6,
+) -> "tuple[Figure, list[Axes]]":
+    """Return an empty figure and its panels, row by row; sizes of one panel in inches."""
+    figure = _new_figure(width * columns, height * rows + 0.6, dots_per_inch=130)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def label(axes: Axes, title: str, x: str, y: str) -> None:
+def label(axes: "Axes", title: str, x: str, y: str) -> None:
     """Say what a panel shows."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
@@ -175,21 +190,21 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def against(axes: Axes, target: np.ndarray, prediction: np.ndarray) -> None:
+def against(axes: "Axes", target: np.ndarray, prediction: np.ndarray) -> None:
     """Draw predictions against targets, and the line on which they are the same."""
     axes.scatter(target, prediction, s=3, color=COLOURS[0], linewidth=0)
     ends = [target.min(), target.max()]
     axes.plot(ends, ends, color="#444444", linewidth=0.8)
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure; the suffix of the path is the format, png if there is none."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.removeprefix(".") or "png")
     atomic_write(path, buffer.getvalue())
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> None:
+def _add_legend(figure: "Figure", panels: "Sequence[Axes]", title: str | None) -> None:
     """Put one legend for all panels above them, under the title, learners in order and chance last."""
     entries: dict[str, Any] = {}
     for axes in panels:
@@ -209,7 +224,9 @@ def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> No
     )
 
 
-def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
+def _style(axes: "Axes", dataset: str, log_x: bool, measure: str) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
     axes.set_title(dataset, fontsize=12)
     if measure == "accuracy":
         axes.set_ylim(0, 1)
@@ -230,7 +247,7 @@ def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
         axes.spines[side].set_color(_GREY)
 
 
-def _mark_repetition(axes: Axes, seen: int) -> None:
+def _mark_repetition(axes: "Axes", seen: int) -> None:
     axes.axvline(seen, color=_GREY, linewidth=0.8, zorder=1)
     axes.annotate(
         "images repeat",
@@ -245,7 +262,7 @@ def _mark_repetition(axes: Axes, seen: int) -> None:
     )
 
 
-def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> None:
+def _draw(axes: "Axes", curve: Curve, colour: str, style: Any, window: int) -> None:
     accuracy = curve.trailing(window)
     episodes, length = accuracy.shape
     seen = curve.support + np.arange(1, length + 1)

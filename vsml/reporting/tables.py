@@ -5,11 +5,12 @@ import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import rich.table
-from rich.console import Console
-from rich.text import Text
+from vsml.system.extras import needed_for
+
+if TYPE_CHECKING:
+    import rich.table
 
 DASH = "-"
 """Stands where there is no number."""
@@ -35,8 +36,12 @@ class Table:
     caption: str = ""
     left: frozenset[str] = frozenset()
 
-    def __rich__(self) -> rich.table.Table:
+    def __rich__(self) -> "rich.table.Table":
         """Return the table as rich draws it."""
+        with needed_for("tables on a terminal"):
+            import rich.table
+            from rich.text import Text
+
         drawn = rich.table.Table(
             title=self.title or None,
             caption=self.caption or None,
@@ -103,6 +108,9 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
         table: the table.
         stream: where to, by default stdout.
     """
+    with needed_for("tables on a terminal"):
+        from rich.console import Console
+
     with contextlib.suppress(OSError):
         Console(file=stream).print(table)
 

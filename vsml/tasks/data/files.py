@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import pooch
-
+from vsml.system.extras import needed_for
 from vsml.tasks.data.download import download as download_file
 from vsml.tasks.data.errors import DataError, MissingDataError
 
@@ -123,6 +122,9 @@ def is_published(copy: Copy) -> bool:
 
 def _checksum_of(path: Path, expected: str) -> str:
     """Return the checksum of a file, "md5:..." or "sha256:..." as the expected one."""
+    with needed_for("checksums of data sets"):
+        import pooch
+
     algorithm, _, _ = expected.partition(":")
     return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
-import pooch
+import platformdirs
 
 from vsml.registry import UnknownNameError
 from vsml.tasks.data.converted import conversion_of
@@ -70,7 +70,7 @@ def load(
 
 def data_folder(root: str | Path | None = None) -> Path:
     """Return the data root: as given, else VSML_DATA_DIR of the environment, else the user's cache folder."""
-    data_root = root or os.environ.get("VSML_DATA_DIR") or pooch.os_cache("vsml")
+    data_root = root or os.environ.get("VSML_DATA_DIR") or platformdirs.user_cache_dir("vsml")
     return Path(data_root).expanduser()
 
 
