@@ -17,7 +17,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
-        layout moved registry config preprocess_settings docs commands
+        layout moved package command registry config preprocess_settings docs commands
         sources download inventory converted devices comm assign_gpu locks files signals runs tracking
         tables text_plots plots console submission
     """,

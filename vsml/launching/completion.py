@@ -8,7 +8,7 @@ The shell starts `vsml` at every press of TAB, so parsers are made without start
 import importlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import argcomplete
 from argcomplete.completers import FilesCompleter
@@ -17,34 +17,32 @@ from vsml.config.folder import config_names
 from vsml.launching import options
 from vsml.system.arguments import ArgumentParser
 
-if TYPE_CHECKING:
-    from vsml.launching.console import Command
-
 _OF_CONFIGS = ("config_files", "array")
 """Options whose values are files, or names of configurations of the library."""
 
 
-def answer(parser: ArgumentParser, commands: "Mapping[str, Command]") -> None:
+def answer(parser: ArgumentParser, parsers: Mapping[str, str | None]) -> None:
     """Tell the shell what may follow, and end.
 
     Args:
         parser: of the command, without its words.
-        commands: what each word stands for; of the others than the one typed the names are enough.
+        parsers: `module:function` of the parser of each word; None completes files. The parser of the word
+            that was typed is made, of the others the names are enough.
     """
     typed = os.environ["COMP_LINE"].split()
     words = parser.add_subparsers(parser_class=ArgumentParser)
-    for name, command in commands.items():
-        parents = [_parser_of(command)] if name in typed[1:2] else []
-        words.add_parser(name, parents=parents, add_help=not parents, help=command.does)
+    for name, path in parsers.items():
+        parents = [_made(path)] if name in typed[1:2] else []
+        words.add_parser(name, parents=parents, add_help=not parents)
     argcomplete.autocomplete(parser)
 
 
-def _parser_of(command: "Command") -> ArgumentParser:
-    if command.parser is None:
+def _made(path: str | None) -> ArgumentParser:
+    if path is None:
         files = ArgumentParser()
         files.add_argument("files", nargs="*")
         return files
-    module, _, name = command.parser.partition(":")
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)()
 
 

@@ -134,7 +134,7 @@ def complete() -> None:
         from vsml.launching.completion import answer
     except ModuleNotFoundError:
         sys.exit(1)
-    answer(_parser(with_names=False), COMMANDS)
+    answer(_parser(with_names=False), {name: command.parser for name, command in COMMANDS.items()})
 
 
 def _parser(with_names: bool = True) -> ArgumentParser:
