@@ -28,7 +28,7 @@ TIERS = {
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
         learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside
-        launch slurm ssh
+        launch one_process slurm ssh
     """,
 }
 TIER_OF = {f"test_{name}.py": tier for tier, names in TIERS.items() for name in names.split()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
+from vsml.system.extras import MissingExtraError, check_extra
 
 if TYPE_CHECKING:
     from vsml.calls.evaluate import Evaluation
@@ -61,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--examples: got {options.examples}, expected at most {HELD_OUT_DIGITS}")
     prepare()
     try:
+        check_extra("train", "demonstrations")
         _demonstrate(options.algorithm, options.episodes, options.examples, options.picture)
+    except MissingExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (FileNotFoundError, ValueError) as error:  # no such algorithm, or none that fits; damaged data
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ from vsml.reporting import plots
 from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, result_file
 from vsml.system.arguments import ArgumentParser
+from vsml.system.extras import MissingExtraError
 from vsml.system.program import run_command, run_program
 
 
@@ -270,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names:
         try:
             print(make(name, options.output, options.runs))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MissingExtraError) as error:
             sys.exit(f"error: {error}")
         except subprocess.CalledProcessError as error:
             sys.exit(error.returncode)

@@ -85,10 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_extra("train", "runs")
         configs = read_entries(options) if options.all else (read_config(options),)
-    except (
-        MissingExtraError,
-        ValueError,
-    ) as error:  # ConfigError and the like; every rank sees the same, so none waits
+    except MissingExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:  # ConfigError and the like; every rank sees the same, so none waits
         print(error, file=sys.stderr)
         return 2
     try:
