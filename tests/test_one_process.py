@@ -21,7 +21,7 @@ RUN = [
     "model.vsml.kernel=tiled",
     "tracking.wandb.mode=disabled",
 ]
-# How meta-training is done, and on how many devices: of 6 pairs or episodes neither number takes as many each.
+# How meta-training is done, and on how many devices; neither number divides the 6 pairs or episodes.
 KINDS = {"evolution": ([], 5), "back-propagation": (["optimizer.type=gradient"], 4)}
 
 

@@ -16,7 +16,8 @@ A run is described by YAML files and by settings on the command line:
     python launch.py --config_files configs/rand_proj.yaml --config training.iterations=500 seed=1
     vsml run rand_proj --config training.iterations=500 seed=1
 
-A name stands for a configuration of the library, unless a file of that name is there; `vsml configs` lists them.
+A name stands for a configuration of the library, unless a file of that name is there. `vsml configs` lists
+them.
 
 **Which value wins.** From the weakest to the strongest: the defaults below, `configs/default.yaml`, each of
 `--config_files` in order, the entry of an `--array` file, each `--config` in order. Mappings merge key by
