@@ -9,6 +9,7 @@ learns digits that were held out, from nothing, and its learning curve is drawn.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 from vsml.system.devices import prepare
@@ -28,6 +29,7 @@ from vsml.reporting.plots import Curve
 from vsml.reporting.text_plots import learning_curves
 from vsml.runs.checkpoint import export_params
 from vsml.runs.progress import Progress
+from vsml.system.signals import StopSignals
 from vsml.tasks import build_task, load
 
 SETTINGS = VsmlConfig(feed_label=True, synapse=SynapseConfig(init_scale=4.0))
@@ -38,6 +40,7 @@ parser.add_argument("--steps", type=int, default=400, help="meta steps")
 parser.add_argument("--examples", type=int, default=100, help="digits in an episode of meta-training")
 parser.add_argument("--file", type=Path, default=Path("runs", "mine.safetensors"), help="where to save")
 options = parser.parse_args()
+started = time.monotonic()
 
 # The tasks, and one learner for their shape; from Python as from a configuration file.
 train = load("digits", "train")
@@ -52,10 +55,17 @@ initial = groups[0].learner.init_params(jax.random.key(0))
 rate = optax.cosine_decay_schedule(0.01, options.steps, alpha=0.1)
 optimizer = BackPropagation(meta_adam(rate, clip_gradnorm=1.0))
 losses = []
-with Progress(options.steps) as progress:
+params = initial
+with StopSignals() as stop, Progress(options.steps) as progress:
+    progress.note(
+        "This takes about two minutes on 2 cores. Ctrl-C goes on with what has been learned by then."
+    )
     for step, params, metrics in meta_train(optimizer, initial, groups, options.steps, jax.random.key(1)):  # noqa: B007
         losses.append(metrics["meta_loss"])
         progress.update(step, loss=float(np.mean(losses[-10:])), accuracy=metrics["accuracy"])
+        if stop:
+            progress.note(f"stopped after meta step {step} of {options.steps}")
+            break
 print(f"loss in nats: {losses[0]:.3f} at first, {np.mean(losses[-10:]):.3f} over the last ten meta steps")
 
 # A learning algorithm is a small file: the meta-parameters, and the settings of the learner they are for.
@@ -74,4 +84,5 @@ for seed in range(FRESH_STARTS):
     answers.append(np.asarray(right_answers(logits, digits.y).mean(-1)))
 correct = np.stack(answers)
 print(learning_curves([Curve(options.file.stem, "digits, held out", correct, chance=0.1)]))
+print(f"{time.monotonic() - started:.0f} seconds")
 print(f"accuracy on digits 398 to 497: {correct[:, -100:].mean():.3f}; guessing: 0.1")

@@ -1,6 +1,6 @@
 """Let a learning algorithm learn a table of yours: a CSV file with numbers, and a column of labels.
 
-    python examples/your_own_table.py                       wine, which comes with scikit-learn
+    python examples/your_own_table.py                       wine, of scikit-learn; half a minute
     python examples/your_own_table.py --csv mine.csv --label species
 
 The rows come one after the other, in random order: each is answered first, then its label is told. Printed is
@@ -12,6 +12,7 @@ online as well. Last, both predict rows that neither has been told the labels of
 import argparse
 import csv
 import tempfile
+import time
 from pathlib import Path
 
 from vsml.system.devices import prepare
@@ -25,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vsml.reporting.tables import Table, plain
 from vsml.sklearn import VSMLClassifier, learn_online
+from vsml.system.signals import StopSignals
 
 
 def write_wine(path: Path) -> None:
@@ -76,6 +78,7 @@ parser.add_argument("--label", default="cultivar", help="name of the column of l
 parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
 parser.add_argument("--held_out", type=int, default=8, help="rows to predict at the end")
 options = parser.parse_args()
+started = time.monotonic()
 
 with tempfile.TemporaryDirectory() as folder:
     path = options.csv or Path(folder, "wine.csv")
@@ -89,12 +92,22 @@ learners: dict[str, VSMLClassifier | OnlineSGD] = {
     f"VSML '{options.algorithm}'": VSMLClassifier(options.algorithm),
     "SGD": OnlineSGD(),
 }
-for name, learner in learners.items():
-    result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
-    print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n")
+print(
+    "This takes about half a minute for some hundred rows. Ctrl-C shows the learners that are done by then."
+)
+done = {}
+with StopSignals() as stop:
+    for name, learner in learners.items():
+        result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
+        print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n", flush=True)
+        done[name] = learner
+        if stop:
+            print(f"stopped after {name}")
+            break
 
 print(f"{len(held_out)} rows that were held out:")
-headings = ("true", *learners)
-predictions = [learner.predict(x[held_out]) for learner in learners.values()]
+headings = ("true", *done)
+predictions = [learner.predict(x[held_out]) for learner in done.values()]
 rows = [list(map(str, labels)) for labels in zip(y[held_out], *predictions, strict=True)]
 print(plain(Table(headings, rows, left=frozenset(headings))))
+print(f"{time.monotonic() - started:.0f} seconds")

@@ -23,14 +23,19 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the checkout that is copied is the one that checks the configuration
 
+from vsml.launching.bundle import Bundle  # noqa: E402
 from vsml.launching.submission import (  # noqa: E402
     Checked,
+    Expandable,
     Remote,
     Site,
     SubmissionError,
     check_program,
+    expanded_here,
+    expanded_there,
     exports_of,
     load_site,
+    look_up_files,
     parse_indices,
     run_environment,
     snapshot,
@@ -72,12 +77,14 @@ class Submission:
         script: text of its job.sh.
         commands: sbatch with its arguments, one for each job; `JOBID` stands for the id of the job before.
         record: for submission.json.
+        files: the program as it runs in the copy of the code, and what goes along with that.
     """
 
     folder: PurePosixPath
     script: str
     commands: tuple[tuple[str, ...], ...]
     record: dict
+    files: Bundle
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | None]]:
@@ -245,9 +252,9 @@ def plan(
         variables["VSML_REQUEUE"] = "no"  # the next job of the chain goes on
     if array:
         variables.setdefault("WANDB_RUN_GROUP", folder.name)
-    script = _job_script(folder, sbatch, variables, site.setup, program, checked)
+    script = _job_script(folder, sbatch, variables, site.setup, checked.bundle.program, checked)
     record = {"program": list(program), "sbatch": sbatch, "chain": options.chain}
-    return Submission(folder, script, tuple(commands), record)
+    return Submission(folder, script, tuple(commands), record, checked.bundle)
 
 
 def _job_script(
@@ -304,7 +311,8 @@ def submit(submission: Submission, remote: Remote | None, secrets: Mapping[str, 
     folder = submission.folder
     with tempfile.TemporaryDirectory() as temporary:
         built = Path(temporary) / "built"
-        snapshot(built / "code", submission.record["program"], None if remote else folder.parent)
+        runs = None if remote else folder.parent
+        snapshot(built / "code", submission.files.program, runs, files=submission.files)
         (built / "logs").mkdir()
         (built / "job.sh").write_text(submission.script)
         (built / "job.sh").chmod(0o755)
@@ -342,7 +350,9 @@ def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str,
         )
     else:
         try:
-            environment = os.environ | dict(secrets)
+            of_site = {name: value for name, value in secrets.items() if isinstance(value, Expandable)}
+            expanded = {name: expanded_here(value) for name, value in of_site.items()}
+            environment = os.environ | dict(secrets) | expanded
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
         except FileNotFoundError as error:
             raise SubmissionError("there is no sbatch on this machine: expected Slurm, or --host") from error
@@ -357,10 +367,11 @@ def _sbatch(command: Sequence[str], remote: Remote | None, secrets: Mapping[str,
 def _directory(site: Site, remote: Remote | None, dry_run: bool) -> PurePosixPath:
     """Return the folder that gets runs/, absolute, except in a dry run for another machine."""
     if remote is None:
-        return PurePosixPath(Path(site.directory or ".").expanduser().absolute())
+        return PurePosixPath(Path(expanded_here(site.directory or ".")).expanduser().absolute())
     name = (site.directory or "vsml").removeprefix("~/")  # relative to the home folder there
     if dry_run:
         return PurePosixPath(name)
+    name = expanded_there(name, remote)
     made = remote.run(["sh", "-c", 'mkdir -p -- "$1" && cd -- "$1" && pwd', "sh", name])
     return PurePosixPath(made.stdout.strip().splitlines()[-1])
 
@@ -396,6 +407,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     remote = Remote(host, options.ssh_config or site.ssh_config) if host else None
     try:
         directory = _directory(site, remote, options.dry_run)
+        runs = None if remote else Path(directory, "runs")
+        look_up_files(checked, runs, None if options.dry_run else remote, str(directory))
         submission = plan(options, job_options, program, checked, site, public, directory)
         if options.dry_run:
             print(submission.script)

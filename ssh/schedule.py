@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # vsml, where it is not installed
 
 from vsml.launching import submission
+from vsml.launching.bundle import Bundle
 from vsml.launching.submission import Checked, Remote, Site, SubmissionError
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import SHARED_MEMORY
@@ -255,6 +256,7 @@ def send(
     environment: str,
     queues: Sequence[Queue],
     scripts: Mapping[int, str],
+    files: Bundle,
 ) -> None:
     """Copy a submission to its hosts, and start it once all have it.
 
@@ -265,10 +267,11 @@ def send(
         environment: text of environment.sh.
         queues: of all hosts.
         scripts: text of theirs, by number.
+        files: the program as it runs in the copy of the code, and what goes along with that.
     """
     with tempfile.TemporaryDirectory() as temporary:
         common = Path(temporary) / "common"
-        submission.snapshot(common / "code", record["program"])
+        submission.snapshot(common / "code", files.program, files=files)
         (common / "submission.json").write_text(json.dumps(record, indent=2) + "\n")
         for number, host in enumerate(hosts):
             own = Path(temporary) / str(number)
@@ -317,13 +320,14 @@ def launch(options: argparse.Namespace, program: list[str]) -> int:
         queue.number: queue_script(
             queue,
             name,
-            under_mpirun(program, site, ranks, bool(queue.gpus)),
+            under_mpirun(checked.bundle.program, site, ranks, bool(queue.gpus)),
             site.setup,
             device_variables(queue, options.ntasks_per_node, options.oversubscribe, exported),
         )
         for queue in queues
     }
     if options.dry_run:
+        submission.look_up_files(checked, None, None, "")
         print(f"environment.sh: {', '.join(exported) or 'empty'}")
         for queue in queues:
             print(
@@ -332,7 +336,9 @@ def launch(options: argparse.Namespace, program: list[str]) -> int:
         return 0
     used = [host for host in hosts if any(queue.host == host.remote.host for queue in queues)]
     record = {"command": sys.argv, "program": program, "hosts": [host.remote.host for host in used]}
-    send(used, name, record, submission.exports_of(exported), queues, scripts)
+    for host in used:
+        submission.look_up_files(checked, None, host.remote, host.folder)
+    send(used, name, record, submission.exports_of(exported), queues, scripts, checked.bundle)
     for queue in queues:
         labels = ", then ".join(label(run) for run in queue.runs)
         print(f"{queue.host} {queue.window}: {labels}")
@@ -397,7 +403,14 @@ def places(options: argparse.Namespace) -> tuple[Site, list[Host]]:
     if folder.startswith("~"):
         raise SubmissionError(f"--directory: got {folder}, expected it absolute or from the home folder")
     config = options.ssh_config or site.ssh_config
-    return site, [Host(Remote(name, config), str(PurePosixPath(folder)), site.setup) for name in names]
+    hosts = []
+    for name in names:
+        remote = Remote(name, config)
+        # A dry run asks no machine.
+        is_dry = getattr(options, "dry_run", False)
+        there = folder if is_dry else submission.expanded_there(folder, remote)
+        hosts.append(Host(remote, str(PurePosixPath(there)), site.setup))
+    return site, hosts
 
 
 def again(command: str, name: str, hosts: Sequence[Host], options: argparse.Namespace) -> list[str]:

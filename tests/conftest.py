@@ -16,10 +16,10 @@ TIERS = {
     "algebra and properties": """
         vsml learners values objective gradient evolution conv network layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
-        candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
+        candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
         layout moved package command registry config preprocess_settings docs commands
         sources download inventory converted devices comm assign_gpu locks files signals runs tracking
-        tables text_plots plots console submission
+        tables text_plots plots console series submission
     """,
     "published numbers and files": "few_examples decoders",
     "golden cases": "golden diagrams",

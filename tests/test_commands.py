@@ -1,5 +1,6 @@
 """The commands that a user is told to type are in order."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -189,3 +190,12 @@ def test_all_entries_need_an_array_and_no_index(capsys):
         with pytest.raises(SystemExit):
             parse(words)
         assert "--all" in capsys.readouterr().err
+
+
+def test_copies_without_mpi_are_told_of_mpirun(monkeypatch, capsys):
+    for name in [name for name in os.environ if name.startswith(("OMPI_", "PMI_", "PMIX_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert launch.main(["--config", "training.dataset=digits"]) == 1
+    told = capsys.readouterr().err
+    assert "srun has started 2 copies" in told and "mpirun -n 2 python launch.py" in told

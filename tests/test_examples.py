@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,41 @@ def test_an_algorithm_that_was_meta_trained_and_saved_is_loaded_again(tmp_path):
     assert all(2.0 < float(loss) < 2.6 for loss in losses.groups())  # untrained: chance is 2.303
     assert 0 <= float(re.search(r"accuracy on digits 398 to 497: (\S+);", printed)[1]) < 0.4
     assert vsml.load_learner(str(file), input_shape=(3,), num_classes=2).learner.config.feed_label
+
+
+def interrupted(script, *arguments, folder, after):
+    """Run an example, and press Ctrl-C once it has printed a text; return all that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", script, *arguments],
+        cwd=folder,
+        env=os.environ | {"VSML_DATA_DIR": str(folder), "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if after in line:
+            process.send_signal(signal.SIGINT)
+            after = "nothing more"
+    assert process.wait(60) == 0, "".join(printed)
+    return "".join(printed)
+
+
+def test_an_example_that_is_interrupted_goes_on_with_what_it_has(tmp_path):
+    file = tmp_path / "mine.safetensors"
+    sizes = ["--steps=100000", "--examples=4", f"--file={file}"]
+    printed = interrupted(EXAMPLES / "meta_train.py", *sizes, folder=tmp_path, after="step 1/")
+    assert "two minutes" in printed and re.search(r"stopped after meta step \d+ of 100000", printed)
+    assert file.exists() and re.search(r"^\d+ seconds$", printed, re.MULTILINE)
+
+
+def test_learners_that_are_done_are_shown_when_an_example_is_interrupted(tmp_path):
+    table = EXAMPLES / "your_own_table.py"
+    printed = interrupted(table, "--held_out=2", folder=tmp_path, after="half a minute")
+    assert "stopped after VSML 'general'" in printed and "SGD" not in printed
+    assert "2 rows that were held out" in printed and "Traceback" not in printed
 
 
 def test_who_descends_forgets_the_old_labels_and_learns_the_new(tmp_path):

@@ -85,6 +85,7 @@ def test_the_least_time_of_a_meta_step_needs_rates_of_the_machine(tmp_path, monk
     assert least(1).endswith("have not been measured; make roofline does")
     rates = dataclasses.replace(RATES, machine=roofline.machine_name())
     path = roofline.save(rates)
+    assert plan_of(*settings)[0].endswith("for 10,001 meta steps, by the roofline of this machine")
     assert re.match(
         r"a meta step takes no less than \S+ s with .* x 2, mostly for matrix products: ", least(1)
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from comparing import assert_same_run
 from safetensors.numpy import load_file
 
 from slurm import schedule
+from vsml.launching.command_line import parse, read_all_configs
 from vsml.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +58,11 @@ def dry_run(capsys, *arguments: str, program=QUICKSTART) -> tuple[list[str], lis
 
 
 def refused(capsys, *arguments: str) -> str:
-    assert schedule.main(list(arguments)) == 2
+    return refused_with(capsys, 2, *arguments)
+
+
+def refused_with(capsys, code: int, *arguments: str) -> str:
+    assert schedule.main(list(arguments)) == code
     return capsys.readouterr().err
 
 
@@ -183,10 +189,67 @@ def test_a_mistake_in_any_entry_of_the_array_stops_all(capsys, tmp_path):
 
 def test_a_file_that_the_copy_of_the_code_lacks_is_refused(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("mine.yaml").write_text("seed: 3")
-    assert schedule.main(["--", "python", "launch.py", "--config_files", "mine.yaml"]) == 1
-    assert "mine.yaml is here, but not in the copy" in capsys.readouterr().err
+    Path("mine.npz").write_text("")
+    Path("mine.yaml").write_text("training: {dataset: mine.npz}")
+    program = ["--", "python", "launch.py", "--config_files", "mine.yaml"]
+    for options in ([], ["--dry_run"]):
+        assert schedule.main([*options, *program]) == 1
+        assert "training.dataset: got mine.npz, which is here, but not in" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_variables_of_the_site_are_expanded_where_the_job_runs(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    (tmp_path / "site.yaml").write_text(
+        "directory: $SCRATCH/vsml\nenvironment: {VSML_PLACE: '${SCRATCH}/data', VSML_TEXT: 'a $5 `b`'}\n"
+    )
+    script, (command,) = dry_run(capsys)
+    assert command.startswith(f"sbatch --parsable {tmp_path}/scratch/vsml/runs/")
+    exports = [line for line in script if line.startswith("export VSML_PLACE") or "VSML_TEXT" in line]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join([*exports, 'echo "$VSML_PLACE|$VSML_TEXT"'])],
+        env={"SCRATCH": "/there", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "/there/data|a $5 `b`\n"
+    unset = subprocess.run(["bash", "-c", "\n".join(exports)], env={}, capture_output=True, text=True)
+    assert unset.returncode != 0 and "SCRATCH: expected it to be set" in unset.stderr
+    monkeypatch.delenv("SCRATCH")
+    assert "SCRATCH in the site's file is not set" in refused_with(capsys, 1, "--dry_run", "--", *QUICKSTART)
+
+
+@pytest.mark.parametrize("setting", ["mpirun: $EB/bin/mpirun", "sbatch: {output: $SCRATCH/log}"])
+def test_variables_that_nothing_would_expand_are_refused(capsys, tmp_path, setting):
+    (tmp_path / "site.yaml").write_text(setting)
+    told = refused(capsys, "--dry_run", "--", *QUICKSTART)
+    assert f"{setting.partition(':')[0]}" in told and "expected no variables" in told
+
+
+def test_a_sweep_from_outside_of_the_checkout_goes_along(capsys, monkeypatch, tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "sbatch").write_text("#!/bin/sh\necho 7\n")
+    (tools / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(
+        "array: [{config_files: [../part.yaml], config: [seed=5]}]"
+    )
+    (tmp_path / "part.yaml").write_text("training: {dataset: digits, iterations: 1e+1}")
+    (tmp_path / "top.yaml").write_text("name: top")
+    top, sweep = (str(tmp_path / name) for name in ("top.yaml", "sweeps/mine.yaml"))
+    program = ["python", "launch.py", f"--array={sweep}", "--config_files", "configs/quickstart.yaml", top]
+    assert schedule.main(["--array=1", "--", *program]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    for name in ("sweeps/mine.yaml", "part.yaml", "top.yaml"):
+        (tmp_path / name).unlink()
+    words = shlex.split((folder / "job.sh").read_text().splitlines()[-1])
+    given = words[words.index("launch.py") + 1 : words.index("--run_dir")]
+    assert str(tmp_path) not in " ".join(word for word in given if word.startswith("/"))
+    monkeypatch.chdir(folder / "code")
+    (config,) = read_all_configs(parse(given))
+    assert (config.seed, config.name, config.training.iterations) == (5, "top", 10)
 
 
 def test_without_slurm_that_is_said(capsys, monkeypatch, tmp_path):

@@ -7,13 +7,17 @@ import subprocess
 import pytest
 
 from vsml.config.files import ConfigError
+from vsml.launching.bundle import bundle, look_up, needed
+from vsml.launching.schema import load_config
 from vsml.launching.submission import (
     ROOT,
+    Checked,
     Remote,
     Site,
     SubmissionError,
     check_program,
     load_site,
+    look_up_files,
     parse_indices,
     passed_environment,
     run_environment,
@@ -140,7 +144,7 @@ def test_files_that_the_copy_lacks_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("")
     snapshot(tmp_path / "1", ["python", "launch.py", "--config_files", str(tmp_path / "mine.yaml")])
-    for number, word in enumerate(["mine.yaml", "--config_files=mine.yaml"]):
+    for number, word in enumerate(["mine.yaml", "--file=mine.yaml"]):
         with pytest.raises(SubmissionError, match=r"mine\.yaml is here, but not in the copy"):
             snapshot(tmp_path / f"refused{number}", ["python", "launch.py", word])
     (tmp_path / "runs" / "there").mkdir(parents=True)
@@ -150,6 +154,92 @@ def test_files_that_the_copy_lacks_are_refused(tmp_path, monkeypatch):
         snapshot(tmp_path / "3", [restore.format("nowhere")], runs=tmp_path / "runs")
     with pytest.raises(SubmissionError, match=r"expected launch\.py, which is the copy"):
         snapshot(tmp_path / "refused", ["python", str(ROOT / "launch.py")])
+
+
+def needs_of(*settings):
+    return needed([load_config(overrides=["evaluation.datasets=[digits]", *settings])])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["training.dataset={split: [digits, a.npz]}"],
+            "training.dataset: got a.npz, which is not in the copy",
+        ),
+        (
+            ["evaluation.datasets=[digits, /gone/a.npz]"],
+            "datasets.1: got /gone/a.npz, expected a file or folder",
+        ),
+        (
+            ["evaluation.datasets=[{dataset: here.npz}]"],
+            "datasets.0: got here.npz, which is here, but not in",
+        ),
+        (["checkpoint.restore=runs/gone"], "checkpoint.restore: got runs/gone, expected a file or folder in"),
+        (["checkpoint.restore=~/gone"], "checkpoint.restore: got ~/gone, expected"),
+        (
+            ["evaluation.learners=[{name: a, restore: a.safetensors}]"],
+            "learners.0.restore: got a.safetensors",
+        ),
+        (["data.root=data"], "data.root: got data, which is not in the copy"),
+    ],
+)
+def test_data_and_meta_parameters_that_will_not_be_there_are_refused(
+    tmp_path, monkeypatch, settings, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.npz").write_text("")
+    with pytest.raises(SubmissionError, match=message):
+        look_up(needs_of(*settings), ROOT, tmp_path / "runs")
+
+
+def test_data_and_meta_parameters_that_will_be_there_are_fine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "a.npz").write_text("")
+    shipped = "vsml/algorithms/general.safetensors"
+    learners = f"[{{name: a, restore: {shipped}}}, {{name: b, restore: us/vsml/abc}}]"
+    settings = [
+        f"training.dataset={tmp_path}/a.npz",
+        "evaluation.datasets=[~/a.npz, {dataset: gone.npz, optional: true}]",
+        "checkpoint.restore=runs/one",
+        f"evaluation.learners={learners}",
+        "data.root=/made/by/downloads",
+    ]
+    assert look_up(needs_of(*settings), ROOT, tmp_path / "runs") == []
+    needs = needs_of(*settings[:3])
+    assert look_up(needs, ROOT, None) == [f"{tmp_path}/a.npz", "~/a.npz", "runs/one"]
+
+
+def test_another_machine_is_asked_for_what_only_it_can_have(tmp_path):
+    class Here:
+        """A machine that is this one, with another home."""
+
+        host = "far"
+
+        def run(self, command):
+            return subprocess.run(
+                command, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+            )
+
+    (tmp_path / "vsml" / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "a b.npz").write_text("")
+    there = needs_of("evaluation.datasets=['~/a b.npz']", "checkpoint.restore=runs/one")
+    look_up_files(Checked("x", needs=tuple(there)), None, Here(), f"{tmp_path}/vsml")
+    gone = needs_of("evaluation.datasets=['~/c.npz']", "checkpoint.restore=runs/two")
+    with pytest.raises(SubmissionError, match=r"far: expected files .*: ~/c\.npz, runs/two"):
+        look_up_files(Checked("x", needs=tuple(gone)), None, Here(), f"{tmp_path}/vsml")
+
+
+def test_a_sweep_of_the_checkout_may_not_name_what_the_copy_lacks(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    root.mkdir()
+    git(root, "init")
+    (root / "sweep.yaml").write_text(f"array: [{{config_files: [{tmp_path}/part.yaml]}}]")
+    (tmp_path / "part.yaml").write_text("seed: 1")
+    words = [*LAUNCH, "--array", str(root / "sweep.yaml")]
+    with pytest.raises(SubmissionError, match=r"part\.yaml is not in the copy"):
+        bundle(words, 1, [], words[-1], root)
 
 
 def test_without_a_checkout_there_is_nothing_to_copy(tmp_path):

@@ -228,6 +228,19 @@ class Setup:
         with config_mistakes():
             return choose_chunk_size(self.groups, ranks, self._trial_bytes, self.config.training.chunk_size)
 
+    def working_bytes(self, ranks: int) -> int:
+        """Estimate the memory that the trials of this process take at a time, on all its devices.
+
+        A CPU takes the trials of a chunk one after the other on each of its cores, an accelerator side by
+        side.
+
+        Args:
+            ranks: number of MPI ranks.
+        """
+        devices = jax.local_device_count()
+        at_once = devices if jax.default_backend() == "cpu" else self.chunk_size(ranks)
+        return max(min(at_once, len(group.trials)) * self._trial_bytes(group) for group in self.groups)
+
     def _trial_bytes(self, group: Group) -> int:
         """Estimate the memory that a trial of a group takes."""
         shape = None

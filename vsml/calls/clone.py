@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vsml.calls.plan import evaluation_plan
+from vsml.calls.plan import evaluation_plan, summary
 from vsml.calls.train import run_training
 from vsml.config.sections import POINTS, CloneConfig
 from vsml.introspection.trajectories import write_trajectories
@@ -73,7 +73,7 @@ class Clone:
             f"clone: {training.iterations} meta steps of {training.population_size} x {self.config.samples} "
             f"synapses, {self.config.steps} examples each, on {ranks} rank(s): {examples:,} random examples"
         )
-        return [line, *evaluation_plan(setup, periodic=True)]
+        return [*summary(setup, ranks), line, *evaluation_plan(setup, periodic=True)]
 
     def run(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> int:
         """Train, and judge what was found once training is complete."""

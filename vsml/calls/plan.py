@@ -1,11 +1,14 @@
 """The plan of a run: what it is going to do and cost, without loading data or training."""
 
 import math
+from collections.abc import Sequence
 
 from vsml.config.model import model_choices
 from vsml.cost import roofline
 from vsml.cost.counts import Cost
 from vsml.cost.steps import TrialCost, meta_step_cost, parameter_count, trial_costs
+from vsml.runs.pace import measured_pace
+from vsml.runs.progress import format_duration
 from vsml.setup import Setup
 from vsml.tasks import specs
 
@@ -30,20 +33,64 @@ def training_plan(setup: Setup, ranks: int) -> list[str]:
         f" with {training.batch_size} example(s) a step, on {ranks} rank(s)"
     ]
     costs = trial_costs(setup)
-    resident = 0
+    total = meta_step_cost(costs)
+    resident = _resident_bytes(costs, ranks)
+    lines[:0] = summary(setup, ranks, total, resident)
     for number, cost in enumerate(costs):
         trials_of_rank = math.ceil(len(cost.group.trials) / ranks)
-        needed = roofline.resident_bytes(cost.state_bytes, trials_of_rank, cost.kept_states)
-        resident = max(resident, needed)
         lines += _group_lines(setup, number, cost, trials_of_rank)
     examples = config.examples_per_step * setup.members
-    total = meta_step_cost(costs)
     lines.append(
         f"a meta step: {examples:,} examples, {total.flops:.3g} FLOP and {total.transcendentals:.3g} tanh; "
         f"the run: {examples * training.iterations:,} examples, {total.flops * training.iterations:.3g} FLOP"
     )
     lines.append(_least_time(total, resident, ranks))
     return lines
+
+
+def _resident_bytes(costs: Sequence[TrialCost], ranks: int) -> int:
+    """Return how large the states are that a device has under way at the same time, at most."""
+    sizes = []
+    for cost in costs:
+        trials_of_rank = math.ceil(len(cost.group.trials) / ranks)
+        sizes.append(roofline.resident_bytes(cost.state_bytes, trials_of_rank, cost.kept_states))
+    return max(sizes)
+
+
+def summary(setup: Setup, ranks: int, cost: Cost | None = None, resident_bytes: int = 0) -> list[str]:
+    """Return the first lines of a plan: how long meta-training takes, and how much memory.
+
+    Args:
+        setup: of the run.
+        ranks: number of MPI ranks.
+        cost: of a meta step; None where it is not known.
+        resident_bytes: of the states that a device has under way at the same time.
+    """
+    steps = setup.config.training.iterations
+    memory = setup.working_bytes(ranks) / 1e9
+    return [
+        f"duration: {_duration(setup, ranks, steps, cost, resident_bytes)}",
+        f"memory: about {memory:.3g} GB for the trials of a process, beside programs and data",
+    ]
+
+
+def _duration(setup: Setup, ranks: int, steps: int, cost: Cost | None, resident_bytes: int) -> str:
+    """Say how long meta-training takes: as measured in a run like it, else by the roofline."""
+    pace = measured_pace(setup.config, ranks)
+    if pace is not None:
+        each = f"{pace.step_s:.3g} s a meta step as measured in {pace.where}"
+        return f"about {format_duration(pace.step_s * steps)}, with {each}"
+    try:
+        measured = roofline.load()
+    except (ValueError, OSError):
+        measured = None
+    if measured is None or cost is None:
+        return (
+            f"unknown for {steps:,} meta steps: there is no run like it in runs/ to go by, and no measured "
+            f"rates of this machine; {roofline.COMMAND} measures them"
+        )
+    least_s = roofline.bound(cost, measured, resident_bytes).total_s / ranks * steps
+    return f"at least {format_duration(least_s)} for {steps:,} meta steps, by the roofline of this machine"
 
 
 def _group_lines(setup: Setup, number: int, cost: TrialCost, trials_of_rank: int) -> list[str]:

@@ -91,7 +91,7 @@ def _combine(parts: Iterable[_Entry], array_file: Path, label: str) -> ArrayEntr
     if mistakes:
         raise ConfigError(mistakes)
     tags = tuple(tag for part in parts for tag in part.tags)
-    return ArrayEntry(label, tuple(file for file in found if file), tuple(config), tags)
+    return ArrayEntry(label, tuple(file for file in found if file), tuple(config), tags, tuple(names))
 
 
 def _chosen(subset: str | None, count: int) -> list[int]:

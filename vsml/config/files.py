@@ -413,12 +413,14 @@ class ArrayEntry:
         config_files: YAML files, merged over the ones given on the command line.
         config: overrides `a.b=YAML`, or mappings, in order.
         tags: added to tracking.wandb.tags.
+        named: what the array file calls `config_files`.
     """
 
     label: str
     config_files: tuple[Path, ...] = ()
     config: tuple[str | Mapping[str, Any], ...] = ()
     tags: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 def load_config(

@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vsml.system.devices import prepare
 
 prepare()  # before anything imports jax
 
+from vsml.calls.ahead import look_ahead  # noqa: E402
 from vsml.config.files import ConfigError, dump  # noqa: E402
 from vsml.config.schema import Config  # noqa: E402
 from vsml.launching.command_line import (  # noqa: E402
@@ -24,6 +26,7 @@ from vsml.launching.series import run_series  # noqa: E402
 from vsml.runs.directory import RunDirectory, new_run, open_run  # noqa: E402
 from vsml.runs.environment import describe_environment  # noqa: E402
 from vsml.runs.progress import plain_where_no_terminal, say  # noqa: E402
+from vsml.setup import Setup  # noqa: E402
 from vsml.system.comm import Communicator, abort_on_error, connect  # noqa: E402
 from vsml.system.extras import MissingExtraError, check_extra  # noqa: E402
 from vsml.system.program import run_program  # noqa: E402
@@ -67,6 +70,23 @@ def enter_run(
     return run, WholeConfig.model_validate(settings), todo
 
 
+def print_plan(options: argparse.Namespace, config: Config, ranks: int) -> None:
+    """Print what a run would do and cost, and last its configuration.
+
+    Raises:
+        ValueError, OSError: the run would be refused.
+    """
+    if options.run_dir and not options.all:
+        run = RunDirectory(Path(options.run_dir))
+        if run.exists and not options.go_on:
+            raise ValueError(f"run_dir: {run.path} holds a run already; resume it, or name another folder")
+        if run.exists:
+            config = continued_config(run.path, config)
+    setup = Setup(config)
+    lines = [*look_ahead(setup, ranks), *call_of(config).plan(setup, ranks)]
+    print(*lines, "", dump(config), sep="\n")
+
+
 def is_complete(run: RunDirectory) -> bool:
     """Return whether a run has done all that its configuration says, which nobody has edited since."""
     if not run.complete.exists():
@@ -102,20 +122,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_series(run_program(), words, configs, options.run_dir)
     with contextlib.ExitStack() as held, abort_on_error(comm):
         from vsml.runs.checkpoint import CheckpointError
-        from vsml.setup import Setup
         from vsml.tasks import DataError
 
         if options.dry_run:
             try:
                 if comm.rank == 0:
                     for each in configs:
-                        plan = call_of(each).plan(Setup(each), comm.size)
-                        print(*plan, "", dump(each), sep="\n")
+                        print_plan(options, each, comm.size)
+            except ConfigError as error:
+                print(error, file=sys.stderr)
+                sys.exit(2)
             except (ValueError, OSError, MemoryError) as error:
                 sys.exit(f"error: {error}")
             return 0
         (config,) = configs
         try:
+            goes_on = options.resume or (options.go_on and RunDirectory(Path(options.run_dir)).exists)
+            if comm.rank == 0 and not goes_on:
+                look_ahead(Setup(config), comm.size)  # what is refused leaves no folder
             run, config, todo = enter_run(options, config, comm, held)
         except ConfigError as error:
             print(error, file=sys.stderr)

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +19,15 @@ from pydantic import Field, model_validator
 
 from vsml.config.array import RangeError, parse_ranges
 from vsml.config.files import read_section
+from vsml.launching.bundle import (
+    Bundle,
+    Needed,
+    SubmissionError,
+    bundle,
+    checkout_files,
+    look_up,
+    needed,
+)
 from vsml.launching.command_line import parse, read_all_configs
 from vsml.runs.environment import GIT_STATE_NAME, git_state
 from vsml.settings import Problem, Section, refuse
@@ -30,11 +39,8 @@ SITE_FILE = Path("~/.config/vsml/site.yaml")
 
 _PASSED_PREFIXES = ("VSML_", "WANDB_", "JAX_", "XLA_")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 _CONNECT_TIMEOUT_S = 20
-
-
-class SubmissionError(ValueError):
-    """A command that cannot be submitted, or a machine that cannot be reached; the message says why."""
 
 
 class Site(Section):
@@ -43,14 +49,18 @@ class Site(Section):
     host: str | None = Field(default=None, description="machine to submit to by ssh; null: this one")
     directory: str | None = Field(
         default=None,
-        description="folder that gets runs/; null: the current one, or vsml in the home folder elsewhere",
+        description="folder that gets runs/; null: the current one, or vsml in the home folder elsewhere. "
+        "$NAME and ${NAME} are variables of the machine that has it",
     )
     ssh_config: str | None = Field(default=None, description="file for `ssh -F`")
     setup: tuple[str, ...] = Field(
         default=(),
         description="shell lines before the program, such as `module load cuda` or `. ~/env/bin/activate`",
     )
-    environment: dict[str, str] = Field(default={}, description="variables for the program")
+    environment: dict[str, str] = Field(
+        default={},
+        description="variables for the program, in which $NAME and ${NAME} are expanded where it runs",
+    )
     mpirun: str = Field(default="mpirun", description="how ranks are started, with options if need be")
     sbatch: dict[str, str | int | bool] = Field(
         default={}, description="options of sbatch by long name, such as partition; true: without a value"
@@ -58,13 +68,21 @@ class Site(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Site":
-        time = self.sbatch.get("time")
-        refuse(
-            [Problem("sbatch.time", time, "it in quotes, as YAML takes 12:00:00 for the number 43200")]
-            if isinstance(time, int)
-            else []
-        )
+        refuse(_site_problems(self))
         return self
+
+
+def _site_problems(site: Site) -> Iterator[Problem]:
+    """Yield times that YAML took for numbers, and variables where nothing expands them."""
+    time = site.sbatch.get("time")
+    if isinstance(time, int):
+        yield Problem("sbatch.time", time, "it in quotes, as YAML takes 12:00:00 for the number 43200")
+    texts = {"mpirun": site.mpirun, "host": site.host}
+    texts |= {f"sbatch.{name}": str(value) for name, value in site.sbatch.items()}
+    for path, text in texts.items():
+        if text is not None and _VARIABLE.search(text):
+            expected = "no variables: only `directory`, `environment` and `setup` have them expanded"
+            yield Problem(path, text, expected)
 
 
 def load_site(path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Site:
@@ -91,11 +109,15 @@ class Checked:
         name: for folders and jobs.
         is_launch: whether it runs launch.py; another program is taken as it is.
         entries: how many its array has; None without an array.
+        bundle: the program as it runs in the copy of the code, and the files that go along.
+        needs: files and folders that its configuration names.
     """
 
     name: str
     is_launch: bool = False
     entries: int | None = None
+    bundle: Bundle = Bundle(())
+    needs: tuple[Needed, ...] = ()
 
 
 def split_program(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -128,7 +150,7 @@ def check_program(program: Sequence[str]) -> Checked:
     """
     position = _launch_position(program)
     if position is None:
-        return Checked(name=PurePosixPath(program[0]).name)
+        return Checked(name=PurePosixPath(program[0]).name, bundle=Bundle(tuple(program)))
     words = program[position + 1 :]
     if not words:
         raise SubmissionError(
@@ -155,7 +177,37 @@ def check_program(program: Sequence[str]) -> Checked:
         name=configs[0].name if configs[0].name and not options.array else stem,
         is_launch=True,
         entries=len(configs) if options.array else None,
+        bundle=bundle(program, position, options.config_files, options.array, ROOT),
+        needs=tuple(needed(configs)),
     )
+
+
+def look_up_files(checked: Checked, runs: Path | None, remote: "Remote | None", directory: str) -> None:
+    """Check that data and meta-parameters that a program names will be there, before it is submitted.
+
+    Args:
+        checked: the program.
+        runs: the folder `runs/` that it will see, where that is on this machine.
+        remote: the machine that it runs on, where that is another one.
+        directory: the folder there that has runs/.
+
+    Raises:
+        SubmissionError: a file or folder is not there, or not in the copy of the code; or the machine cannot
+            be reached.
+    """
+    elsewhere = look_up(checked.needs, ROOT, runs)
+    if remote is None or not elsewhere:
+        return
+    script = (
+        'cd -- "$1" 2> /dev/null; shift; for path; do '
+        'case $path in "~/"*) found=$HOME/${path#"~/"} ;; *) found=$path ;; esac; '
+        '[ -e "$found" ] || printf "%s\\n" "$path"; done'
+    )
+    missing = remote.run(["sh", "-c", script, "sh", directory, *elsewhere]).stdout.splitlines()
+    if missing:
+        raise SubmissionError(
+            f"{remote.host}: expected files or folders that are there: {', '.join(missing)}"
+        )
 
 
 def parse_indices(text: str, entries: int | None = None) -> tuple[int, ...]:
@@ -204,6 +256,7 @@ def snapshot(
     program: Sequence[str] = (),
     runs: str | os.PathLike[str] | None = None,
     root: Path = ROOT,
+    files: Bundle | None = None,
 ) -> None:
     """Copy the code as it is now, uncommitted changes included, so that later edits do not reach what waits.
 
@@ -215,23 +268,19 @@ def snapshot(
         program: what will run in it, whose relative files have to be there.
         runs: the folder `runs/` that it will see, if that is on this machine.
         root: the checkout.
+        files: those from outside of it that go along.
 
     Raises:
         SubmissionError: the library does not run from a git checkout, or the program names a file that is
             here but not in the copy.
     """
     destination = Path(destination)
-    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, capture_output=True, text=True)
-    if listed.returncode:
-        raise SubmissionError(
-            f"{root}: expected a git checkout to take the code from: {listed.stderr.strip()}"
-        )
-    for name in filter(None, listed.stdout.split("\0")):
-        source, target = root / name, destination / name
-        if source.is_file():  # else deleted, but not in the index yet
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+    for name in checkout_files(root):
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, target)
+    if files is not None:
+        files.write(destination)
     (destination / GIT_STATE_NAME).write_text(json.dumps(git_state(root)) + "\n")
     (destination / "runs").symlink_to("../..")
     for word in program:
@@ -292,14 +341,73 @@ def run_environment(
     Returns:
         Those that anybody may read, and those that look like secrets, such as WANDB_API_KEY.
     """
-    both = site.environment | passed_environment(environ, names, elsewhere)
+    of_site = {name: Expandable(value) for name, value in site.environment.items()}
+    both = of_site | passed_environment(environ, names, elsewhere)
     secret = {name: value for name, value in both.items() if _SECRET.search(name)}
     return {name: value for name, value in both.items() if name not in secret}, secret
 
 
 def exports_of(variables: Mapping[str, str]) -> str:
-    """Return lines of a shell script that export variables, to any value."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    """Return lines of a shell script that export variables, to any value; `Expandable` ones are expanded."""
+    lines = []
+    for name, value in variables.items():
+        word = shell_word(value) if isinstance(value, Expandable) else shlex.quote(value)
+        lines.append(f"export {name}={word}\n")
+    return "".join(lines)
+
+
+class Expandable(str):
+    """A text of the site's file, in which $NAME and ${NAME} stand for variables of where the run is."""
+
+    __slots__ = ()
+
+
+def shell_word(text: str) -> str:
+    """Return a word of a shell script in which $NAME and ${NAME} are expanded, and nothing else is.
+
+    A variable that is not set where the script runs ends it, with a message.
+    """
+    if not _VARIABLE.search(text):
+        return shlex.quote(text)
+    parts = []
+    end = 0
+    for match in _VARIABLE.finditer(text):
+        name = match[1] or match[2]
+        parts.append(_literal(text[end : match.start()]))
+        parts.append(f"${{{name}:?expected it to be set here, as the file of the site names it}}")
+        end = match.end()
+    parts.append(_literal(text[end:]))
+    return f'"{"".join(parts)}"'
+
+
+def _literal(text: str) -> str:
+    """Return a text as it stands between double quotes."""
+    return re.sub(r'([\\"`$])', r"\\\1", text)
+
+
+def expanded_here(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return a text of the site's file with the variables of this machine.
+
+    Raises:
+        SubmissionError: one is not set.
+    """
+    names = [match[1] or match[2] for match in _VARIABLE.finditer(text)]
+    missing = [name for name in names if name not in environ]
+    if missing:
+        raise SubmissionError(f"{text}: {', '.join(missing)} in the site's file is not set on this machine")
+    return _VARIABLE.sub(lambda match: environ[match[1] or match[2]], text)
+
+
+def expanded_there(text: str, remote: "Remote") -> str:
+    """Return a text of the site's file with the variables that a login shell has on another machine.
+
+    Raises:
+        SubmissionError: one is not set there, or the machine cannot be reached.
+    """
+    if not _VARIABLE.search(text):
+        return text
+    done = remote.run(["bash", "--login", "-c", f"printf '%s\\n' {shell_word(text)}"])
+    return done.stdout.splitlines()[-1]
 
 
 @dataclass(frozen=True)
@@ -317,7 +425,7 @@ class Remote:
     @property
     def ssh(self) -> list[str]:
         """The beginning of an ssh command, without the host."""
-        config = ["-F", str(Path(self.ssh_config).expanduser())] if self.ssh_config else []
+        config = ["-F", str(Path(expanded_here(self.ssh_config)).expanduser())] if self.ssh_config else []
         return ["ssh", *config, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_TIMEOUT_S}"]
 
     def run(

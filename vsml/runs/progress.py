@@ -149,11 +149,12 @@ class Progress:
         parts = [f"step {step}/{self._total}", *(f"{name} {value:.4g}" for name, value in values.items())]
         if last_time > first_time and last_step > first_step:
             rate = (last_step - first_step) / (last_time - first_time)
-            parts += [f"{rate:.3g} steps/s", f"{_duration((self._total - step) / rate)} left"]
+            parts += [f"{rate:.3g} steps/s", f"{format_duration((self._total - step) / rate)} left"]
         return " | ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

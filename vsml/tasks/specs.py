@@ -83,6 +83,10 @@ def task_shapes(spec: Spec, subset: str) -> tuple[tuple[int, ...], Outputs]:
     else:
         source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.filter_classes is not None:
+        largest = max(spec.filter_classes)
+        if largest >= outputs.size:
+            got = f"filter_classes: got {list(spec.filter_classes)}"
+            raise ValueError(f"{got}, expected classes within 0..{outputs.size - 1} of {spec.dataset}")
         outputs = Classes(len(spec.filter_classes))
         source = f"the {outputs.size} classes of {spec.dataset}"
     if spec.few_shot is not None:
