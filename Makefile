@@ -49,7 +49,7 @@ NEWER ?= 3.13
 newer := build/python$(NEWER)
 pyenv_newer = $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(NEWER)*/bin/python
 # What differs between Pythons shows here, if anywhere: syntax, annotations, imports, files, numbers.
-SHORT ?= registry config checkpoint files locks package golden transforms learners sklearn
+SHORT ?= registry config checkpoint files locks package golden standardise
 
 test-python: .venv/.installed  ## a short form of the tests on a second Python (NEWER=3.13 chooses it)
 	@$(in_venv); \
