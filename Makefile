@@ -15,7 +15,7 @@ attacks := robust
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust check lint types density format roofline bench docs diagrams site notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust test-python check package lint types density format roofline bench docs diagrams site notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -46,12 +46,36 @@ test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's pa
 test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian's packages when root)
 	$(pytest) -m browser $(ARGS)
 
+
+# A second Python, if uv finds one here or can bring it; its environment is kept in build/.
+NEWER ?= 3.13
+newer := build/python$(NEWER)
+pyenv_newer = $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(NEWER)*/bin/python
+# What differs between Pythons shows here, if anywhere: syntax, annotations, imports, files, numbers.
+SHORT ?= registry config checkpoint files locks package golden standardise
+
+test-python: .venv/.installed  ## a short form of the tests on a second Python (NEWER=3.13 chooses it)
+	@$(in_venv); \
+	if ! found=$$(uv python find $(NEWER) 2> /dev/null || ls $(pyenv_newer) 2> /dev/null | tail -1 | grep . || \
+	    { uv python install --quiet $(NEWER) 2> /dev/null && uv python find $(NEWER); }); then \
+	    echo "make: no Python $(NEWER) here, and uv cannot bring one: nothing is tested on it"; exit 0; fi; \
+	set -ex; \
+	uv venv --quiet --clear --python "$$found" $(newer); \
+	uv pip install --quiet --python $(newer)/bin/python --requirement requirements.txt; \
+	PYTHONPATH="$(CURDIR)" $(newer)/bin/python -m pytest -n 2 --dist loadfile \
+	    -m "not slow and not ($(clusters)) and not $(attacks)" $(SHORT:%=tests/test_%.py) $(ARGS)
+
 test-robust: .venv/.installed  ## attacks with fixed seeds: kills, mutated inputs, writers, links, full disks (10 minutes on 2 cores)
 	$(pytest) -m $(attacks) $(ARGS)
 
-check: lint types density .venv-site/.installed  ## what continuous integration runs: lint, types, density and all tests but attacks, clusters last
+check: lint types density package .venv-site/.installed  ## what continuous integration runs: lint, types, density and all tests but attacks, clusters last
 	$(pytest) -m "not ($(clusters)) and not $(attacks)" $(ARGS)
 	$(pytest) -m "($(clusters)) and not $(attacks)" $(ARGS)
+
+package: .venv/.installed  ## build the wheel and the source distribution into dist/, and check what an index would show
+	rm -rf dist
+	$(in_venv) python -m build --outdir dist .
+	$(in_venv) twine check --strict dist/*
 
 lint: .venv/.installed  ## formatting and style (ruff)
 	$(in_venv) ruff format --check .
@@ -93,7 +117,7 @@ notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which d
 	    --ExecutePreprocessor.record_timing=False $(ARGS) examples/learning_curves.ipynb
 
 lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(in_venv) uv pip compile pyproject.toml --universal --extra dev --extra mpi -o requirements.txt --quiet $(ARGS)
+	$(in_venv) uv pip compile pyproject.toml --universal --extra all --extra dev -o requirements.txt --quiet $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf .venv .venv-site site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,8 +17,8 @@ TIERS = {
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
-        graphs rule_language rule_learner layout moved registry config preprocess_settings docs advice
-        commands sources bounds failing_inputs failing_files robust_inputs download inventory converted
+        graphs rule_language rule_learner layout moved package command registry config preprocess_settings docs
+        advice commands sources bounds failing_inputs failing_files robust_inputs download inventory converted
         devices comm assign_gpu trust locks files signals environment_flags runs tracking
         tables text_plots plots console series submission
     """,
@@ -31,7 +31,7 @@ TIERS = {
         configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
         rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside site
-        launch kills attacked_runs slurm ssh
+        launch one_process kills attacked_runs slurm ssh
     """,
 }
 TIER_OF = {f"test_{name}.py": tier for tier, names in TIERS.items() for name in names.split()}

@@ -155,6 +155,20 @@ def test_the_same_kernel_from_another_cache_is_no_error(forgotten, monkeypatch, 
         assert list((tmp_path / folder).rglob("*.so"))
 
 
+@pytest.mark.parametrize(
+    ("machine", "flag"),
+    [
+        ("x86_64", "-march=native"),
+        ("AMD64", "-march=native"),
+        ("aarch64", "-mcpu=native"),
+        ("arm64", "-mcpu=native"),
+    ],
+)
+def test_the_compiler_is_told_of_the_processor_as_its_family_has_it(machine, flag):
+    assert flag in native._flags(machine)
+    assert native._flags(platform.machine()) == native._FLAGS
+
+
 @needs_native
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86 processors")
 @pytest.mark.parametrize("narrower", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-avx")])

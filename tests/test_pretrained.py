@@ -76,6 +76,18 @@ def test_what_is_exported_is_small_and_says_where_it_is_from(name):
     assert (ROOT / "docs" / "results" / "training" / f"{name}.jsonl").exists() == (metadata["step"] > 0)
 
 
+@pytest.mark.parametrize("name", available())
+def test_what_is_exported_says_its_licence_and_what_it_was_trained_on(name):
+    metadata = load_learner(name, input_shape=(14, 14, 1), num_classes=10).metadata
+    assert metadata["license"] == "MIT"
+    dataset = metadata["config"]["training"]["dataset"]
+    met = set(dataset["split"] if isinstance(dataset, dict) else [dataset])
+    assert set(metadata["training_data"]) == (met if metadata["step"] > 0 else set())
+    card = (ROOT / "docs" / "model_cards.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"(?m)^\| `{name}` \| MIT \|(.*)$", card)
+    assert all(f"{each} ({licence})" in line for each, licence in metadata["training_data"].items())
+
+
 def kind(name):
     path = checkpoint.PRETRAINED_FOLDER / f"{name}.safetensors"
     return checkpoint.load_params(path)[1]["config"]["model"]["type"]
@@ -197,6 +209,8 @@ def test_a_run_is_exported_with_all_that_there_is_to_know_and_no_path_of_its_mac
     assert jax.tree.all(jax.tree.map(np.array_equal, params, of_run))
     assert told["command"] == "python launch.py --config data.root=somebody/data seed=3"
     assert (told["seed"], told["commit"], told["step"]) == (3, "abc123", 1000)
+    assert told["license"] == "MIT"
+    assert told["training_data"] == {"sets/mine.npz": "not stated by its publisher"}
     assert told["datasets"] == told["config"]["training"]["dataset"] == "sets/mine.npz"
     assert told["config"]["data"]["root"] is None
     assert told["results"] == [{"dataset": "digits", "accuracy": 0.5}]

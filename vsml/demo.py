@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
+from vsml.system.extras import MissingExtraError, check_extra
 
 if TYPE_CHECKING:
     from vsml.calls.evaluate import Evaluation
@@ -43,19 +44,29 @@ _WIDEST = 100  # columns, where the terminal has more
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Let the algorithm learn, draw its curves as text and as a picture, and return the exit status."""
+def command_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(prog="python -m vsml.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--algorithm", default="general", help="name or file, as for vsml.load_learner")
     parser.add_argument("--episodes", type=_positive, default=16, help="fresh starts to average over")
     parser.add_argument("--examples", type=_positive, default=HELD_OUT_DIGITS, help="length of an episode")
     parser.add_argument("--picture", type=Path, default=Path("runs", "demo.png"), help="file to draw into")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Let the algorithm learn, draw its curves as text and as a picture, and return the exit status."""
+    parser = command_parser()
     options = parser.parse_args(arguments)
     if options.examples > HELD_OUT_DIGITS:
         parser.error(f"--examples: got {options.examples}, expected at most {HELD_OUT_DIGITS}")
     prepare()
     try:
+        check_extra("train", "demonstrations")
         _demonstrate(options.algorithm, options.episodes, options.examples, options.picture)
+    except MissingExtraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (FileNotFoundError, ValueError) as error:  # no such algorithm, or none that fits; damaged data
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -25,9 +25,9 @@ from vsml.runs.directory import RunDirectory, open_run
 from vsml.runs.reading import is_meta_trained, read_evaluation, result_file
 from vsml.runs.result_files import read_arrays
 from vsml.system.arguments import ArgumentParser
+from vsml.system.extras import MissingExtraError
+from vsml.system.program import run_command, run_program
 from vsml.system.terminal import say
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ def make(name: str, output: Path, runs: Sequence[str | Path] = ()) -> Path:
     for arguments in () if runs else wanted.runs:
         words = shlex.split(arguments)
         folder = output / ("-".join(Path(word).stem for word in words if word.endswith(".yaml")))
-        command = [sys.executable, "launch.py", *words, "--run_dir", str(folder.resolve()), "--continue"]
-        subprocess.run(command, cwd=ROOT, check=True)
+        command = [*run_program(), *words, "--run_dir", str(folder), "--continue"]
+        subprocess.run(command, check=True)
         found.append(open_run(folder))
     for run in found:
         if not run.complete.exists():
@@ -244,18 +244,24 @@ def describe() -> str:
     """Say which figures there are, which runs they need, and what makes them at the paper's scale."""
     lines = []
     for name, figure in FIGURES.items():
-        lines += [f"{name}: {figure.shows}", *(f"    python launch.py {run}" for run in figure.runs)]
+        lines += [f"{name}: {figure.shows}", *(f"    {run_command()} {run}" for run in figure.runs)]
         lines += ["  at the paper's scale:", *(f"    {command}" for command in figure.full)]
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def command_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(prog="python -m vsml.figures", description="The paper's figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of a figure: {', '.join(FIGURES)}")
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), metavar="DIR")
     parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="draw from these runs")
     parser.add_argument("--list", action="store_true", help="say what each figure needs, and end")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = command_parser()
     options = parser.parse_args(arguments)
     if options.list:
         print(describe())
@@ -267,12 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"NAME: expected some of {', '.join(FIGURES)}")
     if options.runs and len(options.names) > 1:
         parser.error(f"--runs: got {len(options.names)} figures, expected one to draw from these runs")
-    if not (ROOT / "launch.py").exists() and not options.runs:
-        parser.error("expected to be run in a checkout, which has launch.py and configs; or --runs")
     for name in options.names:
         try:
             say(str(make(name, options.output, options.runs)))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MissingExtraError) as error:
             sys.exit(f"error: {error}")
         except subprocess.CalledProcessError as error:
             sys.exit(error.returncode)

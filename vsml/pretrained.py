@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from vsml.config.files import ConfigError
 from vsml.config.model import ModelConfig, ModelSettings, model_choices
 from vsml.config.sections import ComparedLearner
-from vsml.evaluation.candidates import NETWORK, StoredParams
+from vsml.evaluation.stored import NETWORK, StoredParams
 from vsml.learners import Learner, continue_episode, make_learner
 from vsml.moved import old_names
 from vsml.runs import checkpoint
@@ -40,6 +40,7 @@ from vsml.system.arguments import ArgumentParser
 from vsml.system.comm import SerialCommunicator
 from vsml.system.files import atomic_write
 from vsml.system.numerics import standard_numerics
+from vsml.tasks.data.licences import licences_of
 from vsml.types import Array, Episode, Outputs, Params, State, Values, as_outputs, target_shape
 
 __getattr__ = old_names(__name__)
@@ -49,6 +50,8 @@ MAX_BYTES = 100_000
 
 MAX_SIZE = 2**24
 """Numbers of an input, or outputs, at most: far more than any learner has memory for."""
+LICENCE = "MIT"
+"""Of the learning algorithms that come with the library: its own. The data that they met have others."""
 
 _ROOT = Path(__file__).parents[1]
 _LOG_LINES = 200
@@ -335,7 +338,7 @@ def export(run_dir: str | Path, name: str, root: str | Path = _ROOT) -> tuple[Pa
     is_trained = metadata.get("step", 0) > 0
     if is_trained:
         _check_there(run, run.metrics)
-    description = _describe(run, metadata)
+    description = _describe(run, metadata, is_trained)
     data = checkpoint.to_bytes({"params": params}, description)
     if len(data) > MAX_BYTES:
         expected = f"expected at most {MAX_BYTES}"
@@ -362,6 +365,7 @@ def _check_there(run: RunDirectory, *paths: Path) -> None:
 def _describe(
     run: RunDirectory,
     metadata: Mapping[str, Any],
+    is_trained: bool,
 ) -> dict[str, Any]:
     """Return all that there is to know about what a run found, ready for the metadata of a file."""
     environment = json.loads(run.environment.read_text())
@@ -385,6 +389,9 @@ def _describe(
         "results": json.loads(results),
         "date": written.date().isoformat(),
         "environment": environment,
+        "license": LICENCE,
+        # What is written by hand has met no data.
+        "training_data": licences_of(_portable(config["training"]["dataset"])) if is_trained else {},
     }
     for key in ("step", "wall_s"):
         if key in metadata:

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsml.reporting.page import POINTS, report
 from vsml.runs.reading import TABLES, Run, read_runs
 from vsml.system.arguments import ArgumentParser
+from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
 from vsml.system.terminal import say
+
+with needed_for("pages about runs"):
+    from vsml.reporting.page import POINTS, report
 
 __all__ = ["POINTS", "TABLES", "Run", "main", "read_runs", "report"]
 

@@ -18,6 +18,7 @@ from vsml.config.files import (
     read_section,
     show,
 )
+from vsml.config.folder import FOLDER, find_config
 from vsml.settings import Section
 
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*(?::\s*(\d+)\s*)?)?")
@@ -47,13 +48,13 @@ def load_array(path: str | Path, subset: str | None = None) -> tuple[ArrayEntry,
     then in the two folders above it, then in the working directory.
 
     Args:
-        path: the array file.
+        path: the array file, or the name of one of the library.
         subset: the entries to keep, from 1, such as "1,3-5"; None keeps all.
 
     Raises:
         ConfigError: lists every mistake of the file or of `subset`.
     """
-    path = Path(path)
+    path = find_config(path)
     parsed = read_section(path, _ArrayFile)
     if bool(parsed.array) == bool(parsed.grid):
         raise ConfigError([f"{path}: expected entries in one of `array` and `grid`"])
@@ -74,7 +75,7 @@ def _combine(parts: Iterable[_Entry], array_file: Path, label: str) -> ArrayEntr
     parts = tuple(parts)
     names = [name for part in parts for name in part.config_files]
     config = [override for part in parts for override in part.config]
-    folders = [*array_file.absolute().parents[:3], Path.cwd()]
+    folders = [*array_file.absolute().parents[:3], Path.cwd(), FOLDER]
     found = [next((f / name for f in folders if (f / name).is_file()), None) for name in names]
     wheres = " or ".join(dict.fromkeys(map(str, folders)))
     mistakes = [

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vsml.config.folder import FOLDER, find_config, similar_configs
 from vsml.config.renamed import present_key, with_present_keys
 from vsml.config.schema import Config
 from vsml.settings import SectionError, merge
 
-DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
-"""The lowest file, beside launch.py."""
+DEFAULT_FILE = FOLDER / "default.yaml"
+"""The lowest file."""
 
 MAX_FILE_BYTES = 1 << 20
 """Size of a YAML file, at most."""
@@ -244,7 +245,8 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         text = content.decode("utf-8-sig")  # without the mark that some editors of Windows put in front
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError([f"{path}: cannot be read: {reason} (working directory {Path.cwd()})"]) from error
+        where = f"(working directory {Path.cwd()}){similar_configs(path)}"
+        raise ConfigError([f"{path}: cannot be read: {reason} {where}"]) from error
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError([f"{path}: has more than {MAX_FILE_BYTES} bytes, expected a configuration"])
     value, lines = _parse(text, str(path))
@@ -561,7 +563,7 @@ def load_config(
 
     Args:
         schema: the sections that there are.
-        files: YAML files, merged in order.
+        files: YAML files, or names of configurations of the library (see `find_config`), merged in order.
         overrides: `a.b=YAML` each, on top of everything. A number as a key goes into a list, from 0; the one
             after the last appends.
         entry: an array entry, between files and overrides.
@@ -576,7 +578,7 @@ def load_config(
     if default is not None and (default != DEFAULT_FILE or DEFAULT_FILE.exists()):
         layers.add_file(Path(default))
     for file in files:
-        layers.add_file(Path(file))
+        layers.add_file(find_config(file))
     if entry is not None:
         for file in entry.config_files:
             layers.add_file(file)

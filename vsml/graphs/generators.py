@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vsml.graphs.graph import Graph, Pair
+from vsml.system.extras import needed_for
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def waxman(sizes: Sizes, seed: int, beta: float = 0.9, alpha: float = 0.4) -> It
 
     Source: Waxman, Routing of multipoint connections, 1988.
     """
-    import networkx  # slow to import, and most runs have no graph
+    with needed_for("graphs"):
+        import networkx  # slow to import, and most runs have no graph
 
     check_probability("beta", beta)
     check_positive("alpha", alpha)
@@ -116,7 +118,8 @@ def small_world(sizes: Sizes, seed: int, k: int = 4, p: float = 0.2) -> Iterator
 
     Source: Watts and Strogatz, Collective dynamics of 'small-world' networks, 1998.
     """
-    import networkx  # slow to import, and most runs have no graph
+    with needed_for("graphs"):
+        import networkx  # slow to import, and most runs have no graph
 
     check_probability("p", p)
     if not 2 <= k < sizes.hidden:
@@ -279,7 +282,8 @@ def add_higher_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Gene
 
 def join_components(sizes: Sizes, edges: set[Pair], random: np.random.Generator) -> None:
     """Join the component of node 0 to the others, one after the other, lowest numbers first."""
-    import networkx  # slow to import, and most runs have no graph
+    with needed_for("graphs"):
+        import networkx  # slow to import, and most runs have no graph
 
     graph = networkx.Graph(sorted(edges))
     components = sorted(map(sorted, networkx.connected_components(graph)))

@@ -10,10 +10,10 @@ from pathlib import Path
 from vsml.config.array import array_index, load_array
 from vsml.config.files import ConfigError
 from vsml.config.schema import Config
+from vsml.launching.options import run_parser
 from vsml.launching.schema import load_array_configs, load_config
 from vsml.runs.directory import open_run
 from vsml.settings import differences
-from vsml.system.arguments import ArgumentParser
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,62 +25,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         SystemExit: with code 2 and a message on stderr, for options that are unknown or do not go together.
     """
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = run_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     _check_together(options)
     return options
 
 
 def help_text() -> str:
     """Return what `python launch.py --help` prints."""
-    return _parser().format_help()
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="launch.py",
-        description="Meta-train or evaluate a learning algorithm.",
-        epilog="To start with: python launch.py --config_files configs/quickstart.yaml --dry_run",
-    )
-    parser.add_argument(
-        "--config_files",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="YAML files, later ones on top",
-    )
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings on top of all files",
-    )
-    parser.add_argument("--array", metavar="FILE", help="YAML file with the entries of a sweep")
-    parser.add_argument("--array_index", type=int, metavar="I", help="which entry, from 1 (or SLURM's)")
-    parser.add_argument(
-        "--all", action="store_true", help="all entries of the array, one after the other on this machine"
-    )
-    parser.add_argument("--subset", metavar="I,J-K", help="count only these entries of the array")
-    parser.add_argument(
-        "--tags", nargs="+", action="extend", default=[], metavar="TAG", help="tags of the run in wandb"
-    )
-    parser.add_argument("--run_dir", metavar="DIR", help="folder of the run (default: runs/<time>-<name>)")
-    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
-    parser.add_argument(
-        "--continue",
-        dest="go_on",
-        action="store_true",
-        help="with --run_dir: go on with the run in it, if there is one already",
-    )
-    parser.add_argument("--dry_run", action="store_true", help="print configuration and plan, and stop")
-    return parser
+    return run_parser().format_help()
 
 
 def _check_together(options: argparse.Namespace) -> None:
     """End with code 2 and a message where options do not go together."""
-    error = _parser().error
+    error = run_parser().error
     if options.resume and (options.config_files or options.array or options.run_dir):
         error("--resume takes the configuration of the run; only --config may change settings of it")
     if not options.array and (options.array_index is not None or options.subset or options.all):

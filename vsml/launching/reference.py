@@ -15,6 +15,10 @@ Generated from the schema in `vsml/config/` by `make docs`.
 A run is described by YAML files and by settings on the command line:
 
     python launch.py --config_files configs/rand_proj.yaml --config training.iterations=500 seed=1
+    vsml run rand_proj --config training.iterations=500 seed=1
+
+A name stands for a configuration of the library, unless a file of that name is there. `vsml configs` lists
+them.
 
 **Which value wins.** From the weakest to the strongest: the defaults below, `configs/default.yaml`, each of
 `--config_files` in order, the entry of an `--array` file, each `--config` in order. Mappings merge key by
@@ -45,7 +49,8 @@ picks one. Either a list of entries, or axes whose products are the runs (the fi
       - [{config: [training.dataset=mnist]}, {config: [training.dataset=kmnist]}]
       - [{config: [seed=0]}, {config: [seed=1]}, {config: [seed=2]}]
 
-Config files are looked for beside the array file, in the two folders above it, then in the working directory.
+Config files are looked for beside the array file, in the two folders above it, in the working directory, then
+among those of the library.
 Every run is checked before one starts; `--subset 1,3-5` keeps some entries and counts among those.
 """
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
-import psutil
 
 from vsml.learners import Learner
 from vsml.meta.mapping import power_of_two
 from vsml.meta.objectives.base import EpisodeShape, Objective
 from vsml.meta.trials import Group, params_shapes, tree_bytes
+from vsml.system.extras import needed_for
 
 MEMORY_SHARE = 0.5
 """Share of an accelerator's memory that the trials of a chunk may fill, by estimate."""
@@ -129,6 +129,10 @@ def memory_of_trial(
 def trials_in_memory(trial_bytes: int) -> int:
     """Return how many trials of so many bytes may fill the memory there is."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    memory = statistics.get("bytes_limit", psutil.virtual_memory().available)
+    memory = statistics.get("bytes_limit")
+    if memory is None:
+        with needed_for("devices that do not tell their memory"):
+            import psutil
+        memory = psutil.virtual_memory().available
     available = MEMORY_SHARE * memory * jax.local_device_count()
     return max(1, int(available // trial_bytes))

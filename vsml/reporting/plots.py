@@ -6,18 +6,18 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from vsml.reporting.intervals import half_width
+from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
 from vsml.system.terminal import say
+
+if TYPE_CHECKING:  # imported where they are used: curves without figures need no matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
@@ -149,8 +149,7 @@ def learning_curves(
     rows = math.ceil(len(datasets) / columns)
     width = 4.0 * columns + 1.0
     height = 3.1 * rows + 1.4
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
+    figure = _new_figure(width, height, dots_per_inch=150)
     grid = figure.subplots(
         rows,
         columns,
@@ -178,7 +177,7 @@ def learning_curves(
 
 
 def _draw_panel(
-    axes: Axes,
+    axes: "Axes",
     curves: Sequence[Curve],
     names: Sequence[str],
     window: int,
@@ -212,16 +211,26 @@ def _different(values: Iterable[T | None]) -> set[T]:
     return {value for value in values if value is not None}
 
 
-def panels(rows: int, columns: int, width: float = 5.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+def _new_figure(width: float, height: float, dots_per_inch: int) -> "Figure":
+    """Return an empty figure of a size in inches."""
+    with needed_for("figures"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=dots_per_inch)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(rows: int, columns: int, width: float = 5.0, height: float = 3.6) -> "tuple[Figure, list[Axes]]":
     """Return an empty figure and its panels, row by row; sizes of one panel in inches."""
     size = (width * columns, height * rows + 0.6)
-    figure = Figure(figsize=size, layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
+    figure = _new_figure(*size, dots_per_inch=130)
     grid = figure.subplots(rows, columns, squeeze=False)
     return figure, list(grid.flat)
 
 
-def label(axes: Axes, title: str, x: str, y: str) -> None:
+def label(axes: "Axes", title: str, x: str, y: str) -> None:
     """Say what a panel shows."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
@@ -230,7 +239,7 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def against(axes: Axes, target: np.ndarray, prediction: np.ndarray) -> None:
+def against(axes: "Axes", target: np.ndarray, prediction: np.ndarray) -> None:
     """Draw predictions against targets, and the line on which they are the same."""
     axes.scatter(target, prediction, s=3, color=COLOURS[0], linewidth=0)
     ends = [target.min(), target.max()]
@@ -262,7 +271,7 @@ def drawn(name: str, draw: Callable[[], None]) -> bool:
     return True
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure; the suffix of the path is the format, png if there is none.
 
     Texts are shown as they are: `$` and `_` in the name of a data set are no mathematics.
@@ -274,8 +283,10 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def _take_texts_literally(figure: Figure) -> None:
+def _take_texts_literally(figure: "Figure") -> None:
     """Let matplotlib look for mathematics in the numbers of axes only, and replace what no font can have."""
+    from matplotlib.text import Text
+
     texts = figure.findobj(Text)
     numbers: set[Any] = set()
     for axes in figure.axes:
@@ -294,7 +305,7 @@ def in_legend(name: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> None:
+def _add_legend(figure: "Figure", panels: "Sequence[Axes]", title: str | None) -> None:
     """Put one legend for all panels above them, under the title, learners in order and chance last."""
     entries: dict[str, Any] = {}
     for axes in panels:
@@ -315,7 +326,9 @@ def _add_legend(figure: Figure, panels: Sequence[Axes], title: str | None) -> No
     )
 
 
-def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
+def _style(axes: "Axes", dataset: str, log_x: bool, measure: str) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
     axes.set_title(dataset, fontsize=12)
     if measure == "accuracy":
         axes.set_ylim(0, 1)
@@ -338,7 +351,7 @@ def _style(axes: Axes, dataset: str, log_x: bool, measure: str) -> None:
         axes.spines[side].set_color(_GREY)
 
 
-def _mark_repetition(axes: Axes, seen: int) -> None:
+def _mark_repetition(axes: "Axes", seen: int) -> None:
     axes.axvline(seen, color=_GREY, linewidth=0.8, zorder=1)
     axes.annotate(
         "images repeat",
@@ -353,7 +366,7 @@ def _mark_repetition(axes: Axes, seen: int) -> None:
     )
 
 
-def _draw(axes: Axes, curve: Curve, colour: str, style: Any, window: int) -> None:
+def _draw(axes: "Axes", curve: Curve, colour: str, style: Any, window: int) -> None:
     accuracy = curve.trailing(window)
     episodes, length = accuracy.shape
     seen = curve.support + np.arange(1, length + 1)

@@ -4,14 +4,14 @@ import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import rich.table
-from rich.console import Console
-from rich.text import Text
+from vsml.system.extras import needed_for
+
+if TYPE_CHECKING:
+    import rich.table
 
 from vsml.reporting.intervals import ends
-from vsml.system.terminal import unfailing
 
 DASH = "-"
 """Stands where there is no number."""
@@ -43,8 +43,12 @@ class Table:
     caption: str = ""
     left: frozenset[str] = frozenset()
 
-    def __rich__(self) -> rich.table.Table:
+    def __rich__(self) -> "rich.table.Table":
         """Return the table as rich draws it; a text may look like rich's markup, and is none."""
+        with needed_for("tables on a terminal"):
+            import rich.table
+            from rich.text import Text
+
         drawn = rich.table.Table(
             title=Text(self.title) if self.title else None,
             caption=Text(self.caption) if self.caption else None,
@@ -110,7 +114,6 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
         table: the table.
         stream: where to, by default stdout.
     """
-    Console(file=unfailing(stream)).print(table)
 
 
 def markdown(table: Table) -> str:

@@ -6,11 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-import rich.progress
-from rich.console import Console
-from rich.text import Text
+from vsml.system.extras import needed_for
+
+if TYPE_CHECKING:
+    pass
 
 from vsml.system.devices import launcher_size
 from vsml.system.terminal import say, unfailing
@@ -58,6 +59,10 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        with needed_for("progress lines"):
+            import rich.progress
+            from rich.console import Console
+
         self._total = total
         self._silent = rank != 0
         self._interval_s = interval_s
@@ -119,6 +124,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
         if self._bar is not None:
+            from rich.text import Text
+
             self._bar.console.print(Text(text))
         elif not self._silent:
             self._print(text)

@@ -16,6 +16,7 @@ import numpy as np
 from vsml.config.schema import Config
 from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
+from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
 from vsml.system.guards import prove
 from vsml.types import Params
@@ -271,7 +272,8 @@ class WandbTracker:
         options: Mapping[str, Any],
     ) -> None:
         prove(Path(directory) / "wandb" / "run")  # wandb would follow a link out of the run's folder
-        import wandb  # takes a second, and not every run needs it
+        with needed_for("copies of runs in wandb"):
+            import wandb  # takes a second, and not every run needs it
 
         os.makedirs(directory, exist_ok=True)  # WANDB_DIR need not be there: wandb would go elsewhere
 
@@ -367,7 +369,8 @@ def fetch_from_wandb(path: str) -> bytes:
     Raises:
         OSError: wandb has none, or cannot be asked; the message says why.
     """
-    import wandb
+    with needed_for("files that wandb keeps"):
+        import wandb
 
     entity, project, name, version = _WANDB_PATH.fullmatch(path).groups()  # type: ignore[union-attr]
     names = [f"{name}{version}"] if version else [f"{kind}-{name}:latest" for kind in ARTIFACTS]

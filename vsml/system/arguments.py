@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vsml.registry import suggestion
+from vsml.system.program import as_typed
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """As argparse's, but options are not shortened, and unknown ones get "did you mean" and the list."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        named = {"prog": as_typed(kwargs["prog"])} if "prog" in kwargs else {}
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs, **named})
 
     def parse_args(  # type: ignore[override]  # argparse has it in three forms
         self, args: Sequence[str] | None = None, namespace: Any = None

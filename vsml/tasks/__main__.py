@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsml.system.arguments import ArgumentParser
+from vsml.system.program import as_typed
 from vsml.tasks.data.dataset import SUBSETS
 from vsml.tasks.data.errors import DataError
 from vsml.tasks.data.inventory import Half, look_at_all
@@ -20,7 +21,7 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 1 where a data set could not be had, 2 for mistakes."""
-    parser = _parser()
+    parser = command_parser()
     words = sys.argv[1:] if arguments is None else arguments
     if not words:
         parser.print_help()
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"data root: {data_folder(options.root)} (--root, VSML_DATA_DIR)")
             print(*_listed(halves), sep="\n")
             if any(half.missing for half in halves):
-                print("to download what is missing: python -m vsml.tasks get NAME ...")
+                print(f"to download what is missing: {as_typed('python -m vsml.tasks')} get NAME ...")
             return 0
         look_at_all(options.names, options.root)  # all names are known before the first download
     except DataError as error:
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _parser() -> ArgumentParser:
+def command_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="python -m vsml.tasks",
         description="Data sets on this machine: which are there, and how to get one.",

@@ -3,6 +3,7 @@
 from vsml.meta.optimizers.antithetic import ANTITHETIC, AntitheticEvolution
 from vsml.meta.optimizers.base import MetaOptimizer, OuterLoop
 from vsml.settings import NoSettings
+from vsml.system.extras import needed_for
 
 
 class EvolutionStrategies:
@@ -31,7 +32,8 @@ class EvolutionStrategies:
                 )
             return AntitheticEvolution(adam, noise_std, outer.objective)
         # Here, as evosax takes long to import.
-        from vsml.meta.optimizers.evosax import Evolution
+        with needed_for("algorithms of evosax"):
+            from vsml.meta.optimizers.evosax import Evolution
 
         return Evolution(
             outer.trials,

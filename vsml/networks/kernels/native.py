@@ -40,7 +40,18 @@ COMPILE_S = 300.0
 
 _COMPILERS = ("c++", "g++", "clang++")
 
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
+_BY_PROCESSOR = ("aarch64", "arm", "ppc")
+"""Families whose compilers take -mcpu for the very processor of a machine; others take -march."""
+
+
+def _flags(machine: str) -> tuple[str, ...]:
+    """Return the options of the compiler on a machine, as `platform.machine` calls it."""
+    names_processor = machine.lower().startswith(_BY_PROCESSOR)
+    native = "-mcpu=native" if names_processor else "-march=native"
+    return ("-O3", native, "-std=c++17", "-shared", "-fPIC", "-w")
+
+
+_FLAGS = _flags(platform.machine())
 
 MAX_STATE = 128
 """Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""

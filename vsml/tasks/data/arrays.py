@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import psutil
 
+from vsml.system.extras import needed_for
 from vsml.tasks.data.errors import DataError
 
 MAX_RATIO = 100
@@ -80,6 +80,9 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         DataError: it is damaged, or an array is not what its header says, or larger than what fits into
             memory; names it.
     """
+    with needed_for("data sets in files"):
+        import psutil
+
     arrays = {}
     room = int(_MEMORY_SHARE * psutil.virtual_memory().available)
     with zipfile.ZipFile(path) as archive:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import pooch
-
+from vsml.system.extras import needed_for
 from vsml.system.locks import take_turns
 
 TIMEOUT_S = (10.0, 30.0)
@@ -34,7 +33,8 @@ def download(
     Raises:
         OSError: the folder cannot be written, or no address gave the file; says why for each.
     """
-    from urllib3.exceptions import HTTPError  # comes with requests, which is slow to import
+    with needed_for("downloads"):
+        from urllib3.exceptions import HTTPError  # comes with requests, which is slow to import
 
     failures = []
     with contextlib.ExitStack() as opened:
@@ -75,6 +75,9 @@ def _fetch(address: str, part: BinaryIO, checksum: str) -> None:
 
 def _fault(part: BinaryIO, checksum: str) -> str:
     """Return what is wrong with the checksum of a part, nothing if it is right."""
+    with needed_for("downloads"):
+        import pooch
+
     part.flush()
     algorithm, _, expected = checksum.partition(":")
     got = pooch.file_hash(part.name, alg=algorithm)
@@ -83,7 +86,9 @@ def _fault(part: BinaryIO, checksum: str) -> str:
 
 def _receive(address: str, part: BinaryIO) -> None:
     """Append the rest of a file, or all of it anew where the server does not continue."""
-    import requests  # slow to import, and seldom needed
+    with needed_for("downloads"):
+        import pooch
+        import requests  # slow to import, and seldom needed
 
     start = os.fstat(part.fileno()).st_size
     pooch.get_logger().info(f"downloading {address} to {part.name}" + (f" from byte {start}" * bool(start)))

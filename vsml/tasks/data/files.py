@@ -14,8 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-import pooch
-
+from vsml.system.extras import needed_for
 from vsml.tasks.data.download import download as download_file
 from vsml.tasks.data.errors import DataError, MissingDataError
 
@@ -145,6 +144,9 @@ def is_published(copy: Copy) -> bool:
 
 def _checksum_of(path: Path, expected: str) -> str:
     """Return the checksum of a file, "md5:..." or "sha256:..." as the expected one."""
+    with needed_for("checksums of data sets"):
+        import pooch
+
     algorithm, _, _ = expected.partition(":")
     return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
-import pooch
 
 from vsml.registry import UnknownNameError
 from vsml.system.cache import expand_home
@@ -78,7 +77,7 @@ def data_folder(root: str | Path | None = None) -> Path:
     """
     chosen = root or os.environ.get("VSML_DATA_DIR")
     try:
-        return expand_home(chosen or pooch.os_cache("vsml"))
+        return expand_home(chosen or platformdirs.user_cache_dir("vsml"))
     except (OSError, RuntimeError) as error:
         expected = "data.root or VSML_DATA_DIR to name a folder without ~"
         raise DataError(f"no folder for data sets: {error}; expected {expected}") from error

@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 
+from vsml.system.extras import needed_for
 from vsml.tasks.data.entry import Entry, Examples
 from vsml.tasks.data.errors import DataError
 from vsml.tasks.data.files import Copy, File, Form, read_archive
@@ -86,7 +87,8 @@ def _read_drawings(copy: Copy) -> dict[Place, bytes]:
 
 def _decode_png(content: bytes, where: str) -> np.ndarray:
     """Return the pixels of a drawing [H, W]."""
-    from PIL import Image  # slow to import, and not needed for the others
+    with needed_for("drawings of Omniglot"):
+        from PIL import Image  # slow to import, and not needed for the others
 
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ from io import BytesIO
 
 import numpy as np
 
+from vsml.system.extras import needed_for
 from vsml.tasks.data.entry import Entry, Examples, both
 from vsml.tasks.data.errors import DataError
 from vsml.tasks.data.files import Copy, File, Form, read_all
@@ -34,8 +35,9 @@ def decode_svhn(subset: str, copies: tuple[Copy, ...]) -> Examples:
 
 def _read_arrays(content: bytes, copy: Copy) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays X and y of a MATLAB file, which must be all that it has."""
-    from scipy.io import loadmat  # slow to import, and not needed for the others
-    from scipy.io.matlab import MatReadError
+    with needed_for("files of SVHN"):
+        from scipy.io import loadmat  # slow to import, and not needed for the others
+        from scipy.io.matlab import MatReadError
 
     try:
         arrays = loadmat(BytesIO(content), variable_names=("X", "y"))
