@@ -102,17 +102,31 @@ def apply(
         operands: registers; those after the operator's own are not read. A filter below 0 lets all pass.
     """
     values = [read(register) for register in operands[: operator.operands]]
-    summary = Summary(graph.node, graph.num_nodes)
     if operator.family == "rev":
         return graph.rev(values[0])
-    if operator.family == "count":
-        passes = graph.is_real & (values[0] > 0)
-        return summary.count(passes, values[0])
-    assert operator.compute is not None
     if operator.family == "elementwise":
+        assert operator.compute is not None
         return repair(operator.compute(*values))
-    passes = graph.is_real & passing(read, operands[1])
-    return repair(operator.compute(values[0], passes, summary))
+    is_filter = operator.family == "count"
+    passes = values[0] > 0 if is_filter else passing(read, operands[1])
+    return graph.to_half_edges(reduce(operator, graph, values[0], passes))
+
+
+def reduce(operator: Operator, graph: GraphArrays, value: Array, passes: Array) -> Array:
+    """Return the result [N] of a reducer or of `count`, repaired.
+
+    Args:
+        operator: the reducer, or `count`, which counts what passes.
+        graph: the graph.
+        value: what is reduced, [H].
+        passes: the half-edges that count, bool [H] or []; padded ones never do.
+    """
+    summary = Summary(graph.node, graph.num_nodes)
+    passes = graph.is_real & passes
+    if operator.family == "count":
+        return summary.count(passes, value)
+    assert operator.compute is not None
+    return repair(operator.compute(value, passes, summary))
 
 
 def passing(read: Callable[[Any], Array], register: Index) -> Array:

@@ -26,7 +26,7 @@ class Operator:
         meaning: what it gives, before repair.
         sign: how it is written between its operands, or before its only one; empty where it is called.
         compute: of an elementwise one, from arrays that can be broadcast to one array; of a reducer, from
-            values [H], which of them pass [H] and a `Summary`, to one number for each half-edge [H].
+            values [H], which of them pass [H] and a `Summary`, to one number for each node [N].
     """
 
     name: str
@@ -98,7 +98,7 @@ def _relu(a: Array) -> Array:
 
 @dataclass(frozen=True)
 class Summary:
-    """Sums over the half-edges of each node, as every half-edge of the node sees them.
+    """Sums over the half-edges of each node.
 
     Attributes:
         node: of each half-edge its node, int [H].
@@ -109,16 +109,20 @@ class Summary:
     num_nodes: int
 
     def add(self, value: Array) -> Array:
-        """Return the sum [H] of a value [H] over the half-edges of the own node."""
-        return jax.ops.segment_sum(value, self.node, self.num_nodes)[self.node]
+        """Return the sum [N] of a value [H] over the half-edges of each node."""
+        return jax.ops.segment_sum(value, self.node, self.num_nodes)
 
     def largest(self, value: Array) -> Array:
-        """Return the largest of a value [H] over the half-edges of the own node, [H]."""
-        return jax.ops.segment_max(value, self.node, self.num_nodes)[self.node]
+        """Return the largest of a value [H] over the half-edges of each node, [N]."""
+        return jax.ops.segment_max(value, self.node, self.num_nodes)
 
     def count(self, passes: Array, like: Array) -> Array:
-        """Return how many half-edges of the own node pass, [H], as numbers of an array's type."""
+        """Return how many half-edges of each node pass, [N], as numbers of an array's type."""
         return self.add(_truth(passes, like))
+
+    def spread(self, value: Array) -> Array:
+        """Return a value [N] of nodes at their half-edges, [H]."""
+        return value[self.node]
 
 
 def _sum(value: Array, passes: Array, summary: Summary) -> Array:
@@ -143,7 +147,7 @@ def _min(value: Array, passes: Array, summary: Summary) -> Array:
 
 
 def _std(value: Array, passes: Array, summary: Summary) -> Array:
-    deviation = value - _mean(value, passes, summary)
+    deviation = value - summary.spread(_mean(value, passes, summary))
     return _square_root(_mean(deviation * deviation, passes, summary))
 
 
