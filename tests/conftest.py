@@ -17,7 +17,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network layers synapse wirings
         learner_memory standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan scaling roofline
-        graphs rule_language layout moved registry config preprocess_settings docs commands
+        graphs rule_harness rule_language layout moved registry config preprocess_settings docs commands
         sources download converted devices comm assign_gpu locks files signals runs tracking
         tables text_plots plots console submission
     """,
