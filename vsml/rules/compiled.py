@@ -64,7 +64,11 @@ class Registers:
     graph: GraphArrays
     values: dict[int, Typed] = field(default_factory=dict)
 
-    def at(self, register: int, wanted: int) -> Array:
+    def at(
+        self,
+        register: int,
+        wanted: int,
+    ) -> Array:
         """Return the value of a register as one of a type that is as high or higher."""
         value = self.values[register]
         if value.type == wanted:
@@ -74,7 +78,11 @@ class Registers:
         size = self.graph.num_nodes if wanted == NODE_TYPE else self.graph.num_half_edges
         return jnp.broadcast_to(value.array, (size,))
 
-    def run(self, place: int, instruction: Instruction) -> None:
+    def run(
+        self,
+        place: int,
+        instruction: Instruction,
+    ) -> None:
         """Compute the result of an instruction that is no draw."""
         operator = OPERATORS[instruction.operator]
         operands = instruction.operands
@@ -86,13 +94,21 @@ class Registers:
             result = self._reduced(operator, operands)
         self.values[FIRST_INSTRUCTION + place] = result
 
-    def _elementwise(self, operator: Operator, operands: tuple[int, ...]) -> Typed:
+    def _elementwise(
+        self,
+        operator: Operator,
+        operands: tuple[int, ...],
+    ) -> Typed:
         highest = max(self.values[register].type for register in operands)
         assert operator.compute is not None
         arrays = [self.at(register, highest) for register in operands]
         return Typed(highest, repair(operator.compute(*arrays)))
 
-    def _reduced(self, operator: Operator, operands: tuple[int, ...]) -> Typed:
+    def _reduced(
+        self,
+        operator: Operator,
+        operands: tuple[int, ...],
+    ) -> Typed:
         value = self.at(operands[0], EDGE_TYPE)
         filters = operands if operator.family == "count" else operands[1:]
         passes = self.at(filters[0], EDGE_TYPE) > 0 if filters else jnp.array(True)
@@ -115,7 +131,12 @@ class CompiledRule:
     constants: Array
     rule: Rule = struct.field(pytree_node=False)
 
-    def initial(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+    def initial(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> Array:
         """Return the memory before the first tick; see `Machine.initial`."""
         registers = self._registers(graph, dtype)
         for number, entry in enumerate(initial_program(self.rule)):
@@ -130,13 +151,23 @@ class CompiledRule:
         rows = [self._begin(slot, registers, dtype) for slot in self.rule.slots]
         return jnp.stack(rows)
 
-    def _begin(self, slot: Slot, registers: Registers, dtype: jnp.dtype) -> Array:
+    def _begin(
+        self,
+        slot: Slot,
+        registers: Registers,
+        dtype: jnp.dtype,
+    ) -> Array:
         """Return what a slot holds before the first tick, [H]."""
         if slot.is_signal:
             return jnp.zeros(registers.graph.num_half_edges, dtype)
         return begin(slot.kind, registers.graph, registers.at(slot.initial, EDGE_TYPE))
 
-    def tick(self, graph: GraphArrays, memory: Array, ports: Ports) -> Array:
+    def tick(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Ports,
+    ) -> Array:
         """Return the memory after a tick; see `Machine.tick`."""
         dtype = memory.dtype
         memory = repair(memory)
@@ -153,7 +184,12 @@ class CompiledRule:
         rows = [self._store(number, registers, memory[number]) for number in range(len(self.rule.slots))]
         return jnp.stack(rows)
 
-    def _store(self, number: int, registers: Registers, row: Array) -> Array:
+    def _store(
+        self,
+        number: int,
+        registers: Registers,
+        row: Array,
+    ) -> Array:
         """Return what a slot holds after the tick, [H], from what it held before, [H]."""
         slot = self.rule.slots[number]
         graph = registers.graph
@@ -168,7 +204,11 @@ class CompiledRule:
             return graph.to_half_edges(repair(jnp.where(passes, value, old)))
         return store(slot.kind, graph, row, value, passes)
 
-    def out(self, graph: GraphArrays, memory: Array) -> Array:
+    def out(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+    ) -> Array:
         """Return the slot that is read, [N]."""
         return graph.to_nodes(memory[self.rule.out])
 
@@ -177,7 +217,12 @@ class CompiledRule:
         has_initial = np.array([not slot.is_signal for slot in self.rule.slots])
         return jnp.where(has_initial[:, None], memory, 0)
 
-    def noise(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    def noise(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> tuple[Array, Array]:
         """Return draws for the ports of a tick; see `Machine.noise`."""
         nodes = jnp.zeros(graph.num_nodes, dtype)
         edges = jnp.zeros(graph.num_half_edges, dtype)
@@ -187,7 +232,11 @@ class CompiledRule:
             edges = edge_noise(graph, key, dtype)
         return nodes, edges
 
-    def _registers(self, graph: GraphArrays, dtype: jnp.dtype) -> Registers:
+    def _registers(
+        self,
+        graph: GraphArrays,
+        dtype: jnp.dtype,
+    ) -> Registers:
         """Return registers with the values of the graph and of constants."""
         registers = Registers(graph)
         for number, name in enumerate(GRAPH_VALUES):
