@@ -134,7 +134,7 @@ class Parser:
         Raises:
             RuleError: it has mistakes.
         """
-        lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+        lines = [line.partition("#")[0].strip() for line in lines_of(text)]
         for number, line in enumerate(lines, 1):
             found = (
                 SLOT_LINE.fullmatch(line) or CONSTANT_LINE.fullmatch(line) or DEFINITION_LINE.fullmatch(line)
@@ -348,6 +348,11 @@ class Parser:
         if count > limit and what not in self.exceeded:
             self.exceeded.add(what)
             raise StatementError(f"too many {what}: got {count}, expected at most {limit}")
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text as editors count them: other separators, as in a comment, end no line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def kind_of(text: str) -> int:
