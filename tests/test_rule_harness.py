@@ -86,7 +86,10 @@ def test_a_stream_that_is_cut_and_continued_gives_the_same_bits():
     assert state.tick == end.tick == 6 * STRADDLING.ticks
 
 
-@pytest.mark.parametrize("reset", ["never", "signals", "all"])
+@pytest.mark.parametrize(
+    "reset",
+    ["never", pytest.param("signals", marks=pytest.mark.slow), pytest.param("all", marks=pytest.mark.slow)],
+)
 def test_answers_in_advance_are_those_that_the_example_gives(reset):
     harness = Harness(STRADDLING.model_copy(update={"reset": reset}))
     state, _ = run(harness, begin(harness, jax.random.key(0)), X[:3], LABELS[:3])
