@@ -332,6 +332,7 @@ REWARD = {"ticks": 5, "read_tick": 3, "teach": "reward", "loss": "regression"}
 NUM_DRAWS = 40_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes", "scale"),
     [("node_perturbation", 1, 1.0), ("weight_perturbation", 1, 1.0), ("three_factor", 0, None)],

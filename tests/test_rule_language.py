@@ -127,6 +127,12 @@ def test_blanks_and_comments_are_free():
     assert parse(tight) == parse(airy)
 
 
+def test_lines_are_counted_as_editors_do():
+    text = "# one\x0b line \u2028 only\r\na : node\r\na <- y\r\nout = a\r\n"
+    assert mistakes_of(text)[0][0] == 3
+    assert parse(text.replace("y", "x")) == parse("a : node\na <- x\nout = a")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

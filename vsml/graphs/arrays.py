@@ -104,7 +104,10 @@ class GraphArrays:
         return jnp.repeat(value[1::2], 2, total_repeat_length=value.shape[0])
 
 
-def to_arrays(graph: Graph, bucket: Bucket | None = None) -> GraphArrays:
+def to_arrays(
+    graph: Graph,
+    bucket: Bucket | None = None,
+) -> GraphArrays:
     """Return a graph as arrays.
 
     Args:
@@ -119,7 +122,10 @@ def to_arrays(graph: Graph, bucket: Bucket | None = None) -> GraphArrays:
     return GraphArrays(**{name: jnp.asarray(array) for name, array in host.items()})
 
 
-def _host_arrays(graph: Graph, bucket: Bucket) -> dict[str, np.ndarray]:
+def _host_arrays(
+    graph: Graph,
+    bucket: Bucket,
+) -> dict[str, np.ndarray]:
     """Return a graph as arrays of numpy: making them compiles nothing."""
     bucket.check_holds(graph)
     real = 2 * graph.num_edges
@@ -143,7 +149,10 @@ def _host_arrays(graph: Graph, bucket: Bucket) -> dict[str, np.ndarray]:
     }
 
 
-def stack(graphs: Sequence[Graph], bucket: Bucket | None = None) -> GraphArrays:
+def stack(
+    graphs: Sequence[Graph],
+    bucket: Bucket | None = None,
+) -> GraphArrays:
     """Return graphs as arrays with a leading axis G, for `jax.vmap` or to choose one from.
 
     Args:

@@ -93,6 +93,10 @@ class GraphDistribution:
         """Return the graphs of numbers 0 to count - 1."""
         return [self.draw(number) for number in range(count)]
 
-    def pool(self, count: int, bucket: Bucket | None = None) -> GraphPool:
+    def pool(
+        self,
+        count: int,
+        bucket: Bucket | None = None,
+    ) -> GraphPool:
         """Return graphs of numbers 0 to count - 1 on the device, padded to a bucket; see `stack`."""
         return GraphPool(stack(self.draw_all(count), bucket))

@@ -19,7 +19,11 @@ HIDDEN_COLOUR = "#999999"
 OUTPUT_COLOUR = "#d55e00"
 
 
-def positions(graph: Graph, layout: str = "levels", seed: int = 0) -> np.ndarray:
+def positions(
+    graph: Graph,
+    layout: str = "levels",
+    seed: int = 0,
+) -> np.ndarray:
     """Return where nodes are drawn, float [N, 2], in the unit square.
 
     Args:
@@ -113,7 +117,11 @@ def draw(
     return path
 
 
-def _check_length(name: str, values: Sequence[float] | None, expected: int) -> None:
+def _check_length(
+    name: str,
+    values: Sequence[float] | None,
+    expected: int,
+) -> None:
     if values is not None and len(values) != expected:
         raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
 
@@ -125,7 +133,11 @@ def _greys(values: Sequence[float]) -> list[str]:
     return [str(1 - (number - numbers.min()) / spread) for number in numbers]
 
 
-def _edge_lines(graph: Graph, place: np.ndarray, values: Sequence[float] | None) -> LineCollection:
+def _edge_lines(
+    graph: Graph,
+    place: np.ndarray,
+    values: Sequence[float] | None,
+) -> LineCollection:
     segments = list(place[graph.edges])
     if values is None:
         return LineCollection(segments, colors="#c8ccd0", linewidths=0.8, zorder=1)

@@ -36,14 +36,23 @@ class Sizes:
         """The lowest output."""
         return self.inputs + self.hidden
 
-    def allows(self, u: int, v: int) -> bool:
+    def allows(
+        self,
+        u: int,
+        v: int,
+    ) -> bool:
         """Return whether there may be an edge between two nodes: not between two inputs or two outputs."""
         is_between_inputs = max(u, v) < self.inputs
         is_between_outputs = min(u, v) >= self.first_output
         return u != v and not is_between_inputs and not is_between_outputs
 
 
-def waxman(sizes: Sizes, seed: int, beta: float = 0.9, alpha: float = 0.4) -> Iterator[Pair]:
+def waxman(
+    sizes: Sizes,
+    seed: int,
+    beta: float = 0.9,
+    alpha: float = 0.4,
+) -> Iterator[Pair]:
     """Join points in the unit square, near ones more often: P(u, v) = beta exp(-d(u, v) / (alpha max d)).
 
     Source: Waxman, Routing of multipoint connections, 1988.
@@ -57,7 +66,10 @@ def waxman(sizes: Sizes, seed: int, beta: float = 0.9, alpha: float = 0.4) -> It
 
 
 def layered(
-    sizes: Sizes, seed: int, layers: Sequence[int] | None = None, skip: float = 0.0
+    sizes: Sizes,
+    seed: int,
+    layers: Sequence[int] | None = None,
+    skip: float = 0.0,
 ) -> Iterator[Pair]:
     """Join all nodes of neighbouring layers, and those of layers further apart with probability `skip`.
 
@@ -77,25 +89,40 @@ def layered(
                 yield pair
 
 
-def dag(sizes: Sizes, seed: int, p: float = 0.3) -> Iterator[Pair]:
+def dag(
+    sizes: Sizes,
+    seed: int,
+    p: float = 0.3,
+) -> Iterator[Pair]:
     """Join each pair of nodes with probability p."""
     check_probability("p", p)
     yield from random_pairs(range(sizes.total), p, seed)
 
 
-def complete(sizes: Sizes, seed: int) -> Iterator[Pair]:
+def complete(
+    sizes: Sizes,
+    seed: int,
+) -> Iterator[Pair]:
     """Join all pairs of nodes."""
     yield from itertools.combinations(range(sizes.total), 2)
 
 
-def ring(sizes: Sizes, seed: int) -> Iterator[Pair]:
+def ring(
+    sizes: Sizes,
+    seed: int,
+) -> Iterator[Pair]:
     """Join each hidden node to the next, and the last to the first."""
     check_hidden("ring", sizes, 3)
     for node in range(sizes.hidden):
         yield node, (node + 1) % sizes.hidden
 
 
-def lattice(sizes: Sizes, seed: int, width: int | None = None, wrap: bool = False) -> Iterator[Pair]:
+def lattice(
+    sizes: Sizes,
+    seed: int,
+    width: int | None = None,
+    wrap: bool = False,
+) -> Iterator[Pair]:
     """Join hidden nodes in rows of `width` to the next in their row and in their column.
 
     With `wrap` the last of each row and column is joined to its first, too.
@@ -113,7 +140,12 @@ def lattice(sizes: Sizes, seed: int, width: int | None = None, wrap: bool = Fals
             yield line[0], line[-1]
 
 
-def small_world(sizes: Sizes, seed: int, k: int = 4, p: float = 0.2) -> Iterator[Pair]:
+def small_world(
+    sizes: Sizes,
+    seed: int,
+    k: int = 4,
+    p: float = 0.2,
+) -> Iterator[Pair]:
     """Join hidden nodes in a ring to the k nearest, and move each edge with probability p.
 
     Source: Watts and Strogatz, Collective dynamics of 'small-world' networks, 1998.
@@ -127,7 +159,11 @@ def small_world(sizes: Sizes, seed: int, k: int = 4, p: float = 0.2) -> Iterator
     yield from networkx.watts_strogatz_graph(sizes.hidden, k, p, seed=seed).edges
 
 
-def reservoir(sizes: Sizes, seed: int, p: float = 0.2) -> Iterator[Pair]:
+def reservoir(
+    sizes: Sizes,
+    seed: int,
+    p: float = 0.2,
+) -> Iterator[Pair]:
     """Join each pair of hidden nodes with probability p."""
     check_hidden("reservoir", sizes, 1)
     check_probability("p", p)
@@ -202,7 +238,10 @@ def generate(
     return Graph.of(sizes.total, edges, inputs, outputs, kind)
 
 
-def check_parameters(kind: str, options: dict[str, object]) -> None:
+def check_parameters(
+    kind: str,
+    options: dict[str, object],
+) -> None:
     """Refuse parameters that a kind has not."""
     known = list(inspect.signature(KINDS[kind]).parameters)[2:]
     if unknown := set(options) - set(known):
@@ -211,25 +250,39 @@ def check_parameters(kind: str, options: dict[str, object]) -> None:
         raise ValueError(f"{kind}: got {sorted(unknown)}, expected parameters among {names}")
 
 
-def check_probability(name: str, value: float) -> None:
+def check_probability(
+    name: str,
+    value: float,
+) -> None:
     """Refuse what is not between 0 and 1."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: got {value}, expected a probability from 0 to 1")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(
+    name: str,
+    value: float,
+) -> None:
     """Refuse what is not above 0."""
     if not value > 0:
         raise ValueError(f"{name}: got {value}, expected a number above 0")
 
 
-def check_hidden(kind: str, sizes: Sizes, least: int) -> None:
+def check_hidden(
+    kind: str,
+    sizes: Sizes,
+    least: int,
+) -> None:
     """Refuse too few hidden nodes."""
     if sizes.hidden < least:
         raise ValueError(f"num_hidden: got {sizes.hidden}, expected at least {least} for a {kind}")
 
 
-def random_pairs(nodes: range, p: float, seed: int) -> Iterator[Pair]:
+def random_pairs(
+    nodes: range,
+    p: float,
+    seed: int,
+) -> Iterator[Pair]:
     """Yield each pair of nodes with probability p."""
     random = np.random.default_rng([seed, 1])
     count = len(nodes)
@@ -239,7 +292,10 @@ def random_pairs(nodes: range, p: float, seed: int) -> Iterator[Pair]:
 
 
 def join_core(
-    sizes: Sizes, pairs: Iterator[Pair], fan: object, random: np.random.Generator
+    sizes: Sizes,
+    pairs: Iterator[Pair],
+    fan: object,
+    random: np.random.Generator,
 ) -> Iterator[Pair]:
     """Yield the edges among hidden nodes, and those that join each input and output to `fan` of them."""
     core = list(pairs)
@@ -253,7 +309,11 @@ def join_core(
             yield end, sizes.inputs + int(node)
 
 
-def clean_up(sizes: Sizes, pairs: Iterator[Pair], random: np.random.Generator) -> set[Pair]:
+def clean_up(
+    sizes: Sizes,
+    pairs: Iterator[Pair],
+    random: np.random.Generator,
+) -> set[Pair]:
     """Return edges (u, v), u < v, that keep the guarantees of `generate`."""
     edges = {(min(u, v), max(u, v)) for u, v in pairs if sizes.allows(u, v)}
     add_lower_neighbours(sizes, edges, random)
@@ -262,7 +322,11 @@ def clean_up(sizes: Sizes, pairs: Iterator[Pair], random: np.random.Generator) -
     return edges
 
 
-def add_lower_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Generator) -> None:
+def add_lower_neighbours(
+    sizes: Sizes,
+    edges: set[Pair],
+    random: np.random.Generator,
+) -> None:
     """Join every node that has no lower neighbour, but inputs, to one."""
     have_lower = {v for _, v in edges}
     for node in range(sizes.inputs, sizes.total):
@@ -271,7 +335,11 @@ def add_lower_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Gener
             edges.add((int(random.choice(allowed)), node))
 
 
-def add_higher_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Generator) -> None:
+def add_higher_neighbours(
+    sizes: Sizes,
+    edges: set[Pair],
+    random: np.random.Generator,
+) -> None:
     """Join every node that has no higher neighbour, but outputs, to one."""
     have_higher = {u for u, _ in edges}
     for node in range(sizes.first_output):
@@ -280,7 +348,11 @@ def add_higher_neighbours(sizes: Sizes, edges: set[Pair], random: np.random.Gene
             edges.add((node, int(random.choice(allowed))))
 
 
-def join_components(sizes: Sizes, edges: set[Pair], random: np.random.Generator) -> None:
+def join_components(
+    sizes: Sizes,
+    edges: set[Pair],
+    random: np.random.Generator,
+) -> None:
     """Join the component of node 0 to the others, one after the other, lowest numbers first."""
     with needed_for("graphs"):
         import networkx  # slow to import, and most runs have no graph

@@ -48,13 +48,21 @@ class Renumbering:
     merged: dict[Instruction, int] = field(default_factory=dict)
     uses: dict[int, int] = field(default_factory=dict)
 
-    def register(self, old: int, source: tuple[Instruction, ...]) -> int:
+    def register(
+        self,
+        old: int,
+        source: tuple[Instruction, ...],
+    ) -> int:
         """Return the new register of an old one, and note that it is used once more."""
         new = self._register(old, source)
         self.uses[new] = self.uses.get(new, 0) + 1
         return new
 
-    def _register(self, old: int, source: tuple[Instruction, ...]) -> int:
+    def _register(
+        self,
+        old: int,
+        source: tuple[Instruction, ...],
+    ) -> int:
         if old == NO_REGISTER:
             return old
         if old < FIRST_PORT:
@@ -71,7 +79,11 @@ class Renumbering:
             self.constants.append(old)
         return FIRST_CONSTANT + self.constants.index(old)
 
-    def _instruction(self, old: Instruction, source: tuple[Instruction, ...]) -> int:
+    def _instruction(
+        self,
+        old: Instruction,
+        source: tuple[Instruction, ...],
+    ) -> int:
         before = (len(self.program), dict(self.uses))
         operands = tuple(self.register(operand, source) for operand in old.operands)
         new = Instruction(old.operator, operands)
@@ -125,7 +137,10 @@ def canonical(rule: Rule) -> Rule:
     return parse(show(shared))
 
 
-def _free_names(slots: list[Slot], constants: tuple[Constant, ...]) -> list[str]:
+def _free_names(
+    slots: list[Slot],
+    constants: tuple[Constant, ...],
+) -> list[str]:
     taken = {slot.name for slot in slots} | {constant.name for constant in constants}
     candidates = [f"v{number}" for number in range(4 * MAX_CONSTANTS + len(taken))]
     return [name for name in candidates if name not in taken]

@@ -172,7 +172,11 @@ class Reader:
             )
         return self._call(name, node.args)
 
-    def _call(self, name: str, operands: list[ast.expr]) -> Call:
+    def _call(
+        self,
+        name: str,
+        operands: list[ast.expr],
+    ) -> Call:
         operator = OPERATORS[OPCODE[name]]
         if operator.family == "draw" and self.draw_type is None:
             raise StatementError(
@@ -191,7 +195,11 @@ class Reader:
             raise StatementError(f"rev of {slot.name}, which is no private edge slot")
         return Call(OPCODE["rev"], (slot,), EDGE_TYPE)
 
-    def _type_of(self, family: str, operands: tuple[Tree, ...]) -> int:
+    def _type_of(
+        self,
+        family: str,
+        operands: tuple[Tree, ...],
+    ) -> int:
         if family == "draw":
             assert self.draw_type is not None  # refused before
             return self.draw_type
@@ -200,7 +208,10 @@ class Reader:
         return NODE_TYPE
 
 
-def read_all(read: Callable[[Source], Tree], sources: Iterable[Source]) -> list[Tree]:
+def read_all(
+    read: Callable[[Source], Tree],
+    sources: Iterable[Source],
+) -> list[Tree]:
     """Return the tree of each source, or raise the mistakes of them all.
 
     Raises:

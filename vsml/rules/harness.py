@@ -26,7 +26,10 @@ class Teaching:
     t_on: Array
 
     @staticmethod
-    def nothing(graph: GraphArrays, dtype: jnp.dtype) -> "Teaching":
+    def nothing(
+        graph: GraphArrays,
+        dtype: jnp.dtype,
+    ) -> "Teaching":
         """Return no teaching."""
         zeros = jnp.zeros(graph.num_nodes, dtype)
         return Teaching(zeros, zeros, zeros, zeros)
@@ -86,7 +89,11 @@ class Harness:
         return num_outputs - 1 if self.settings.read == "ready" else num_outputs
 
     def begin(
-        self, machine: Machine, graph: GraphArrays, key: Array, dtype: jnp.dtype = jnp.float32
+        self,
+        machine: Machine,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype = jnp.float32,
     ) -> StreamState:
         """Return the state before the first example.
 
@@ -110,7 +117,12 @@ class Harness:
             feedback=feedback,
         )
 
-    def draw_feedback(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+    def draw_feedback(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> Array:
         """Return how errors reach each node, normal with variance 1 / O, [N, O]."""
         num_answers = self.num_answers(graph)
         place = jnp.arange(graph.num_nodes * num_answers)
@@ -177,7 +189,13 @@ class Harness:
         after = replace(state, memory=memory, pending=teaching, tick=state.tick + settings.ticks)
         return after, answer, record
 
-    def answer(self, machine: Machine, graph: GraphArrays, state: StreamState, x: Array) -> Array:
+    def answer(
+        self,
+        machine: Machine,
+        graph: GraphArrays,
+        state: StreamState,
+        x: Array,
+    ) -> Array:
         """Return what `example` would answer to x [I], [O]; nothing is kept."""
         memory = self.reset(machine, state)
         nothing = Teaching.nothing(graph, memory.dtype)
@@ -186,7 +204,11 @@ class Harness:
         _, record = self._run(machine, graph, state, memory, early, x, nothing, None)
         return self.read(graph, before, jax.vmap(machine.out, (None, 0))(graph, record.memory))
 
-    def reset(self, machine: Machine, state: StreamState) -> Array:
+    def reset(
+        self,
+        machine: Machine,
+        state: StreamState,
+    ) -> Array:
         """Return the memory [S, H] with which an example begins."""
         if self.settings.reset == "signals":
             return machine.without_signals(state.memory)
@@ -284,13 +306,21 @@ class Harness:
     ) -> tuple[Array, Record]:
         """Run some ticks of an example, and return the memory after them and what happened in each."""
 
-        def step(memory: Array, number: Array) -> tuple[Array, Record]:
+        def step(
+            memory: Array,
+            number: Array,
+        ) -> tuple[Array, Record]:
             memory, ports = self.tick(machine, graph, state, memory, number, x, teaching, noise)
             return memory, Record(memory, ports)
 
         return jax.lax.scan(step, memory, numbers)
 
-    def read(self, graph: GraphArrays, before: Array, outs: Array) -> Array:
+    def read(
+        self,
+        graph: GraphArrays,
+        before: Array,
+        outs: Array,
+    ) -> Array:
         """Return the answers [O].
 
         Args:
@@ -346,7 +376,11 @@ class Harness:
             is_taught &= target >= 0
         return told_anything.where(is_taught)
 
-    def _judge(self, answer: Array, target: Array) -> tuple[Array, Array, Array]:
+    def _judge(
+        self,
+        answer: Array,
+        target: Array,
+    ) -> tuple[Array, Array, Array]:
         """Return the target [O], the derivative of the loss [O] and the reward [] of an answer [O]."""
         if self.settings.loss == "regression":
             goal = target.astype(answer.dtype)

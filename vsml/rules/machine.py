@@ -37,7 +37,10 @@ class Ports:
     edge_noise: Array
 
     @staticmethod
-    def silent(graph: GraphArrays, dtype: jnp.dtype) -> "Ports":
+    def silent(
+        graph: GraphArrays,
+        dtype: jnp.dtype,
+    ) -> "Ports":
         """Return ports that say nothing: all 0."""
         nodes = jnp.zeros(graph.num_nodes, dtype)
         edges = jnp.zeros(graph.num_half_edges, dtype)
@@ -56,23 +59,45 @@ class Machine(Protocol):
 
     constants: Array
 
-    def initial(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+    def initial(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> Array:
         """Return the memory [S, H] before the first tick; draws depend on key, slot and place alone."""
 
-    def tick(self, graph: GraphArrays, memory: Array, ports: Ports) -> Array:
+    def tick(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Ports,
+    ) -> Array:
         """Return the memory [S, H] after a tick, in the dtype of the memory before."""
 
-    def out(self, graph: GraphArrays, memory: Array) -> Array:
+    def out(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+    ) -> Array:
         """Return the slot that is read, [N]."""
 
     def without_signals(self, memory: Array) -> Array:
         """Return the memory [S, H] with 0 in the slots that have no initialisation."""
 
-    def noise(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    def noise(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> tuple[Array, Array]:
         """Return draws for the ports of a tick, [N] and [H]; zeros for a port that the rule does not read."""
 
 
-def graph_registers(graph: GraphArrays, dtype: jnp.dtype) -> Array:
+def graph_registers(
+    graph: GraphArrays,
+    dtype: jnp.dtype,
+) -> Array:
     """Return degree, parity, incoming and outgoing at each half-edge, [4, H]."""
     degree = graph.to_half_edges(graph.degree)
     incoming = graph.parity < 0
@@ -80,7 +105,11 @@ def graph_registers(graph: GraphArrays, dtype: jnp.dtype) -> Array:
     return jnp.stack([value.astype(dtype) for value in (degree, graph.parity, incoming, outgoing)])
 
 
-def port_registers(graph: GraphArrays, ports: Ports, dtype: jnp.dtype) -> Array:
+def port_registers(
+    graph: GraphArrays,
+    ports: Ports,
+    dtype: jnp.dtype,
+) -> Array:
     """Return what the ports hold at each half-edge, repaired, [6, H]."""
     nodes = jnp.stack([ports.x, ports.x_on, ports.t, ports.t_on, ports.node_noise])
     at_half_edges = jax.vmap(graph.to_half_edges)(nodes)
@@ -102,20 +131,42 @@ def apply(
         operands: registers; those after the operator's own are not read. A filter below 0 lets all pass.
     """
     values = [read(register) for register in operands[: operator.operands]]
-    summary = Summary(graph.node, graph.num_nodes)
     if operator.family == "rev":
         return graph.rev(values[0])
-    if operator.family == "count":
-        passes = graph.is_real & (values[0] > 0)
-        return summary.count(passes, values[0])
-    assert operator.compute is not None
     if operator.family == "elementwise":
+        assert operator.compute is not None
         return repair(operator.compute(*values))
-    passes = graph.is_real & passing(read, operands[1])
-    return repair(operator.compute(values[0], passes, summary))
+    is_filter = operator.family == "count"
+    passes = values[0] > 0 if is_filter else passing(read, operands[1])
+    return graph.to_half_edges(reduce(operator, graph, values[0], passes))
 
 
-def passing(read: Callable[[Any], Array], register: Index) -> Array:
+def reduce(
+    operator: Operator,
+    graph: GraphArrays,
+    value: Array,
+    passes: Array,
+) -> Array:
+    """Return the result [N] of a reducer or of `count`, repaired.
+
+    Args:
+        operator: the reducer, or `count`, which counts what passes.
+        graph: the graph.
+        value: what is reduced, [H].
+        passes: the half-edges that count, bool [H] or []; padded ones never do.
+    """
+    summary = Summary(graph.node, graph.num_nodes)
+    passes = graph.is_real & passes
+    if operator.family == "count":
+        return summary.count(passes, value)
+    assert operator.compute is not None
+    return repair(operator.compute(value, passes, summary))
+
+
+def passing(
+    read: Callable[[Any], Array],
+    register: Index,
+) -> Array:
     """Return where a filter or guard is true, bool [H] or []: everywhere if its register is below 0."""
     if isinstance(register, int):
         return read(register) > 0 if register >= 0 else jnp.array(True)
@@ -125,21 +176,41 @@ def passing(read: Callable[[Any], Array], register: Index) -> Array:
 # Stores: what a slot keeps, from the old memory, what is proposed [H], and where its guard is true.
 
 
-def _store_node(graph: GraphArrays, old: Array, value: Array, passes: Array) -> Array:
+def _store_node(
+    graph: GraphArrays,
+    old: Array,
+    value: Array,
+    passes: Array,
+) -> Array:
     new = jnp.where(passes, value, old)
     # Read at one half-edge of the node, so that all have the same bits for ever.
     return graph.to_half_edges(graph.to_nodes(new))
 
 
-def _store_private(graph: GraphArrays, old: Array, value: Array, passes: Array) -> Array:
+def _store_private(
+    graph: GraphArrays,
+    old: Array,
+    value: Array,
+    passes: Array,
+) -> Array:
     return jnp.where(passes, value, old)
 
 
-def _store_owner(graph: GraphArrays, old: Array, value: Array, passes: Array) -> Array:
+def _store_owner(
+    graph: GraphArrays,
+    old: Array,
+    value: Array,
+    passes: Array,
+) -> Array:
     return graph.of_owner(jnp.where(passes, value, old))
 
 
-def _store_mean(graph: GraphArrays, old: Array, value: Array, passes: Array) -> Array:
+def _store_mean(
+    graph: GraphArrays,
+    old: Array,
+    value: Array,
+    passes: Array,
+) -> Array:
     passes = jnp.broadcast_to(passes, value.shape)
     proposed = jnp.where(passes, value, 0)
     total = proposed + graph.rev(proposed)
@@ -148,7 +219,12 @@ def _store_mean(graph: GraphArrays, old: Array, value: Array, passes: Array) -> 
     return jnp.where(count > 0, total / jnp.maximum(count, 1), old)
 
 
-def _store_sum(graph: GraphArrays, old: Array, value: Array, passes: Array) -> Array:
+def _store_sum(
+    graph: GraphArrays,
+    old: Array,
+    value: Array,
+    passes: Array,
+) -> Array:
     change = jnp.where(passes, value - old, 0)
     return old + (change + graph.rev(change))
 
@@ -182,7 +258,11 @@ def store(
     return repair(STORES[kind](graph, old, value, passes))
 
 
-def begin(kind: int, graph: GraphArrays, value: Array) -> Array:
+def begin(
+    kind: int,
+    graph: GraphArrays,
+    value: Array,
+) -> Array:
     """Return what a slot of a kind holds before the first tick, [H]: of a shared slot the owner's value."""
     is_shared = kind in (OWNER, MEAN, SUM)
     return graph.of_owner(value) if is_shared else value
@@ -214,19 +294,32 @@ def draw(
     return draw_at(operator.name, own, place, dtype)
 
 
-def draw_at(name: str, key: Array, place: Array, dtype: jnp.dtype) -> Array:
+def draw_at(
+    name: str,
+    key: Array,
+    place: Array,
+    dtype: jnp.dtype,
+) -> Array:
     """Return a draw for each place [...], which depends on key and place alone."""
     function = {"normal": jax.random.normal, "uniform": jax.random.uniform}[name]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
     return jax.vmap(lambda key: function(key, (), dtype))(keys)
 
 
-def node_noise(graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+def node_noise(
+    graph: GraphArrays,
+    key: Array,
+    dtype: jnp.dtype,
+) -> Array:
     """Return a normal draw for each node, [N]."""
     return draw_at("normal", jax.random.fold_in(key, 0), jnp.arange(graph.num_nodes), dtype)
 
 
-def edge_noise(graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+def edge_noise(
+    graph: GraphArrays,
+    key: Array,
+    dtype: jnp.dtype,
+) -> Array:
     """Return a normal draw for each half-edge, [H]."""
     return draw_at("normal", jax.random.fold_in(key, 1), jnp.arange(graph.num_half_edges), dtype)
 

@@ -42,7 +42,11 @@ def memory_of(
     return jnp.pad(memory, ((0, unused), (0, 0)))
 
 
-def slots_of(rule: Rule, graph: GraphArrays, memory: Array) -> dict[str, Array]:
+def slots_of(
+    rule: Rule,
+    graph: GraphArrays,
+    memory: Array,
+) -> dict[str, Array]:
     """Return what each slot holds, by name: [N] of node slots, [H] of others, padded places included."""
     found: dict[str, Array] = {}
     for number, slot in enumerate(rule.slots):
@@ -51,7 +55,11 @@ def slots_of(rule: Rule, graph: GraphArrays, memory: Array) -> dict[str, Array]:
     return found
 
 
-def _padded(name: str, numbers: Array, size: int) -> Array:
+def _padded(
+    name: str,
+    numbers: Array,
+    size: int,
+) -> Array:
     if numbers.ndim != 1 or len(numbers) > size:
         raise ValueError(f"slot {name}: got numbers of shape {numbers.shape}, expected at most ({size},)")
     return jnp.pad(numbers, (0, size - len(numbers)))

@@ -12,7 +12,11 @@ class RuleError(ValueError):
         source: the file of the text, if there is one.
     """
 
-    def __init__(self, mistakes: Iterable[tuple[int, str]], source: str = "") -> None:
+    def __init__(
+        self,
+        mistakes: Iterable[tuple[int, str]],
+        source: str = "",
+    ) -> None:
         self.mistakes = tuple(mistakes)
         self.source = source
         lines = [f"{source}:"] if source else []
@@ -20,7 +24,10 @@ class RuleError(ValueError):
         super().__init__("\n".join(lines))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(
+    name: str,
+    known: Iterable[str],
+) -> str:
     """Return a question that names the known name closest to one; empty where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -26,7 +26,7 @@ class Operator:
         meaning: what it gives, before repair.
         sign: how it is written between its operands, or before its only one; empty where it is called.
         compute: of an elementwise one, from arrays that can be broadcast to one array; of a reducer, from
-            values [H], which of them pass [H] and a `Summary`, to one number for each half-edge [H].
+            values [H], which of them pass [H] and a `Summary`, to one number for each node [N].
     """
 
     name: str
@@ -50,7 +50,10 @@ def repair(value: Array) -> Array:
     return jnp.clip(known, -BOUND, BOUND)
 
 
-def _truth(condition: Array, like: Array) -> Array:
+def _truth(
+    condition: Array,
+    like: Array,
+) -> Array:
     return condition.astype(like.dtype)
 
 
@@ -58,7 +61,10 @@ def _truth(condition: Array, like: Array) -> Array:
 # that the gradient of a rule stays finite: the "double where" of the JAX FAQ.
 
 
-def _divide(a: Array, b: Array) -> Array:
+def _divide(
+    a: Array,
+    b: Array,
+) -> Array:
     is_divisor = jnp.abs(b) >= SMALLEST_DIVISOR
     divisor = jnp.where(is_divisor, b, 1)
     return jnp.where(is_divisor, a / divisor, 0)
@@ -80,15 +86,25 @@ def _logarithm(a: Array) -> Array:
     return jnp.log(jnp.maximum(jnp.abs(a), SMALLEST_DIVISOR))
 
 
-def _greater(a: Array, b: Array) -> Array:
+def _greater(
+    a: Array,
+    b: Array,
+) -> Array:
     return _truth(a > b, a)
 
 
-def _greater_or_equal(a: Array, b: Array) -> Array:
+def _greater_or_equal(
+    a: Array,
+    b: Array,
+) -> Array:
     return _truth(a >= b, a)
 
 
-def _select(c: Array, a: Array, b: Array) -> Array:
+def _select(
+    c: Array,
+    a: Array,
+    b: Array,
+) -> Array:
     return jnp.where(c > 0, a, b)
 
 
@@ -98,7 +114,7 @@ def _relu(a: Array) -> Array:
 
 @dataclass(frozen=True)
 class Summary:
-    """Sums over the half-edges of each node, as every half-edge of the node sees them.
+    """Sums over the half-edges of each node.
 
     Attributes:
         node: of each half-edge its node, int [H].
@@ -109,55 +125,96 @@ class Summary:
     num_nodes: int
 
     def add(self, value: Array) -> Array:
-        """Return the sum [H] of a value [H] over the half-edges of the own node."""
-        return jax.ops.segment_sum(value, self.node, self.num_nodes)[self.node]
+        """Return the sum [N] of a value [H] over the half-edges of each node."""
+        return jax.ops.segment_sum(value, self.node, self.num_nodes)
 
     def largest(self, value: Array) -> Array:
-        """Return the largest of a value [H] over the half-edges of the own node, [H]."""
-        return jax.ops.segment_max(value, self.node, self.num_nodes)[self.node]
+        """Return the largest of a value [H] over the half-edges of each node, [N]."""
+        return jax.ops.segment_max(value, self.node, self.num_nodes)
 
-    def count(self, passes: Array, like: Array) -> Array:
-        """Return how many half-edges of the own node pass, [H], as numbers of an array's type."""
+    def count(
+        self,
+        passes: Array,
+        like: Array,
+    ) -> Array:
+        """Return how many half-edges of each node pass, [N], as numbers of an array's type."""
         return self.add(_truth(passes, like))
 
+    def spread(self, value: Array) -> Array:
+        """Return a value [N] of nodes at their half-edges, [H]."""
+        return value[self.node]
 
-def _sum(value: Array, passes: Array, summary: Summary) -> Array:
+
+def _sum(
+    value: Array,
+    passes: Array,
+    summary: Summary,
+) -> Array:
     return summary.add(jnp.where(passes, value, 0))
 
 
-def _mean(value: Array, passes: Array, summary: Summary) -> Array:
+def _mean(
+    value: Array,
+    passes: Array,
+    summary: Summary,
+) -> Array:
     count = summary.count(passes, value)
     # Where none passes the sum is 0, and so is the mean.
     return _sum(value, passes, summary) / jnp.maximum(count, 1)
 
 
-def _max(value: Array, passes: Array, summary: Summary) -> Array:
+def _max(
+    value: Array,
+    passes: Array,
+    summary: Summary,
+) -> Array:
     # Values are repaired, so that whatever is below them all can stand for those that do not pass.
     below = -2 * BOUND
     largest = summary.largest(jnp.where(passes, value, below))
     return jnp.where(largest > -1.5 * BOUND, largest, 0)
 
 
-def _min(value: Array, passes: Array, summary: Summary) -> Array:
+def _min(
+    value: Array,
+    passes: Array,
+    summary: Summary,
+) -> Array:
     return -_max(-value, passes, summary)
 
 
-def _std(value: Array, passes: Array, summary: Summary) -> Array:
-    deviation = value - _mean(value, passes, summary)
+def _std(
+    value: Array,
+    passes: Array,
+    summary: Summary,
+) -> Array:
+    deviation = value - summary.spread(_mean(value, passes, summary))
     return _square_root(_mean(deviation * deviation, passes, summary))
 
 
-def _called(name: str, meaning: str, compute: Callable[..., Array], operands: int = 1) -> Operator:
+def _called(
+    name: str,
+    meaning: str,
+    compute: Callable[..., Array],
+    operands: int = 1,
+) -> Operator:
     return Operator(name, "elementwise", operands, meaning, compute=compute)
 
 
 def _written(
-    name: str, sign: str, meaning: str, compute: Callable[..., Array], operands: int = 2
+    name: str,
+    sign: str,
+    meaning: str,
+    compute: Callable[..., Array],
+    operands: int = 2,
 ) -> Operator:
     return Operator(name, "elementwise", operands, meaning, sign, compute)
 
 
-def _reducer(name: str, meaning: str, compute: Callable[..., Array]) -> Operator:
+def _reducer(
+    name: str,
+    meaning: str,
+    compute: Callable[..., Array],
+) -> Operator:
     return Operator(name, "reducer", 1, meaning, compute=compute)
 
 

@@ -134,7 +134,7 @@ class Parser:
         Raises:
             RuleError: it has mistakes.
         """
-        lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+        lines = [line.partition("#")[0].strip() for line in lines_of(text)]
         for number, line in enumerate(lines, 1):
             found = (
                 SLOT_LINE.fullmatch(line) or CONSTANT_LINE.fullmatch(line) or DEFINITION_LINE.fullmatch(line)
@@ -150,7 +150,11 @@ class Parser:
             raise RuleError(self.mistakes)
         return assemble(self)
 
-    def statement(self, line: int, text: str) -> None:
+    def statement(
+        self,
+        line: int,
+        text: str,
+    ) -> None:
         """Read one statement, and note its mistake if it has one."""
         try:
             if text.startswith("@"):
@@ -168,7 +172,11 @@ class Parser:
         except UnknownNameError:
             pass  # the mistake is in another line, and noted there
 
-    def constant(self, line: int, text: str) -> None:
+    def constant(
+        self,
+        line: int,
+        text: str,
+    ) -> None:
         """Read `@name = number`."""
         found = CONSTANT_LINE.fullmatch(text)
         if not found:
@@ -182,7 +190,13 @@ class Parser:
         self.names[name].meaning = Name(name, "constant", FLOAT_TYPE, len(self.constants) - 1)
         self.check_constants()
 
-    def slot(self, line: int, name: str, kind_text: str, expression: str | None) -> None:
+    def slot(
+        self,
+        line: int,
+        name: str,
+        kind_text: str,
+        expression: str | None,
+    ) -> None:
         """Read `name : KIND` or `name : KIND = expression`."""
         self.define(line, name)
         kind = kind_of(kind_text)
@@ -201,7 +215,12 @@ class Parser:
         self.check_limit("operators in initialisations", self.initial_size, MAX_INITIAL_OPERATORS)
         self.count_numbers(tree)
 
-    def definition(self, line: int, name: str, expression: str) -> None:
+    def definition(
+        self,
+        line: int,
+        name: str,
+        expression: str,
+    ) -> None:
         """Read `name = expression` or `out = slot`."""
         if name == "out":
             self.choose_out(line, expression)
@@ -214,7 +233,11 @@ class Parser:
         self.body.append(Definition(name, number))
         self.count_tick(tree)
 
-    def choose_out(self, line: int, expression: str) -> None:
+    def choose_out(
+        self,
+        line: int,
+        expression: str,
+    ) -> None:
         """Read `out = slot`."""
         if self.out_line:
             raise StatementError(f"out is given twice: first in line {self.out_line}")
@@ -227,7 +250,12 @@ class Parser:
             raise StatementError(f"out: {name} is not a node slot")
         self.out = meaning.number
 
-    def store(self, line: int, name: str, expression: str) -> None:
+    def store(
+        self,
+        line: int,
+        name: str,
+        expression: str,
+    ) -> None:
         """Read `slot <- expression` or `slot <- expression if guard`."""
         if name == "out":
             raise StatementError("out is reserved: expected `out = slot`, and stores to that slot")
@@ -252,7 +280,11 @@ class Parser:
         self.body.append(Store(meaning.number))
         self.count_tick(value, *guards)
 
-    def define(self, line: int, name: str) -> None:
+    def define(
+        self,
+        line: int,
+        name: str,
+    ) -> None:
         """Note that a line defines a name, of which nothing is known yet."""
         if name in BUILT_IN or name in CALLED or name == "out":
             raise StatementError(f"{name} is reserved: expected another name")
@@ -306,11 +338,21 @@ class Parser:
         """Refuse more constants than there may be."""
         self.check_limit("constants", len(self.constants) + len(self.numbers), MAX_CONSTANTS)
 
-    def check_limit(self, what: str, count: int, limit: int) -> None:
+    def check_limit(
+        self,
+        what: str,
+        count: int,
+        limit: int,
+    ) -> None:
         """Refuse more than a limit, once."""
         if count > limit and what not in self.exceeded:
             self.exceeded.add(what)
             raise StatementError(f"too many {what}: got {count}, expected at most {limit}")
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text as editors count them: other separators, as in a comment, end no line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def kind_of(text: str) -> int:
@@ -327,7 +369,11 @@ def kind_of(text: str) -> int:
     return KINDS.index(written)
 
 
-def check_fits(slot: Declaration, tree: Tree, what: str) -> None:
+def check_fits(
+    slot: Declaration,
+    tree: Tree,
+    what: str,
+) -> None:
     """Refuse edge values for a node slot."""
     if slot.kind == NODE and tree.type == EDGE_TYPE:
         raise StatementError(
@@ -349,7 +395,11 @@ class Assembly:
     numbers: dict[float, int] = field(default_factory=dict)
     definitions: list[int] = field(default_factory=list)
 
-    def register(self, tree: Tree, program: list[Instruction]) -> int:
+    def register(
+        self,
+        tree: Tree,
+        program: list[Instruction],
+    ) -> int:
         """Append the instructions of a tree to a program, and return the register of its value."""
         if isinstance(tree, Number):
             return self.number(tree.value)

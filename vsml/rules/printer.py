@@ -37,7 +37,11 @@ class Printer:
         program: its instructions of the tick, or of the initialisations.
     """
 
-    def __init__(self, rule: Rule, program: tuple[Instruction, ...]) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        program: tuple[Instruction, ...],
+    ) -> None:
         self.rule = rule
         self.program = program
         self.named: dict[int, str] = {}
@@ -78,7 +82,11 @@ class Printer:
         operands = [self.text(operand) for operand in instruction.operands]
         return f"{operator.name}({', '.join(operands)})", TIGHT
 
-    def _signed(self, operator: Operator, operands: tuple[int, ...]) -> tuple[str, int]:
+    def _signed(
+        self,
+        operator: Operator,
+        operands: tuple[int, ...],
+    ) -> tuple[str, int]:
         own = PRECEDENCE[operator.name]
         if len(operands) == 1:
             return f"{operator.sign}{self._at_least(own, operands[0])}", own
@@ -87,7 +95,11 @@ class Printer:
         right = self._at_least(own + 1, operands[1])
         return f"{left} {operator.sign} {right}", own
 
-    def _at_least(self, precedence: int, register: int) -> str:
+    def _at_least(
+        self,
+        precedence: int,
+        register: int,
+    ) -> str:
         text, own = self._expression(register)
         return text if own >= precedence else f"({text})"
 
@@ -118,13 +130,19 @@ def show(rule: Rule) -> str:
     return "\n".join(lines) + "\n"
 
 
-def declaration(slot: Slot, printer: Printer) -> str:
+def declaration(
+    slot: Slot,
+    printer: Printer,
+) -> str:
     """Return the line that declares a slot."""
     line = f"{slot.name} : {KINDS[slot.kind]}"
     return line if slot.is_signal else f"{line} = {printer.text(slot.initial)}"
 
 
-def store(slot: Slot, printer: Printer) -> str:
+def store(
+    slot: Slot,
+    printer: Printer,
+) -> str:
     """Return the line that stores to a slot."""
     line = f"{slot.name} <- {printer.text(slot.value)}"
     return line if slot.guard == NO_REGISTER else f"{line} if {printer.text(slot.guard)}"

@@ -150,7 +150,12 @@ class Program:
         """The register of the first instruction."""
         return self.first_constant + self.constants.shape[0]
 
-    def initial(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> Array:
+    def initial(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> Array:
         """Return the memory before the first tick; see `Machine.initial`."""
         half_edges = graph.num_half_edges
         nothing = jnp.zeros((self.slots.shape[0], half_edges), dtype)
@@ -165,14 +170,22 @@ class Program:
         )
         begins = [partial(begin, kind, graph) for kind in range(NUM_KINDS)]
 
-        def begin_slot(number: Array, memory: Array) -> Array:
+        def begin_slot(
+            number: Array,
+            memory: Array,
+        ) -> Array:
             kind, _, register, _, _ = self.slots[number].astype(jnp.int32)
             value = jax.lax.switch(kind, begins, registers[jnp.maximum(register, 0)])
             return memory.at[number].set(jnp.where(register >= 0, value, 0))
 
         return jax.lax.fori_loop(0, self.sizes[0], begin_slot, nothing)
 
-    def tick(self, graph: GraphArrays, memory: Array, ports: Ports) -> Array:
+    def tick(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Ports,
+    ) -> Array:
         """Return the memory after a tick; see `Machine.tick`."""
         memory = repair(memory)
         at_half_edges = port_registers(graph, ports, memory.dtype)
@@ -181,7 +194,10 @@ class Program:
         registers = self._run(registers, self.instructions, self.sizes[2], branches)
         stores = [partial(store, kind, graph) for kind in range(NUM_KINDS)]
 
-        def store_slot(number: Array, new: Array) -> Array:
+        def store_slot(
+            number: Array,
+            new: Array,
+        ) -> Array:
             kind, _, _, value, guard = self.slots[number].astype(jnp.int32)
             # Without a store nothing passes, and the old number stays.
             passes = passing(lambda register: registers[register], guard) & (value >= 0)
@@ -190,7 +206,11 @@ class Program:
 
         return jax.lax.fori_loop(0, self.sizes[0], store_slot, memory)
 
-    def out(self, graph: GraphArrays, memory: Array) -> Array:
+    def out(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+    ) -> Array:
         """Return the slot that is read, [N]."""
         return graph.to_nodes(memory[self.out_slot])
 
@@ -199,7 +219,12 @@ class Program:
         has_initial = self.slots[:, 2] >= 0
         return jnp.where(has_initial[:, None], memory, 0)
 
-    def noise(self, graph: GraphArrays, key: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    def noise(
+        self,
+        graph: GraphArrays,
+        key: Array,
+        dtype: jnp.dtype,
+    ) -> tuple[Array, Array]:
         """Return draws for the ports of a tick; see `Machine.noise`."""
         nodes = jnp.zeros(graph.num_nodes, dtype)
         edges = jnp.zeros(graph.num_half_edges, dtype)
@@ -207,7 +232,13 @@ class Program:
         on_edges = jax.lax.cond(self.reads_noise[1], lambda: edge_noise(graph, key, dtype), lambda: edges)
         return on_nodes, on_edges
 
-    def _registers(self, graph: GraphArrays, memory: Array, ports: Array, length: int) -> Array:
+    def _registers(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Array,
+        length: int,
+    ) -> Array:
         """Return all registers [R, H], those of instructions still 0."""
         dtype = memory.dtype
         half_edges = graph.num_half_edges
@@ -222,10 +253,19 @@ class Program:
             ]
         )
 
-    def _run(self, registers: Array, program: Array, length: Array, branches: list) -> Array:
+    def _run(
+        self,
+        registers: Array,
+        program: Array,
+        length: Array,
+        branches: list,
+    ) -> Array:
         """Return the registers with the results of a program's instructions."""
 
-        def step(number: Array, registers: Array) -> Array:
+        def step(
+            number: Array,
+            registers: Array,
+        ) -> Array:
             operator, a, b, c = program[number].astype(jnp.int32)
             result = jax.lax.switch(operator, branches, registers, a, b, c)
             return registers.at[self.first_instruction + number].set(result)
@@ -234,14 +274,25 @@ class Program:
 
 
 def _branch(operator, graph: GraphArrays):  # type: ignore[no-untyped-def]  # a branch of `lax.switch`
-    def run(registers: Array, a: Index, b: Index, c: Index) -> Array:
+    def run(
+        registers: Array,
+        a: Index,
+        b: Index,
+        c: Index,
+    ) -> Array:
         return apply(operator, graph, lambda register: registers[register], (a, b, c))
 
     return run
 
 
 def _draw_branch(  # type: ignore[no-untyped-def]  # a branch of `lax.switch`
-    operator, graph: GraphArrays, key: Array, registers: Array, stream: Array, call: Array, is_node: Array
+    operator,
+    graph: GraphArrays,
+    key: Array,
+    registers: Array,
+    stream: Array,
+    call: Array,
+    is_node: Array,
 ) -> Array:
     return draw(operator, graph, key, stream, call, is_node, registers.dtype)
 
@@ -258,7 +309,10 @@ def initial_program(rule: Rule) -> tuple[Instruction, ...]:
     return tuple(program)
 
 
-def _draws_below(rule: Rule, register: int) -> list[int]:
+def _draws_below(
+    rule: Rule,
+    register: int,
+) -> list[int]:
     """Return the places of the draws that an initialisation uses, in their order."""
     places: list[int] = []
     pending = [register]
@@ -273,7 +327,10 @@ def _draws_below(rule: Rule, register: int) -> list[int]:
     return sorted(places)
 
 
-def pack(rule: Rule, capacity: Capacity = FULL) -> Program:
+def pack(
+    rule: Rule,
+    capacity: Capacity = FULL,
+) -> Program:
     """Return a rule as data.
 
     Args:
@@ -287,7 +344,10 @@ def pack(rule: Rule, capacity: Capacity = FULL) -> Program:
     return Program(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
-def pack_all(rules: Sequence[Rule], capacity: Capacity | None = None) -> Program:
+def pack_all(
+    rules: Sequence[Rule],
+    capacity: Capacity | None = None,
+) -> Program:
     """Return rules as data with a leading axis, for `jax.lax.map`.
 
     Args:
@@ -303,7 +363,10 @@ def pack_all(rules: Sequence[Rule], capacity: Capacity | None = None) -> Program
     return Program(**{name: jnp.asarray(array) for name, array in stacked.items()})
 
 
-def _host_arrays(rule: Rule, capacity: Capacity) -> dict[str, np.ndarray]:
+def _host_arrays(
+    rule: Rule,
+    capacity: Capacity,
+) -> dict[str, np.ndarray]:
     """Return the fields of a `Program` as arrays of numpy."""
     capacity.check_holds(rule)
     streams = draw_streams(rule)
@@ -325,7 +388,11 @@ def _host_arrays(rule: Rule, capacity: Capacity) -> dict[str, np.ndarray]:
     }
 
 
-def _instructions(program: Sequence[Instruction], capacity: Capacity, room: int) -> np.ndarray:
+def _instructions(
+    program: Sequence[Instruction],
+    capacity: Capacity,
+    room: int,
+) -> np.ndarray:
     """Return instructions as int16 [room, 4], their registers where they are in a capacity."""
     moved: list[Instruction] = []
     for entry in program:

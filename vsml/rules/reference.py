@@ -60,7 +60,10 @@ def forms(operator: Operator) -> str:
     return f"`{operator.name}({', '.join(letters)})`"
 
 
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(
+    headings: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+) -> str:
     """Return a table of Markdown."""
     lines = [headings, ("---",) * len(headings), *rows]
     cells = [" | ".join(text.replace("|", "\\|") for text in line) for line in lines]

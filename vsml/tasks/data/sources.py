@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
+import platformdirs
 
 from vsml.registry import UnknownNameError
 from vsml.system.cache import expand_home
