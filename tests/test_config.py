@@ -263,7 +263,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "one or the other",
         ),
         (
-            "evaluation.datasets.0={dataset: a, preprocess: {resize: {split: [null]}}}",
+            "evaluation.datasets.0={dataset: mnist, preprocess: {resize: {split: [null]}}}",
             "expected a list; only",
         ),
         (
@@ -439,8 +439,8 @@ def test_few_shot_and_the_length_of_episodes_are_inherited_or_given_whole():
         "data.few_shot={shots: 2, rotations: true}",
         "training={episode_length: 11, dataset: {split: [digits, omniglot]}}",
         "evaluation.episode_length=12",
-        "evaluation.datasets=[a, {dataset: b, few_shot: {ways: 20}, episode_length: 21},"
-        " {dataset: c, few_shot: null, episode_length: null}]",
+        "evaluation.datasets=[mnist, {dataset: kmnist, few_shot: {ways: 20}, episode_length: 21},"
+        " {dataset: digits, few_shot: null, episode_length: null}]",
     )
     trained = FewShot(ways=5, shots=2, rotations=True)
     assert [spec.few_shot for spec in config.training_specs] == [trained, trained]

@@ -99,7 +99,8 @@ def _tables(path: str, section: Mapping[str, Any], definitions: Mapping[str, Any
         dotted = f"{path}.{key}" if path else key
         names = [name for name in _references(field.get("items", field)) if name not in _SHARED]
         below += [(f"{dotted}.N" if "items" in field else dotted, definitions[name]) for name in names]
-        if not names or "items" in field:
+        may_be_null = any(form.get("type") == "null" for form in _forms(field))
+        if not names or "items" in field or may_be_null:
             default = f"`{json.dumps(_default(field))}`" if "default" in field else "(needed)"
             lines.append(f"| `{key}` | {_values(field)} | {default} | {field['description']} |")
     if len(lines) > 6:
