@@ -62,8 +62,10 @@ def run(learner, episode, seed=0):
 
 
 every = pytest.mark.parametrize("variant", VARIANTS)
-# Rules answer with what their nodes hold, and elements of an inner batch have draws of their own.
-every_network = pytest.mark.parametrize("variant", [name for name in VARIANTS if not name.startswith("rule")])
+NETWORKS = [name for name in VARIANTS if not name.startswith("rule")]
+"""All but rules, which answer with what their nodes hold, and whose copies have draws of their own."""
+
+every_network = pytest.mark.parametrize("variant", NETWORKS)
 
 
 def test_every_learner_is_tried():
@@ -102,7 +104,7 @@ def test_any_inner_batch_will_do(variant):
     assert learner.predict(params, state, make_episode(7).x[:, 0]).shape == (7, CLASSES)
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if "conv" not in name and name != "fwp"])
+@pytest.mark.parametrize("variant", [name for name in NETWORKS if "conv" not in name and name != "fwp"])
 def test_an_inner_batch_of_the_same_example_answers_alike(variant):
     """Averages over the batch are right: B copies of one example leave what is learned as it is; fwp adds."""
     learner, episode = make(variant), make_episode()
