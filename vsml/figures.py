@@ -29,6 +29,9 @@ from vsml.system.extras import MissingExtraError
 from vsml.system.program import run_command, run_program
 from vsml.system.terminal import say
 
+ROOT = Path(__file__).parents[1]
+"""The folder of the checkout, or of the installed packages."""
+
 
 @dataclass(frozen=True)
 class PaperFigure:

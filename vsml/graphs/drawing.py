@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-import networkx
 import numpy as np
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 
 from vsml.graphs.graph import Graph
+from vsml.system.extras import needed_for
+
+with needed_for("drawings of graphs"):
+    import matplotlib
+    import networkx
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
 
 LAYOUTS = ("levels", "spring", "circle")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vsml.system.extras import needed_for
+from vsml.system.terminal import unfailing
 
 if TYPE_CHECKING:
     import rich.table
@@ -114,6 +115,10 @@ def print_table(table: Table, stream: TextIO | None = None) -> None:
         table: the table.
         stream: where to, by default stdout.
     """
+    with needed_for("tables on a terminal"):
+        from rich.console import Console
+
+    Console(file=unfailing(stream)).print(table)
 
 
 def markdown(table: Table) -> str:

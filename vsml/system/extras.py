@@ -17,10 +17,11 @@ EXTRAS = {
     "wandb": ("wandb",),
     "mpi": ("mpi4py",),
     "rules": ("matplotlib", "networkx"),
+    "torch": ("torch",),
 }
 """Modules of each extra of pyproject.toml."""
 
-_SMALLEST_FIRST = ("plot", "rules", "report", "wandb", "mpi", "train")
+_SMALLEST_FIRST = ("plot", "torch", "rules", "report", "wandb", "mpi", "train")
 
 
 class MissingExtraError(ImportError):

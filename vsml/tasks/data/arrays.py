@@ -131,7 +131,10 @@ def _sizes(stream: IO[bytes]) -> tuple[int, int]:
         warnings.simplefilter("ignore")  # of Python, about what a forged header has for a dictionary
         shape, _, dtype = _HEADER_READERS[version](stream)
     if dtype.hasobject:
-        raise ValueError("got pickled objects, which images of different sizes become, expected numbers")
+        raise ValueError(
+            "got pickled objects, which images of different sizes and labels of type object become, expected "
+            "numbers; save y as whole numbers"
+        )
     if any(size < 0 for size in shape):
         raise ValueError(f"got the shape {shape}, expected no negative size")
     return stream.tell(), math.prod(shape) * dtype.itemsize
