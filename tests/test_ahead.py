@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-import launch
 from vsml.calls.ahead import look_ahead
 from vsml.config.files import dump
+from vsml.launching import run as launch
 from vsml.launching.schema import call_of, load_config
 from vsml.runs.directory import RunDirectory
 from vsml.runs.environment import describe_environment

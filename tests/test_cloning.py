@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import launch
 from vsml.calls import clone
 from vsml.calls.clone import evaluate_clone
 from vsml.config.files import ConfigError
+from vsml.launching import run as launch
 from vsml.launching.schema import call_of, load_config
 from vsml.meta.objectives.clone import QUANTITIES, Draws, clone_loss, compare, explained
 from vsml.meta.step import meta_train

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import launch
 import slurm.schedule
 import ssh.schedule
 import vsml.figures
 import vsml.tasks.__main__
 from vsml.config.files import ConfigError
 from vsml.evaluation.stored import StoredParams
+from vsml.launching import run as launch
 from vsml.launching.command_line import folder_name, parse, read_all_configs, read_config
 from vsml.launching.schema import load_config
 from vsml.system.comm import SerialCommunicator

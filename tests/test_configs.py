@@ -21,11 +21,11 @@ from flat_vsml import flat_vsml
 from safetensors.numpy import load_file
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
-import launch
 from vsml.config.array import load_array
 from vsml.config.checks import RESERVED_NAMES
 from vsml.config.files import dump
 from vsml.config.model import model_choices
+from vsml.launching import run as launch
 from vsml.launching.command_line import parse, read_config
 from vsml.launching.schema import WholeConfig, call_of, load_array_configs, load_config
 from vsml.learners import make_learner

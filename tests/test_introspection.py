@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import launch
 from vsml.calls.introspect import probes
 from vsml.config.files import ConfigError
 from vsml.evaluation.candidates import compared_candidates
 from vsml.introspection.experiments import effective_update, nth_exposure, record, wrong_label
+from vsml.launching import run as launch
 from vsml.launching.schema import load_config
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator

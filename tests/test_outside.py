@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pages import code_after, read_page
 
-import launch
 import vsml
 from vsml.config.files import ConfigError
+from vsml.launching import run as launch
 from vsml.launching.schema import load_config
 
 pytestmark = pytest.mark.usefixtures("hasty")
