@@ -107,12 +107,12 @@ def test_other_numbers_of_examples_and_features_compile_nothing(tiny):
 
     compiled = (vsml.sklearn._draw, vsml.sklearn._learn_rows, vsml.sklearn._answer_rows)
     use(3, 5), use(30, 5)
-    before = [function._cache_size() for function in compiled]
+    before = [function.__wrapped__._cache_size() for function in compiled]
     for n, features in [(1, 1), (2, 5), (15, 2), (16, MIN_UNITS), (17, 7), (1000, 1)]:
         use(n, features)
-    assert [function._cache_size() for function in compiled] == before
+    assert [function.__wrapped__._cache_size() for function in compiled] == before
     use(3, MIN_UNITS + 1)  # beyond the bucket, the counters are seen to count
-    assert [function._cache_size() for function in compiled] == [number + 1 for number in before]
+    assert [function.__wrapped__._cache_size() for function in compiled] == [number + 1 for number in before]
 
 
 def test_labels_of_any_kind_name_the_classes(tiny):
