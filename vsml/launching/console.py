@@ -62,6 +62,11 @@ COMMANDS = {
         "vsml.tasks.__main__:main",
         "vsml.tasks.__main__:command_parser",
     ),
+    "rules": Command(
+        "look at a local rule, check it, let it learn, step through it",
+        "vsml.launching.rules:main",
+        "vsml.launching.rules:command_parser",
+    ),
     "configs": Command(
         "list the configurations that come with the library",
         "vsml.launching.console:configs",

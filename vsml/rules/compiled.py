@@ -169,8 +169,46 @@ class CompiledRule:
         ports: Ports,
     ) -> Array:
         """Return the memory after a tick; see `Machine.tick`."""
-        dtype = memory.dtype
         memory = repair(memory)
+        registers = self._run_tick(graph, memory, ports)
+        rows = [self._store(number, registers, memory[number]) for number in range(len(self.rule.slots))]
+        return jnp.stack(rows)
+
+    def fires(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Ports,
+    ) -> dict[str, Array]:
+        """Return where each slot is stored to in a tick: where its guard is true, or everywhere without one.
+
+        Args:
+            graph: the graph.
+            memory: before the tick, [S, H].
+            ports: what stands on them.
+
+        Returns:
+            By the slot's name, bool [N] of node slots and [H] of others; slots without a store are left out.
+        """
+        registers = self._run_tick(graph, repair(memory), ports)
+        found: dict[str, Array] = {}
+        for slot in self.rule.slots:
+            if slot.value == NO_REGISTER:
+                continue
+            is_node = slot.kind == NODE
+            size = graph.num_nodes if is_node else graph.num_half_edges
+            passes = self._passes(slot, registers, NODE_TYPE if is_node else EDGE_TYPE)
+            found[slot.name] = jnp.broadcast_to(passes, (size,))
+        return found
+
+    def _run_tick(
+        self,
+        graph: GraphArrays,
+        memory: Array,
+        ports: Ports,
+    ) -> Registers:
+        """Return all values of a tick, from the memory before it, repaired, [S, H]."""
+        dtype = memory.dtype
         registers = self._registers(graph, dtype)
         for number, slot in enumerate(self.rule.slots):
             held = memory[number]
@@ -181,8 +219,17 @@ class CompiledRule:
             registers.values[FIRST_PORT + number] = Typed(NAMED_TYPES[name], port)
         for number, entry in enumerate(self.rule.tick):
             registers.run(number, entry)
-        rows = [self._store(number, registers, memory[number]) for number in range(len(self.rule.slots))]
-        return jnp.stack(rows)
+        return registers
+
+    def _passes(
+        self,
+        slot: Slot,
+        registers: Registers,
+        wanted: int,
+    ) -> Array:
+        """Return where the guard of a slot is true, bool of the type that is wanted; [] without a guard."""
+        has_guard = slot.guard != NO_REGISTER
+        return registers.at(slot.guard, wanted) > 0 if has_guard else jnp.array(True)
 
     def _store(
         self,
@@ -197,8 +244,7 @@ class CompiledRule:
             return row
         wanted = NODE_TYPE if slot.kind == NODE else EDGE_TYPE
         value = registers.at(slot.value, wanted)
-        has_guard = slot.guard != NO_REGISTER
-        passes = registers.at(slot.guard, wanted) > 0 if has_guard else jnp.array(True)
+        passes = self._passes(slot, registers, wanted)
         if slot.kind == NODE:
             old = registers.at(number, NODE_TYPE)
             return graph.to_half_edges(repair(jnp.where(passes, value, old)))

@@ -1,0 +1,8 @@
+"""Rules on the command line: `python -m vsml.rules show | check | run | step FILE`."""
+
+import sys
+
+from vsml.launching.rules import main
+
+if __name__ == "__main__":
+    sys.exit(main())
