@@ -9,6 +9,7 @@ Nothing that starts JAX is imported before `prepare` has been called.
 """
 
 import argparse
+import math
 import os
 import sys
 import textwrap
@@ -341,8 +342,9 @@ def _with_constants(
             raise ValueError(
                 f"--constants: got {name!r}, expected {expected}{did_you_mean(name, rule.tuned)}"
             )
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"--constants: {name}: got {value!r}, expected a number")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value)):
+            raise ValueError(f"--constants: {name}: got {value!r}, expected a finite number")
     constants = []
     for constant in rule.constants:
         value = given.get(constant.name, constant.value) if constant.name else constant.value

@@ -14,8 +14,8 @@ NUM_INPUTS = 3
 FALSE, TRUE = 0.0, 0.8
 """Targets of logic; a node that answers with tanh can reach both."""
 
-HALF_WIDTH = 0.4
-"""Numbers that are added lie between -0.4 and 0.4, so that their sum is within reach of tanh, too."""
+LARGEST = 0.5
+"""Numbers that are added lie between 0 and this: nodes that answer with a rectifier reach their sum easily."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class SmallTask:
         import jax
         import jax.numpy as jnp
 
-        pairs = jax.random.uniform(key, (count, 2), minval=-1, maxval=1)
+        pairs = jax.random.uniform(key, (count, 2))
         if self.is_logic:
-            pairs = jnp.where(pairs > 0, 1.0, -1.0)
-            is_true = self.combine(pairs[:, 0] > 0, pairs[:, 1] > 0)
+            bits = pairs > 0.5
+            pairs = jnp.where(bits, 1.0, -1.0)
+            is_true = self.combine(bits[:, 0], bits[:, 1])
             targets = jnp.where(is_true, TRUE, FALSE)
         else:
-            pairs = HALF_WIDTH * pairs
+            pairs = LARGEST * pairs
             targets = self.combine(pairs[:, 0], pairs[:, 1])
         ones = jnp.ones((count, 1))
         return jnp.concatenate([pairs, ones], 1), targets[:, None]
