@@ -281,7 +281,9 @@ def _experiment(options: argparse.Namespace) -> "tuple[Rule, Graph, Settings]":
     parameters = dict(options.graph_options)
     own = {"kind", "num_inputs", "num_hidden", "num_outputs", "seed"}
     if taken := own & set(parameters):
-        raise ValueError(f"--graph_options: got {sorted(taken)}, which --graph, --hidden and --graph_seed say")
+        raise ValueError(
+            f"--graph_options: got {sorted(taken)}, which --graph, --hidden and --graph_seed say"
+        )
     try:
         graph = generate(
             options.graph, NUM_INPUTS, options.hidden, num_outputs, options.graph_seed, **parameters

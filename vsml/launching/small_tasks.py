@@ -15,7 +15,7 @@ FALSE, TRUE = 0.0, 0.8
 """Targets of logic; a node that answers with tanh can reach both."""
 
 LARGEST = 0.5
-"""Numbers that are added lie between 0 and this: nodes that answer with a rectifier reach their sum easily."""
+"""Numbers that are added lie between 0 and this: a node that answers with a rectifier reaches their sum."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def page_data(watched: Watched) -> dict[str, Any]:
 
 
 def _lines(rule: Rule) -> list[dict[str, Any]]:
-    """Return the lines of the rule's text, each with the slot that it stores to, and whether it has a guard."""
+    """Return the lines of the rule's text, with the slot that each stores to, and whether it has a guard."""
     lines: list[dict[str, Any]] = [{"text": text} for text in show(rule).splitlines()]
     for name, place in store_lines(rule).items():
         slot = rule.slots[rule.slot_number(name)]
