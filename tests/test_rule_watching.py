@@ -247,6 +247,7 @@ def test_step_prints_as_many_ticks_as_it_is_asked_for(delta, capsys):
         (["run", "delta", "--graph_options", "q=1"], "expected parameters among"),
         (["run", "delta", "--graph_options", "seed=1"], "--graph_options: got ['seed']"),
         (["step", "delta", "--examples", "100000"], "--examples: got 400000 ticks"),
+        (["step", "delta", "--html", "a.html", "--layout", "cube"], "layout: got 'cube', expected one of"),
         (["step", "delta", "--html", "no_such_folder/page.html"], "no_such_folder/page.html"),
     ],
 )

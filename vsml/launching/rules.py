@@ -94,6 +94,9 @@ def command_parser() -> ArgumentParser:
         type=_positive,
         help="ticks to print, from the first one on (default: all; none with --html)",
     )
+    stepping.add_argument(
+        "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
+    )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
     return parser
 
@@ -246,7 +249,8 @@ def _step(options: argparse.Namespace) -> int:
     watched = watch(rule, graph, settings, x, targets, key, options.skip)
     title = f"{Path(options.rule).stem} learns {TASKS[options.task].does}"
     if options.html:
-        options.html.write_text(rule_page(watched, title), encoding="utf-8")
+        page = rule_page(watched, title, options.layout)
+        options.html.write_text(page, encoding="utf-8")
         print(f"page: {options.html}")
     if options.ticks or not options.html:
         _introduce(options, graph, settings)

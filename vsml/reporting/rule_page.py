@@ -27,39 +27,50 @@ SHOWN_PORTS = PORTS[:4]
 def rule_page(
     watched: Watched,
     title: str,
+    layout: str = "levels",
 ) -> str:
     """Return a page about what was watched, as HTML.
 
     Args:
         watched: what was watched.
         title: of the page.
+        layout: where nodes are drawn; see `vsml.graphs.drawing.positions`.
+
+    Raises:
+        ValueError: there is no such layout.
     """
     # In a script "<" could end it, or begin a comment.
-    data = json.dumps(page_data(watched), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    template = _beside("rule_page.html")
+    numbers = page_data(watched, layout)
+    data = json.dumps(numbers, separators=(",", ":"), allow_nan=False)
+    data = data.replace("<", "\\u003c")
+    style = _beside("page.css") + _beside("rule_page.css")
     parts = {
         "TITLE": html.escape(title),
-        "STYLE": _beside("page.css") + _beside("rule_page.css"),
+        "STYLE": style,
         "SCRIPT": _beside("rule_page.js"),
         "DATA": data,
     }
-    first, *others = template.split("{{")
-    page = first
+    page, *others = _beside("rule_page.html").split("{{")
     for other in others:
         name, _, rest = other.partition("}}")
         page += parts[name] + rest
     return page
 
 
-def page_data(watched: Watched) -> dict[str, Any]:
-    """Return what the script of the page draws."""
+def page_data(
+    watched: Watched,
+    layout: str = "levels",
+) -> dict[str, Any]:
+    """Return what the script of the page draws; see `rule_page`."""
+    rule = watched.rule
+    examples = {str(example.place): example_line(example) for example in watched.examples}
     return {
-        "lines": _lines(watched.rule),
-        "nodes": _nodes(watched.graph),
+        "lines": _lines(rule),
+        "nodes": _nodes(watched.graph, layout),
         "edges": watched.graph.edges.tolist(),
-        "slots": [_slot(slot) for slot in watched.rule.slots],
-        "out": watched.rule.slots[watched.rule.out].name,
-        "examples": {str(example.place): example_line(example) for example in watched.examples},
+        "slots": [_slot(slot) for slot in rule.slots],
+        "out": rule.slots[rule.out].name,
+        "examples": examples,
         "ticks": [_tick(watched, tick) for tick in watched.ticks],
     }
 
@@ -73,11 +84,14 @@ def _lines(rule: Rule) -> list[dict[str, Any]]:
     return lines
 
 
-def _nodes(graph: Graph) -> list[dict[str, Any]]:
+def _nodes(
+    graph: Graph,
+    layout: str,
+) -> list[dict[str, Any]]:
     with needed_for("drawings of graphs"):
         from vsml.graphs.drawing import positions
 
-    place = positions(graph)
+    place = positions(graph, layout)
     found: list[dict[str, Any]] = []
     for node in range(graph.num_nodes):
         x, y = (round(float(value), 4) for value in place[node])
