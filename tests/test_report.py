@@ -1,7 +1,6 @@
 """The page about runs: what it says, what it refuses, and how a browser shows it."""
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -11,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from debian import need
+from browsers import open_browser
 
 from vsml.calls.evaluate import Evaluation, write_results
 from vsml.config.files import dump
@@ -452,27 +451,6 @@ def test_metrics_that_were_asked_for_are_on_the_page(tmp_path):
     write_results(run, [Evaluation("a", "b", 0.1, score, score, others={"brier": Measured(0.25 * score)})])
     head, row = cells(report(read_runs([run.path])), "Accuracy")
     assert dict(zip(head, row, strict=True))["brier, last"] == "0.250 ± 0.000"
-
-
-@contextlib.contextmanager
-def open_browser(home, *, width=1200, height=1600, dark=False):
-    """Give a browser without a network, with a window of this size; those of phones are true to it, too."""
-    need({"chromium": "chromium", "chromedriver": "chromium-driver"})
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"), env=os.environ | {"HOME": str(home)})
-    with webdriver.Chrome(options, service) as browser:
-        browser.set_network_conditions(offline=True, latency=0, throughput=0)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        yield browser
 
 
 def boxes(browser, selector):

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_report import open_browser
+from browsers import open_browser
 
 from vsml.graphs import generate
 from vsml.launching.rules import main

@@ -1,0 +1,28 @@
+"""A browser for tests of pages: chromium without a window and without a network."""
+
+import contextlib
+import os
+import shutil
+
+from debian import need
+
+
+@contextlib.contextmanager
+def open_browser(home, *, width=1200, height=1600, dark=False):
+    """Give a browser without a network, with a window of this size; those of phones are true to it, too."""
+    need({"chromium": "chromium", "chromedriver": "chromium-driver"})
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"), env=os.environ | {"HOME": str(home)})
+    with webdriver.Chrome(options, service) as browser:
+        browser.set_network_conditions(offline=True, latency=0, throughput=0)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        yield browser
