@@ -170,6 +170,7 @@ def completed(line, folder):
         ("vsml run --config_files quick", {"quickstart"}),
         ("vsml figures --li", {"--list"}),
         ("vsml data ", {"list", "get"}),
+        ("vsml rules ", {"show", "check", "run", "step"}),
     ],
 )
 def test_a_shell_completes_words_configurations_and_options(line, expected, tmp_path):

@@ -25,6 +25,7 @@ from vsml.system.extras import MissingExtraError
 if TYPE_CHECKING:
     from vsml.graphs import Graph
     from vsml.rules import Rule, Settings
+    from vsml.types import Array
 
 _USAGE = 2
 """Exit status after a mistake in a rule or in what the user typed."""
@@ -209,14 +210,16 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Let a rule learn from several fresh starts, and print how the error falls."""
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from vsml.rules.watching import learn
 
     rule, graph, settings = _experiment(options)
     task = TASKS[options.task]
-    keys = jax.random.split(jax.random.key(options.seed), options.starts)
-    x, targets = jax.vmap(lambda key: task.draw(options.examples, jax.random.fold_in(key, 1)))(keys)
+    starts = [_keys(options.seed, start) for start in range(options.starts)]
+    keys, task_keys = (jnp.stack(part) for part in zip(*starts, strict=True))
+    x, targets = jax.vmap(lambda key: task.draw(options.examples, key))(task_keys)
     _introduce(options, graph, settings)
     answers = learn(rule, graph, settings, x, targets, keys)
     squares = np.square(answers - np.asarray(targets)).mean((0, 2))
@@ -235,17 +238,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _step(options: argparse.Namespace) -> int:
     """Print, or write as a page, what happens in each tick."""
-    import jax
-
     from vsml.reporting.rule_page import rule_page
     from vsml.reporting.rule_text import watched_text
     from vsml.rules.watching import watch
 
     rule, graph, settings = _experiment(options)
     _check_size(options.examples * settings.ticks, rule, graph)
-    key = jax.random.split(jax.random.key(options.seed), 1)[0]
+    key, task_key = _keys(options.seed, start=0)
     count = options.skip + options.examples
-    x, targets = TASKS[options.task].draw(count, jax.random.fold_in(key, 1))
+    x, targets = TASKS[options.task].draw(count, task_key)
     watched = watch(rule, graph, settings, x, targets, key, options.skip)
     title = f"{Path(options.rule).stem} learns {TASKS[options.task].does}"
     if options.html:
@@ -257,6 +258,17 @@ def _step(options: argparse.Namespace) -> int:
         for block in watched_text(watched, options.ticks):
             print(block, end="\n\n")
     return 0
+
+
+def _keys(
+    seed: int,
+    start: int,
+) -> "tuple[Array, Array]":
+    """Return the keys of what the rule and the task draw in a fresh start; `step` watches the first one."""
+    import jax
+
+    key = jax.random.fold_in(jax.random.key(seed), start)
+    return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
 
 def _introduce(

@@ -37,11 +37,12 @@ class SmallTask:
         count: int,
         key: "Array",
     ) -> "tuple[Array, Array]":
-        """Return inputs [count, 3] and targets [count, 1]."""
+        """Return inputs [count, 3] and targets [count, 1]; the first ones are the same for every count."""
         import jax
         import jax.numpy as jnp
 
-        pairs = jax.random.uniform(key, (count, 2))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+        pairs = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
         if self.is_logic:
             bits = pairs > 0.5
             pairs = jnp.where(bits, 1.0, -1.0)

@@ -15,7 +15,6 @@ from vsml.reporting.rule_text import example_line, happenings, role_of, store_li
 from vsml.rules.printer import show
 from vsml.rules.rule import NO_REGISTER, NODE, PORTS, PRIVATE, Rule, Slot
 from vsml.rules.watching import Numbers, Tick, Watched
-from vsml.system.extras import needed_for
 
 DIGITS = 6
 """Significant digits of the numbers in a page."""
@@ -88,8 +87,7 @@ def _nodes(
     graph: Graph,
     layout: str,
 ) -> list[dict[str, Any]]:
-    with needed_for("drawings of graphs"):
-        from vsml.graphs.drawing import positions
+    from vsml.graphs.drawing import positions  # slow to import, and text needs no drawing
 
     place = positions(graph, layout)
     found: list[dict[str, Any]] = []
