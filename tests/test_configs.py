@@ -3,7 +3,9 @@
 The heading of a file has the commands to use it with; these commands are what is tested.
 """
 
+import contextlib
 import functools
+import io
 import itertools
 import json
 import math
@@ -366,11 +368,15 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
 
 
 def refusal(folder, dataset, verify=False):
-    """Return what launch.py says as it ends with exit code 1."""
+    """Return what launch.py says as it ends: with exit code 1, or 2 where it has made no folder yet."""
     words = ["--config_files", "configs/test.yaml", "--run_dir", str(folder / "run"), "--config"]
     settings = [f"training.dataset={dataset}", f"data.root={folder}", f"data.verify={json.dumps(verify)}"]
-    with pytest.raises(SystemExit) as ended:
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as ended:
         launch.main([*words, *settings])
+    if ended.value.code == 2:
+        assert not (folder / "run").exists()
+        return told.getvalue()
     assert str(ended.value).startswith("error: "), "a text goes to stderr, and the exit code is 1"
     return str(ended.value)
 

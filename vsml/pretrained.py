@@ -128,11 +128,11 @@ class LoadedLearner:
     def _example(self, x: Any, y: Any, taught: Any, leading: int) -> tuple[Array, Array, Array | None]:
         """Return what is learned from as arrays of the types that the learner takes, checked."""
         inputs = self._inputs(x, leading)
-        targets = _targets(y, self.learner.outputs, inputs.shape[:leading])
         told = None
         if taught is not None:
             told = jnp.asarray(taught, jnp.float32)
             _check_shape("taught", told, inputs.shape[:leading])
+        targets = _targets(y, self.learner.outputs, inputs.shape[:leading], told)
         return inputs, targets, told
 
     def _inputs(self, x: Any, leading: int) -> Array:
@@ -146,19 +146,29 @@ class LoadedLearner:
         return inputs
 
 
-def _targets(y: Any, outputs: Outputs, batch: tuple[int, ...]) -> Array:
-    """Return targets for a batch: labels int32 [*batch] in 0..C-1, or values float32 [*batch, D]."""
+def _targets(
+    y: Any,
+    outputs: Outputs,
+    batch: tuple[int, ...],
+    told: Array | None,
+) -> Array:
+    """Return targets for a batch: labels int32 [*batch] in 0..C-1, or values float32 [*batch, D].
+
+    Those that are not told may be anything. No learner looks at them.
+    """
     expected = target_shape(outputs, *batch)
     if isinstance(outputs, Values):
         values = jnp.asarray(y, expected.dtype)
         _check_shape("y", values, expected.shape)
-        _check_finite("y", values)
+        _check_finite("y", values if told is None else jnp.where(told[..., None] > 0, values, 0))
         return values
     if isinstance(y, jax.core.Tracer):
         # What is traced has no values to look at.
         return jnp.asarray(y, expected.dtype)
     labels = np.asarray(y)
     _check_shape("y", labels, expected.shape)
+    if told is not None and not isinstance(told, jax.core.Tracer):
+        labels = np.where(np.asarray(told) > 0, labels, 0)
     _check_labels(labels, outputs.size)
     return jnp.asarray(labels, expected.dtype)
 
