@@ -291,7 +291,7 @@ def test_ranks_never_change_a_gradient_run(place):
 @pytest.mark.mpi
 def test_more_ranks_than_chunks_is_an_error_that_ends_all(place):
     setting = ["--config", "training.chunk_size=4", "data.preprocess.resize=null"]
-    done = tiny(place, "too_many", *setting, ranks=4, code=1)
+    done = tiny(place, "too_many", *setting, ranks=4, code=2)
     assert "training.chunk_size" in done.stderr and "4 ranks" in done.stderr
 
 

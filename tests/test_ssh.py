@@ -28,11 +28,11 @@ summary: {frequency: 1}
 tracking: {wandb: {mode: disabled}}
 """
 
-# The second entry is in order, but its data are not there.
+# The second entry is in order, and so is the path of its data, but the file is none.
 ARRAY = """
 array:
   - {config: {seed: 1}}
-  - {config: {training: {dataset: nowhere.npz}}}
+  - {config: {training: {dataset: PLACE/broken.npz}}}
   - {config: {seed: 3}}
 """
 
@@ -94,7 +94,8 @@ def place(tmp_path_factory):
     for name, text in (("sshd_config", SSHD), ("ssh_config", SSH), ("site.yaml", SITE)):
         (place / name).write_text(text.format(**values))
     (place / "tiny.yaml").write_text(TINY)
-    (place / "array.yaml").write_text(ARRAY)
+    (place / "array.yaml").write_text(ARRAY.replace("PLACE", str(place)))
+    (place / "broken.npz").write_text("no array")
     for name in ("bin", "home", "tmux"):
         (place / name).mkdir()
     (place / "bin" / "nvidia-smi").write_text(NVIDIA_SMI)
@@ -182,7 +183,7 @@ def test_an_array_is_spread_over_the_free_gpus_and_the_worst_run_gives_the_exit_
     program = [*say_gpu, *tiny_run(place)[1:], "--array", str(place / "array.yaml")]
     options = ["--host", "machine", "--array=1-3", "--name", "three.ways"]
     assert "--series" in run(capsys, *options, *program, code=2)
-    output = run(capsys, *options, "--series", "--fetch", *program, code=1)
+    output = run(capsys, *options, "--series", "--fetch", *program, code=2)
     assert "machine gpu0: 1, then 3" in output and "machine gpu2: 2" in output
     fetched = here / "runs" / submission(place).name
     for name, gpu in (("1", 0), ("2", 2), ("3", 0)):
@@ -190,10 +191,10 @@ def test_an_array_is_spread_over_the_free_gpus_and_the_worst_run_gives_the_exit_
     states = sorted(line.split("machine")[0].split(maxsplit=1) for line in status_lines(output))
     assert [(index, state.strip()) for index, state in states] == [
         ("1", "complete"),
-        ("2", "failed (1)"),
+        ("2", "failed (2)"),
         ("3", "complete"),
     ]
-    assert "nowhere.npz" in log_of(fetched, "2")
+    assert "broken.npz" in log_of(fetched, "2")
     assert "seed: 3" in (fetched / "3" / "config.yaml").read_text()
 
 
