@@ -131,11 +131,11 @@ def test_the_duration_is_measured_in_the_latest_run_like_it(place):
     write_run(place / "runs" / "4-elsewhere", config, {**here, "world_size": 4}, 3.0)
     (place / "runs" / "5-damaged").mkdir()
     (place / "runs" / "5-damaged" / "metrics.jsonl").write_text("{")
-    pace = measured_pace(config, 1)
+    pace = measured_pace(config.model_dump(mode="json"), 1)
     assert pace.step_s == pytest.approx(0.5) and pace.where.name == "2-like"
     first = call_of(config).plan(Setup(config), 1)[0]
     assert first.startswith("duration: about 1:00:00, with 0.5 s a meta step as measured in runs/2-like")
-    assert measured_pace(config, 2) is None
+    assert measured_pace(config.model_dump(mode="json"), 2) is None
 
 
 def test_entries_of_an_array_are_planned_together(place, capsys):

@@ -156,7 +156,9 @@ def completed(line, folder):
         "JAX_PLATFORMS": "none such",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run([sys.executable, "-m", "vsml"], cwd=folder, env=environment, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vsml.launching.console"], cwd=folder, env=environment, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     return {word.strip() for word in told.read_text().split("\n")}
 

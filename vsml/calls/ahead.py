@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from vsml.config.files import ConfigError
-from vsml.config.schema import Config
 from vsml.config.specs import EvaluationSpec
 from vsml.evaluation.candidates import compared_candidates, restored_params
 from vsml.evaluation.stored import StoredParams
@@ -59,7 +58,7 @@ def _look_at_data(setup: Setup) -> list[str]:
         _refuse_missing(half)
         lines.append(_told(half, is_optional=False))
     left_out: list[str] = []
-    evaluated = _evaluation_data(setup.config)
+    evaluated = _evaluation_data(setup)
     for (name, subset), is_optional in evaluated.items():
         half = look(name, subset, setup.config.data.root)
         if call in _COMPARES and not is_optional:
@@ -79,8 +78,9 @@ def _training_data(setup: Setup) -> list[tuple[str, str]]:
     return list(dict.fromkeys((spec.dataset, "train") for spec in setup.config.training_specs))
 
 
-def _evaluation_data(config: Config) -> dict[tuple[str, str], bool]:
+def _evaluation_data(setup: Setup) -> dict[tuple[str, str], bool]:
     """Return whether each data set to evaluate on is optional, by its name and half."""
+    config = setup.config
     halves = [config.evaluation.subset]
     if config.call == "clone" and config.clone.follow:
         halves = ["train", "test"]

@@ -76,7 +76,7 @@ def summary(setup: Setup, ranks: int, cost: Cost | None = None, resident_bytes: 
 
 def _duration(setup: Setup, ranks: int, steps: int, cost: Cost | None, resident_bytes: int) -> str:
     """Say how long meta-training takes: as measured in a run like it, else by the roofline."""
-    pace = measured_pace(setup.config, ranks)
+    pace = measured_pace(setup.config.model_dump(mode="json"), ranks)
     if pace is not None:
         each = f"{pace.step_s:.3g} s a meta step as measured in {pace.where}"
         return f"about {format_duration(pace.step_s * steps)}, with {each}"

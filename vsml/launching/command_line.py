@@ -48,14 +48,14 @@ def _check_together(options: argparse.Namespace) -> None:
         error("--continue needs --run_dir, the folder to start or to go on with")
 
 
-def folder_name(config: Config) -> str:
+def folder_name(name: str | None, call: str) -> str:
     """Return what the folder of a run is called after its time: its name, else what it does.
 
     Of a call from outside, `package.module:Name`, that is Name. What shells and copying programs take for
     something else, such as the colon of a host, becomes a dash.
     """
-    name = config.name or config.call.rpartition(":")[2]
-    return re.sub(r"[^\w.,=+@-]+", "-", name)
+    shown = name or call.rpartition(":")[2]
+    return re.sub(r"[^\w.,=+@-]+", "-", shown)
 
 
 def read_config(options: argparse.Namespace) -> Config:

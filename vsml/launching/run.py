@@ -54,7 +54,7 @@ def enter_run(
     """
     run, todo = None, ""
     if comm.rank == 0:
-        name = folder_name(config)
+        name = folder_name(config.name, config.call)
         run = open_run(options.resume) if options.resume else new_run(options.run_dir, name=name)
         held.enter_context(run.lock())
         if options.go_on and run.exists:

@@ -11,6 +11,8 @@ from vsml.config.array import load_array_configs as _load_array_configs
 from vsml.config.files import DEFAULT_FILE, ArrayEntry
 from vsml.config.files import load_config as _load_config
 from vsml.config.schema import Config
+from vsml.config.sections import EvaluationConfig
+from vsml.config.specs import EvaluationSpec, TaskSpec
 from vsml.evaluation.metrics import METRICS
 from vsml.evaluation.scores import OWN_NAMES
 from vsml.options import member_problems, plugin_problems, read_options
@@ -54,7 +56,7 @@ else:
 
 def _member_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with data sets, with the call, with metrics and with callbacks."""
-    yield from _data_set_problems(config)
+    yield from _data_set_problems(config.training_specs, config.evaluation, config.evaluation_specs)
     yield from _list_problems(METRICS, "evaluation.metrics", config.evaluation.metrics, OWN_NAMES)
     yield from _list_problems(CALLBACKS, "training.callbacks", config.training.callbacks)
     options = dict(config.call_options)
@@ -68,11 +70,13 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     yield from call_of(config).problems(Setup(config))
 
 
-def _data_set_problems(config: Config) -> Iterator[Problem]:
+def _data_set_problems(
+    training: Sequence[TaskSpec], evaluation: EvaluationConfig, specs: Sequence[EvaluationSpec]
+) -> Iterator[Problem]:
     """Yield names of data sets that there are none of; whether their files are there is no matter here."""
-    named = [("training.dataset", spec.dataset) for spec in config.training_specs]
-    for number, spec in enumerate(config.evaluation_specs):
-        entry = config.evaluation.datasets[number]
+    named = [("training.dataset", spec.dataset) for spec in training]
+    for number, spec in enumerate(specs):
+        entry = evaluation.datasets[number]
         path = f"evaluation.datasets.{number}"
         named.append((path if isinstance(entry, str) else f"{path}.dataset", spec.task.dataset))
     for path, name in dict.fromkeys(named):

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import yaml
 
-from vsml.config.schema import Config
 from vsml.runs.metrics import read_metrics
 
 _LOOKED_AT = 12
@@ -33,21 +32,21 @@ class Pace:
     where: Path
 
 
-def measured_pace(config: Config, ranks: int, root: Path = Path("runs")) -> Pace | None:
+def measured_pace(settings: Mapping[str, Any], ranks: int, root: Path = Path("runs")) -> Pace | None:
     """Return the pace of the latest run like this one, on devices and ranks like these; None without any.
 
     Args:
-        config: of the run to be.
+        settings: of the run to be, as a configuration is written.
         ranks: number of its ranks.
         root: where earlier runs are.
     """
-    asked = _what_matters(config.model_dump(mode="json"))
+    asked = _what_matters(settings)
     runs = sorted(root.glob("*/metrics.jsonl"), key=lambda path: path.parent.name, reverse=True)
     for path in runs[:_LOOKED_AT]:
         try:
-            settings = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+            earlier = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
             environment = json.loads((path.parent / "environment.json").read_text(encoding="utf-8"))
-            is_alike = _what_matters(settings) == asked and _is_here(environment, ranks)
+            is_alike = _what_matters(earlier) == asked and _is_here(environment, ranks)
             step_s = _step_s(path) if is_alike else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
             continue  # a folder that is damaged, or of another version

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from vsml.config.schema import Config
+from vsml.config.sections import WandbConfig
 from vsml.runs.directory import RunDirectory
 from vsml.runs.progress import say
 from vsml.system.extras import needed_for
@@ -68,9 +69,8 @@ def _choose(configured: Any, variables: Sequence[str], default: Any = None) -> _
     return _Choice(default, "default")
 
 
-def _choices(config: Config, folder: Path) -> dict[str, _Choice]:
+def _choices(wandb: WandbConfig, name: str | None, call: str, folder: Path) -> dict[str, _Choice]:
     """Return what wandb gets of a run, by the names that wandb.init has for it."""
-    wandb = config.tracking.wandb
     tags = _choose(wandb.tags, ["WANDB_TAGS"], ())
     if isinstance(tags.value, str):
         named = [tag.strip() for tag in tags.value.split(",")]
@@ -79,9 +79,9 @@ def _choices(config: Config, folder: Path) -> dict[str, _Choice]:
         "mode": _choose(wandb.mode, ["WANDB_MODE"]),
         "project": _choose(wandb.project, ["WANDB_PROJECT"], _PROJECT),
         "entity": _choose(wandb.entity, ["WANDB_ENTITY"]),
-        "name": _choose(config.name, ["WANDB_NAME"]),
+        "name": _choose(name, ["WANDB_NAME"]),
         "group": _choose(wandb.group, ["WANDB_RUN_GROUP", "WANDB_SWEEP_ID"]),
-        "job_type": _choose(wandb.job_type, ["WANDB_JOB_TYPE"], config.call),
+        "job_type": _choose(wandb.job_type, ["WANDB_JOB_TYPE"], call),
         "tags": tags,
         "dir": _choose(None, ["WANDB_DIR"], str(folder)),
     }
@@ -99,7 +99,7 @@ def start_tracking(config: Config, run: RunDirectory | None) -> "WandbTracker":
     """
     if run is None:
         return WandbTracker("", "disabled")
-    choices = _choices(config, run.path)
+    choices = _choices(config.tracking.wandb, config.name, config.call, run.path)
     options = {name: choice.value for name, choice in choices.items()}
     del options["mode"]  # the tracker looks at the environment, too
     tracker = WandbTracker(
