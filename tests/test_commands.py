@@ -199,3 +199,12 @@ def test_copies_without_mpi_are_told_of_mpirun(monkeypatch, capsys):
     assert launch.main(["--config", "training.dataset=digits"]) == 1
     told = capsys.readouterr().err
     assert "srun has started 2 copies" in told and "mpirun -n 2 python launch.py" in told
+
+
+@pytest.mark.parametrize("content", ["", "\n  \n"])
+def test_the_configuration_of_a_run_that_is_empty_is_refused(content, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(content)
+    assert launch.main(["--resume", str(run)]) == 2
+    assert f"{run / 'config.yaml'}: is empty, expected the configuration" in capsys.readouterr().err

@@ -100,11 +100,26 @@ def read_all_configs(options: argparse.Namespace) -> tuple[Config, ...]:
     """
     if options.resume:
         run = open_run(options.resume)
+        _check_not_empty(run.config)
         return (load_config([run.config], options.config, tags=options.tags, default=None),)
     if not options.array:
         return (load_config(options.config_files, options.config, tags=options.tags),)
     entries = load_array(options.array, options.subset)
     return load_array_configs(entries, options.config_files, options.config, tags=options.tags)
+
+
+def _check_not_empty(path: Path) -> None:
+    """Refuse the configuration of a run that has lost its content, which would stand for all defaults.
+
+    Raises:
+        ConfigError: the file is empty.
+    """
+    try:
+        is_empty = not path.read_bytes().strip()
+    except OSError:
+        return  # said where it is read
+    if is_empty:
+        raise ConfigError([f"{path}: is empty, expected the configuration that the run was started with"])
 
 
 def continued_config(directory: str | Path, asked: Config) -> Config:
@@ -118,6 +133,7 @@ def continued_config(directory: str | Path, asked: Config) -> Config:
         ConfigError: that is another configuration than the run was started with.
     """
     run = open_run(directory)
+    _check_not_empty(run.config)
     started = load_config([run.config], default=None)
     expected, found = (config.model_dump(exclude={"tracking"}) for config in (asked, started))
     if asked.training.chunk_size is None:  # then the run has chosen one when it was started
