@@ -122,7 +122,7 @@ def test_its_memory_is_counted_and_can_be_disturbed():
     params = learner.init_params(KEY)
     count = state_floats(learner)
     assert count.kept >= 2 * 12 * len(learner.rule.slots)
-    assert dict(count.fixed)["feedback"] == 3 * learner._stacked.first.shape[-1]
+    assert dict(count.fixed)["feedback"] == 3 * learner._pool.arrays.first.shape[-1]
     state = learner.init_state(params, KEY)
     state, _ = learner.step(params, state, jnp.ones((1, 4)), jnp.array([1]))
     disturbed = perturb(learner, state, KEY, "zero", 1.0)

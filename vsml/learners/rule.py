@@ -13,6 +13,7 @@ from flax import struct
 from pydantic import Field, ValidationError, model_validator
 
 from vsml.graphs.arrays import GraphArrays, stack
+from vsml.graphs.distribution import GraphPool
 from vsml.graphs.graph import Graph
 from vsml.graphs.settings import GraphsConfig
 from vsml.learners.base import LearnerBase, batch_elements
@@ -216,16 +217,15 @@ class RuleLearner(LearnerBase):
         return {name: part for name, part in parts.items() if part is not None}
 
     @functools.cached_property
-    def _stacked(self) -> GraphArrays:
+    def _pool(self) -> GraphPool:
         """All graphs, padded to one bucket."""
         with jax.ensure_compile_time_eval():
-            return stack(self.graphs)
+            return GraphPool(stack(self.graphs))
 
     def _graph(self, number: Array) -> GraphArrays:
         """Return one of the graphs."""
-        if len(self.graphs) == 1:
-            return jax.tree.map(lambda array: array[0], self._stacked)
-        return jax.tree.map(lambda array: array[number], self._stacked)
+        # A graph that is the only one is known when a function is compiled.
+        return self._pool.get(0 if len(self.graphs) == 1 else number)
 
     def _machine(self, params: Mapping[str, Array]) -> CompiledRule:
         """Return the rule with the constants that are given."""
