@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vsml.networks.edges import Edges, GraphNetwork
+from vsml.networks.edges import Edges
+from vsml.networks.graph import GraphNetwork
 from vsml.networks.layered import Network
 from vsml.networks.wirings.base import from_tiles
 from vsml.networks.wirings.dense import DenseLayer

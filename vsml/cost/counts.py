@@ -47,7 +47,7 @@ from jax.extend.core import jaxprs_in_params
 
 from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.trials import params_shapes, state_bytes
-from vsml.networks.edges import GraphNetwork
+from vsml.networks.graph import GraphNetwork
 from vsml.networks.layered import Network
 from vsml.networks.wirings.base import HasExtent
 from vsml.types import target_shape

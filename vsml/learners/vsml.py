@@ -19,7 +19,8 @@ from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
-from vsml.networks.edges import Edges, GraphNetwork, Schedule
+from vsml.networks.edges import Edges
+from vsml.networks.graph import GraphNetwork, Schedule
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
