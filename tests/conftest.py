@@ -89,3 +89,14 @@ def explicit_ranks():
     jax.config.update("jax_numpy_rank_promotion", "raise")
     yield
     jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture(scope="module")
+def double():
+    """Compute in float64, as golden numbers were."""
+    import jax  # not before the flags above are set
+
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+    jax.clear_caches()  # no other test shall run this code

@@ -25,14 +25,6 @@ from vsml.rules import (
 pytestmark = pytest.mark.usefixtures("hasty", "double")
 
 
-@pytest.fixture(scope="module")
-def double():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-    jax.clear_caches()
-
-
 class Run:
     """A stream of examples through a known rule on a graph."""
 

@@ -34,14 +34,6 @@ ROUNDING = 1e-7
 """Part of a number that rounding may change; a comparison on a knife's edge would change all of it."""
 
 
-@pytest.fixture(scope="module")
-def double():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-    jax.clear_caches()
-
-
 def draw_ports(seed, graph=GRAPH):
     """Return what the real places of all ports hold in each tick."""
     random = np.random.default_rng(seed)

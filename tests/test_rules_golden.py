@@ -60,14 +60,6 @@ if not FOLDER:
     pytest.skip(f"no golden cases of rules: got no {WHERE}/cases.yaml", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def double():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-    jax.clear_caches()
-
-
 class Case:
     """A case: its rule and graph, and its arrays by their names."""
 
