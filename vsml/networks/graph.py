@@ -25,7 +25,7 @@ from vsml.networks.cells.lstm import Synapse
 from vsml.networks.edges import AnyArray, Edges, Group, Wires
 from vsml.networks.kernels.activations import tanh
 from vsml.networks.kernels.tiled import CellWeights
-from vsml.networks.layered import NetworkState
+from vsml.networks.layered import NetworkState, SynapseSizes
 from vsml.networks.wirings.base import Extent, HasExtent, Layer, SynapseState, draw_cells
 from vsml.types import Array
 
@@ -54,7 +54,7 @@ class GraphState(NetworkState):
 
 
 @dataclass(frozen=True, eq=False)
-class GraphNetwork:
+class GraphNetwork(SynapseSizes):
     """Synapses on the edges of a graph, or of one of several graphs, drawn with every fresh state.
 
     Everything here is for one example; batch with `jax.vmap`. It has what `Network` has.
@@ -65,14 +65,6 @@ class GraphNetwork:
         ticks: of all synapses in a forward pass, with sync and async.
         backward_ticks: of all synapses in a backward pass, likewise.
         rate: probability that a synapse is visited at a tick, with async.
-        state_size: N.
-        message_size: M.
-        random_fraction: share of a fresh synapse's N cell entries that are random.
-        micro_ticks: ticks of a synapse at each visit.
-        separate_backward: backward passes have meta-parameters of their own.
-        layer_norm: messages are normalised.
-        init_scale: factor on the initial kernels of the meta-parameters.
-        state_dtype: floating-point type that h and c are kept as; arithmetic is in float32.
     """
 
     graphs: tuple[Edges, ...]
@@ -80,14 +72,6 @@ class GraphNetwork:
     ticks: int = 1
     backward_ticks: int = 1
     rate: float = 0.5
-    state_size: int = 16
-    message_size: int = 8
-    random_fraction: float = 0.5
-    micro_ticks: int = 2
-    separate_backward: bool = False
-    layer_norm: bool = False
-    init_scale: float = 1.0
-    state_dtype: str = "float32"
 
     @property
     def unit_axis(self) -> int:
@@ -150,8 +134,7 @@ class GraphNetwork:
     def init_synapses(self, rngs: nnx.Rngs) -> nnx.List:
         """Make the meta-parameters: those of forward passes, then separate ones of backward passes."""
         count = 2 if self.separate_backward else 1
-        sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
-        return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
+        return self.make_synapses(count, rngs)
 
     def synapse_of(self, synapses: nnx.List, layer: int, backward_sweep: bool = False) -> Synapse:
         """Return the synapse that a pass uses; there are no layers."""

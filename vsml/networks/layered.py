@@ -24,33 +24,47 @@ class NetworkState:
     backward: tuple[Array, ...]
 
 
-@dataclass(frozen=True)
-class Network:
-    """Layers in sequence. Everything here is for one example; batch with `jax.vmap`.
+@dataclass(frozen=True, kw_only=True)
+class SynapseSizes:
+    """Sizes and ways of synapses, whatever they form.
 
     Attributes:
-        layers: first to last; the fan-out of one is the fan-in of the next.
         state_size: N.
         message_size: M.
         random_fraction: share of a fresh synapse's N cell entries that are random.
-        micro_ticks: ticks per visit of a layer.
-        layerwise: each layer has meta-parameters of its own; else all share one synapse.
+        micro_ticks: ticks of a synapse at each visit.
         separate_backward: backward sweeps have meta-parameters of their own.
         layer_norm: messages are normalised.
         init_scale: factor on the initial kernels of the meta-parameters.
         state_dtype: floating-point type that h and c are kept as; arithmetic is in float32.
     """
 
-    layers: tuple[Layer, ...]
     state_size: int = 16
     message_size: int = 8
     random_fraction: float = 0.5
     micro_ticks: int = 2
-    layerwise: bool = False
     separate_backward: bool = False
     layer_norm: bool = False
     init_scale: float = 1.0
     state_dtype: str = "float32"
+
+    def make_synapses(self, count: int, rngs: nnx.Rngs) -> nnx.List:
+        """Make so many sets of meta-parameters."""
+        sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
+        return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
+
+
+@dataclass(frozen=True)
+class Network(SynapseSizes):
+    """Layers in sequence. Everything here is for one example; batch with `jax.vmap`.
+
+    Attributes:
+        layers: first to last; the fan-out of one is the fan-in of the next.
+        layerwise: each layer has meta-parameters of its own; else all share one synapse.
+    """
+
+    layers: tuple[Layer, ...]
+    layerwise: bool = False
 
     @property
     def unit_axis(self) -> int:
@@ -68,8 +82,7 @@ class Network:
         Each distinct synapse is stored once; `synapse_of` says who uses which.
         """
         count = (len(self.layers) if self.layerwise else 1) * (2 if self.separate_backward else 1)
-        sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
-        return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
+        return self.make_synapses(count, rngs)
 
     def synapse_of(self, synapses: nnx.List, layer: int, backward_sweep: bool = False) -> Synapse:
         """Return the synapse that a layer uses in a sweep."""
