@@ -642,6 +642,11 @@ class Vsml(LearnerBase):
             return None
         return ImageFeatures(_image_shape(self.input_shape), config.kind, config.cell, config.count)
 
+    @property
+    def keys_size(self) -> int:
+        """Numbers in what a memory keeps of an example, d."""
+        return math.prod(self._entering_shape())
+
     @functools.cached_property
     def memory(self) -> EpisodicMemory | None:
         """The episodic memory, if there is one."""
@@ -732,8 +737,7 @@ class Vsml(LearnerBase):
         batch_size: int,
     ) -> MemoryState:
         """Return an empty memory for each element of the inner batch."""
-        size = math.prod(self._entering_shape())
-        fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), size)
+        fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), self.keys_size)
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), fresh)
 
     def _holding_weights(
