@@ -429,8 +429,8 @@ def _reading(
     """Return a first layer whose input units are slots of a memory."""
     if not isinstance(layer, DenseLayer):
         raise ValueError(
-            f"layers.0: got a {type(layer).__name__}, expected a dense layer, as its input units are slots of "
-            "a memory"
+            f"layers.0: got a {type(layer).__name__}, expected a dense layer, as its input units are slots "
+            "of a memory"
         )
     return ReadingLayer(layer, memory.smooth_gain, memory.nearest_gain)
 
@@ -811,8 +811,8 @@ class Vsml(LearnerBase):
         """Return what enters the network for x [K, *input_shape], or the keys of its memory.
 
         Returns:
-            Inputs, described by image features if there are any, random features of them, or both: [K, inputs],
-            [K, F] or [K, inputs + F].
+            Inputs, described by image features if there are any, random features of them, or both:
+            [K, inputs], [K, F] or [K, inputs + F].
         """
         if self._image_features is not None:
             x = self._image_features(x.reshape(len(x), *self._image_features.shape))

@@ -9,9 +9,9 @@ d the mean of d_s over the slots that are filled, the message that arrives at th
     channel 3    log(1 + slots that are filled) / 5
     channel 4    1 while the example is written into the slot, else 0
 
-and 0 in all of them where the slot is empty. The sharpnesses a, b and w are numbers of the learning algorithm,
-found with the rest of it. After its answer an example takes a slot, whose synapses start afresh, and the
-backward sweep follows with the similarities to what the memory holds now.
+and 0 in all of them where the slot is empty. The sharpnesses a, b and w are numbers of the learning
+algorithm, found with the rest of it. After its answer an example takes a slot, whose synapses start afresh,
+and the backward sweep follows with the similarities to what the memory holds now.
 
 A memory of examples whose answers are weighted by similarity is that of matching networks (Vinyals et al.,
 2016, equation 1); that what is stored and how it is read is left to synapses is our own.

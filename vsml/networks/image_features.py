@@ -2,9 +2,9 @@
 
 Both are standardised for each image: mean 0 and variance 1 over its features.
 
-    orientations   gradients by central differences (one-sided at the border), of the mean over channels. Of a
-                   gradient of length m and angle t in [-pi, pi], m goes to the two directions next to t out of
-                   n, shared linearly. Pooled: means over square cells.
+    orientations   gradients by central differences (one-sided at the border), of the mean over channels. Of
+                   a gradient of length m and angle t in [-pi, pi], m goes to the two directions next to t out
+                   of n, shared linearly. Pooled: means over square cells.
     filters        n random 5 x 5 filters, standard normal, centred and of length 1, always the same ones;
                    rectified both ways, relu(z) and relu(-z), and pooled likewise.
 
@@ -74,8 +74,7 @@ class ImageFeatures:
     def _orientations(self, images: Array) -> Array:
         """Return the length of gradients by direction [K, height, width, count]."""
         grey = images.mean(-1)
-        down = jnp.gradient(grey, axis=1)
-        right = jnp.gradient(grey, axis=2)
+        down, right = (jnp.asarray(slope) for slope in jnp.gradient(grey, axis=(1, 2)))
         length = jnp.sqrt(jnp.square(down) + jnp.square(right) + _TINY**2)
         turn = (jnp.arctan2(down, right) + math.pi) / (2 * math.pi) * self.count
         lower = jnp.floor(turn)
@@ -90,7 +89,7 @@ class ImageFeatures:
         channels = self.shape[-1]
         answers = jax.lax.conv_general_dilated(
             images,
-            self._filters(channels),
+            jnp.asarray(self._filters(channels)),
             window_strides=(1, 1),
             padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),

@@ -1,20 +1,20 @@
 """A synapse of an episodic memory that knows how to learn: the label is stored beside back-propagation.
 
 What arrives is in `vsml.networks.episodic`. One cell keeps the label of the example in its slot: its input
-gate opens while the slot is written (channel 4 of the forward message), and what it writes is 3 times the label
+gate opens while the slot is written (channel 4 of the forward message). What it writes is 3 times the label
 (channel 1 of the backward message), so that it holds tanh(3) y. It is sent in channel 1 alone, which is read
 by the softmax over slots: with a gain of G answers are G times the label of the nearest examples,
 
     y = G sum_s softmax_s(-b d_s / d) label_s,
 
-the soft nearest-neighbour classifier. The cells that do back-propagation (`vsml.networks.written`) are sent in
-channel 0 alone, which is read by the smooth kernel: gradient descent on a sum of kernels. All other cells send
-nothing at first.
+the soft nearest-neighbour classifier. The cells that do back-propagation (`vsml.networks.written`) are sent
+in channel 0 alone, which is read by the smooth kernel: gradient descent on a sum of kernels. All other cells
+send nothing at first.
 """
 
 import math
 
-from vsml.networks.episodic import NEAREST, NEW, SMOOTH
+from vsml.networks.episodic import NEAREST, NEW
 from vsml.networks.written import cells_of
 from vsml.types import Params
 
