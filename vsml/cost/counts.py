@@ -32,7 +32,13 @@ derivatives of the state: 5 states. With gates in memory: the ticks twice, and t
 written once and read twice. Where an episode is cut into segments, there is one more forward visit.
 
 An inner batch adds the mean of half of the state over it: N in S, and half of the state is read and written
-once more. Left out: units' messages, the example, the loss and the logits (below one part in a hundred, but
+once more. A memory of K examples of d numbers adds, forward and where it is written,
+
+    similarities       2 K d
+    readings           2 (2 N I O)    at each visit: products of states with two weights
+    keys               4 K d bytes    of state
+
+Left out: units' messages, the example, the loss and the logits (below one part in a hundred, but
 for layers with few units), and the meta-parameters, which stay on the chip.
 """
 
@@ -167,7 +173,32 @@ def vsml_cost(
         merged = total.state_bytes  # half of it, read and written
         flops = merges * network.state_size * total.synapses
         total += Cost(elementwise_flops=flops, moved_bytes=merges * merged, unfused_bytes=merges * merged)
+    if learner.memory is not None:
+        total += _memory_cost(learner, what, segments)
     return total
+
+
+def _memory_cost(
+    learner: Vsml,
+    what: What,
+    segments: int,
+) -> Cost:
+    """Return what an episodic memory and the readings of its slots add; see the top of this file.
+
+    Keys depend on no meta-parameters: they have no derivatives.
+    """
+    network = learner.network
+    keys = learner.keys_size * network.layers[0].fan_in
+    size = FLOAT_BYTES * keys
+    similarities = Cost(
+        matrix_flops=2 * 2 * keys, state_bytes=size, moved_bytes=2 * size, unfused_bytes=2 * size
+    )
+    read = 2 * 2 * network.state_size * network.layers[0].extent.synapses
+    readings = Cost(matrix_flops=2 * read)
+    if what == "forward":
+        return similarities + readings
+    again = 2 if segments == 1 else 3
+    return similarities.times(again) + readings.times(again + 2)
 
 
 def visit_cost(

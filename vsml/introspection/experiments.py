@@ -222,10 +222,11 @@ def check_inspectable(learner: Learner) -> Vsml:
     """
     if isinstance(learner, Vsml):
         has_one_layer = len(learner.network.layers) == 1
-        if has_one_layer and not learner.config.synapse.layer_norm:
+        plain = not learner.config.synapse.layer_norm and learner.config.memory is None
+        if has_one_layer and plain:
             return learner
     got = type(learner).__name__
-    expected = "VSML with one dense layer, without layer norm"
+    expected = "VSML with one dense layer, without layer norm and without a memory"
     raise ValueError(f"got {got}, expected {expected}")
 
 

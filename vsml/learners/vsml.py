@@ -20,7 +20,10 @@ from vsml.learners.ensemble import Ensemble
 from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.edges import Edges
+from vsml.networks.episodic import CHANNELS, USEFULNESS, EpisodicMemory, MemoryState, Replacement, Sharpnesses
 from vsml.networks.graph import GraphNetwork, Schedule
+from vsml.networks.image_features import ImageFeatures
+from vsml.networks.image_features import Kind as ImageFeaturesKind
 from vsml.networks.kernels import Kernel, chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
@@ -35,11 +38,14 @@ from vsml.networks.wirings import (
     type_problems,
 )
 from vsml.networks.wirings import ConvConfig as ConvConfig  # it is imported from here
-from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles
+from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles, mean_message
+from vsml.networks.wirings.dense import DenseLayer
+from vsml.networks.wirings.reading import ReadingLayer
 from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
 from vsml.networks.written import Activation as BackpropActivation
+from vsml.networks.written_memory import remembering
 from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, deep_merge, refuse
-from vsml.types import Array, Outputs, Params
+from vsml.types import Array, Classes, Outputs, Params
 
 StateType = Literal["float32", "bfloat16", "float16"]
 
@@ -48,6 +54,9 @@ _FEATURES = 1
 
 _WEIGHTS = 2
 """What it is folded with for the weights that a fresh state holds."""
+
+_MEMORY = 3
+"""What it is folded with for the memory."""
 
 _ROOM = 0.25
 """Share of the largest weight that can be held up to which fresh weights may deviate: nearly linear."""
@@ -75,10 +84,11 @@ class SynapseConfig(Section):
         default=1.0,
         description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
     )
-    init: Literal["random", "backprop"] = Field(
+    init: Literal["random", "backprop", "memory"] = Field(
         default="random",
         description="what meta-training starts from. backprop: gradient descent, written into some of the "
-        "cells; needs backward_pass, and separate_backward if there are hidden layers",
+        "cells; needs backward_pass, and separate_backward if there are hidden layers. memory: a soft "
+        "nearest-neighbour classifier beside it; needs memory, feed_label and a single layer",
     )
     init_rate: Annotated[Float, Field(gt=0)] = Field(
         default=2.0,
@@ -122,6 +132,46 @@ class RandomFeaturesConfig(Section):
     )
 
 
+class MemoryConfig(Section):
+    """An episodic memory whose slots are the input units of the first layer."""
+
+    slots: Positive = Field(default=128, description="examples that it holds, K")
+    replacement: Replacement = Field(
+        default="oldest",
+        description="what gives way when all slots are taken. oldest: the oldest example; balanced: the "
+        "oldest of the class with the most of them; least_useful: the one that synapses say the least of, "
+        "which evolution can find and a gradient cannot",
+    )
+    smooth: Annotated[Float, Field(gt=0)] = Field(
+        default=3.0,
+        description="how fast the smooth kernel falls with the distance, relative to the mean distance; this "
+        "and the two below are where meta-training starts from",
+    )
+    nearest: Annotated[Float, Field(gt=0)] = Field(
+        default=10.0, description="likewise of the softmax over slots"
+    )
+    narrow: Annotated[Float, Field(gt=0)] = Field(
+        default=8.0, description="likewise of the second kernel, which is not read by"
+    )
+    smooth_gain: Annotated[Float, Field(ge=0)] = Field(
+        default=1.0, description="factor on the sum over slots weighted by the smooth kernel"
+    )
+    nearest_gain: Annotated[Float, Field(ge=0)] = Field(
+        default=6.0, description="factor on the sum over slots weighted by the softmax"
+    )
+
+
+class ImageFeaturesConfig(Section):
+    """Fixed features of images, before all else; other inputs go without."""
+
+    kind: Literal["none", ImageFeaturesKind] = Field(
+        default="none",
+        description="orientations: of gradients, pooled; filters: random ones, rectified and pooled",
+    )
+    cell: Positive = Field(default=7, description="height and width of what is pooled, in pixels")
+    count: Positive = Field(default=8, description="directions of gradients, or filters")
+
+
 class GraphNetworkConfig(GraphsConfig):
     """A graph in place of layers, with a synapse on each edge."""
 
@@ -152,8 +202,15 @@ class VsmlConfig(Section):
     graph: GraphNetworkConfig | None = Field(
         default=None, description="a graph in place of layers, which synapses are the edges of; null: layers"
     )
+    image_features: ImageFeaturesConfig = Field(
+        default=ImageFeaturesConfig(), description="fixed features of images, before all else"
+    )
     random_features: RandomFeaturesConfig = Field(
         default=RandomFeaturesConfig(), description="a fixed random layer before the synapses"
+    )
+    memory: MemoryConfig | None = Field(
+        default=None,
+        description="an episodic memory whose slots are the input units of the first layer; null: inputs are",
     )
     views: tuple[RandomFeaturesConfig, ...] = Field(
         default=(),
@@ -214,8 +271,10 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     yield from _features_problems("random_features", vsml.random_features, vsml.layers)
     for index, view in enumerate(vsml.views):
         yield from _features_problems(f"views.{index}", view, vsml.layers)
-    if vsml.synapse.init == "backprop":
-        yield from written_problems(vsml, "synapse.init: backprop")
+    if vsml.synapse.init != "random":
+        yield from written_problems(vsml, f"synapse.init: {vsml.synapse.init}")
+    yield from _memory_problems(vsml)
+    yield from _image_features_problems(vsml)
     if weights := vsml.synapse.init_weights:
         if not all(own_settings(layer).holds_weights for layer in vsml.layers):
             yield Problem(
@@ -235,6 +294,70 @@ def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if vsml.feed_label and size < 2:
         expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
         yield Problem("feed_label", True, expected, ("synapse.message_size",))
+
+
+def _memory_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    """Yield settings that a memory needs, or that need a memory."""
+    synapse = vsml.synapse
+    if vsml.memory is None:
+        if synapse.init == "memory":
+            yield Problem("synapse.init", "memory", "random or backprop without a memory", ("memory",))
+        return
+    if not vsml.backward_pass:
+        expected = "true with a memory, whose slots are taught by the backward sweep"
+        yield Problem("backward_pass", False, expected, ("memory",))
+    if synapse.layer_norm:
+        expected = "false with a memory, whose readings are of messages as they are"
+        yield Problem("synapse.layer_norm", True, expected, ("memory",))
+    if synapse.message_size < CHANNELS:
+        expected = f"at least {CHANNELS} with a memory, which has so many channels"
+        yield Problem("synapse.message_size", synapse.message_size, expected, ("memory",))
+    if vsml.output_channel > 1:
+        yield Problem("output_channel", vsml.output_channel, "0 or 1 with a memory", ("memory",))
+    if not own_settings(vsml.layers[0]).holds_weights:
+        yield Problem("layers.0.type", getattr(vsml.layers[0], "type", None), "dense", ("memory",))
+    if vsml.graph is not None:
+        yield Problem("memory", "one", "null with a graph, which has no first layer", ("graph",))
+    if synapse.init_weights and len(vsml.layers) == 1:
+        expected = "0 with a memory and no hidden layer, as a slot starts without weights"
+        yield Problem("synapse.init_weights", synapse.init_weights, expected, ("memory",))
+    if synapse.init == "memory":
+        yield from _written_memory_problems(vsml)
+
+
+def _written_memory_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    """Yield what the start that keeps labels cannot be written for."""
+    synapse = vsml.synapse
+    if not vsml.feed_label:
+        expected = "true with synapse.init: memory, which keeps the label"
+        yield Problem("feed_label", False, expected, ("synapse.init",))
+    if len(vsml.layers) > 1:
+        expected = "a single layer with synapse.init: memory, as labels arrive at the last one alone"
+        yield Problem("layers", f"{len(vsml.layers)} layers", expected, ("synapse.init",))
+    if vsml.separate_backward:
+        expected = "false with synapse.init: memory"
+        yield Problem("separate_backward", True, expected, ("synapse.init",))
+    if synapse.init_activation != "tanh":
+        expected = "tanh with synapse.init: memory"
+        yield Problem("synapse.init_activation", synapse.init_activation, expected, ("synapse.init",))
+    random = int(synapse.state_size * synapse.random_fraction)
+    if synapse.state_size - random <= cells_of("tanh"):
+        expected = f"a state_size and a random_fraction that leave {cells_of('tanh') + 1} cells at 0"
+        yield Problem("synapse.random_fraction", synapse.random_fraction, expected, ("synapse.init",))
+
+
+def _image_features_problems(vsml: VsmlConfig) -> Iterator[Problem]:
+    """Yield what does not go together with features of images."""
+    if vsml.image_features.kind == "none":
+        plain = ImageFeaturesConfig()
+        for name in ("cell", "count"):
+            got = getattr(vsml.image_features, name)
+            if got != getattr(plain, name):
+                expected = "its default without image_features.kind"
+                yield Problem(f"image_features.{name}", got, expected, ("image_features.kind",))
+    elif vsml.memory is None and own_settings(vsml.layers[0]).needs_image:
+        expected = "none, as features are no image, which the first layer needs"
+        yield Problem("image_features.kind", vsml.image_features.kind, expected, ("layers",))
 
 
 def _graph_problems(
@@ -299,6 +422,19 @@ def _image_shape(shape: tuple[int, ...]) -> ImageShape:
     return (*shape, 1) if len(shape) == 2 else (1, math.prod(shape), 1)
 
 
+def _reading(
+    layer: Layer,
+    memory: MemoryConfig,
+) -> ReadingLayer:
+    """Return a first layer whose input units are slots of a memory."""
+    if not isinstance(layer, DenseLayer):
+        raise ValueError(
+            f"layers.0: got a {type(layer).__name__}, expected a dense layer, as its input units are slots "
+            "of a memory"
+        )
+    return ReadingLayer(layer, memory.smooth_gain, memory.nearest_gain)
+
+
 @struct.dataclass
 class VsmlState:
     """Inner state of VSML within an episode.
@@ -308,11 +444,13 @@ class VsmlState:
         feedback: what enters channels 0 and 1 behind the last layer at the next forward sweep: the error
             and the label of the step before, float32 [B, C, 2]; 0 if there is none pending.
         features: weights and bias of the random features, float32 [inputs + 1, F]; None without.
+        memory: of the episodic memory, one for each element of the inner batch; None without.
     """
 
     network: NetworkState
     feedback: Array
     features: Array | None = None
+    memory: MemoryState | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -330,7 +468,14 @@ class Vsml(LearnerBase):
     With `synapse.init: backprop`, fresh meta-parameters have gradient descent written into them
     (`vsml.networks.written`). With `random_features` (Rahimi & Recht, 2007), features drawn with every fresh
     state and never changed enter the network: `z = x R`, R normal with variance 1 / inputs; or relu or tanh
-    of z + b, b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z.
+    of z + b, b normal with variance 1/4, scaled to mean 0 and variance 1 for standard normal z. With
+    `image_features`, images are described by fixed features first (`vsml.networks.image_features`).
+
+    With `memory`, what arrives at the first layer is not the input but its similarity to the examples that an
+    episodic memory holds (`vsml.networks.episodic`), and answers are read by similarity
+    (`vsml.networks.wirings.reading`). Each element of the inner batch has a memory of its own, and the
+    synapses at its slots are not averaged over the batch. What is answered without being taught is not
+    remembered.
 
     Attributes:
         input_shape: shape of one input. To a convolution (H, W) is an image of one channel, and what has any
@@ -395,19 +540,35 @@ class Vsml(LearnerBase):
         if config.kernel != "auto":
             normed_channels = synapse.message_size if synapse.layer_norm else 0
             chosen(config.kernel, synapse.state_size, normed_channels)  # now, not in the middle of a run
+        if config.memory is not None:
+            self._check_memory(config.memory)
         if not synapse.init_weights:
             return
         # The layer with the largest fan-in needs the largest weights, as messages are means.
         if isinstance(self.network, GraphNetwork):
             fan_in = self.network.largest_fan_in
         else:
-            fan_in = max(layer.fan_in for layer in self.network.layers)
+            fan_in = max(layer.fan_in for layer in self._weighted_layers())
         limit = _ROOM * synapse.init_max_weight / fan_in**0.5
         if synapse.init_weights > limit:
             raise ValueError(
                 f"init_weights: got {synapse.init_weights}, expected at most {limit:.3g} with a fan-in of "
                 f"{fan_in}, for which init_max_weight, {synapse.init_max_weight}, has room"
             )
+
+    def _check_memory(self, memory: MemoryConfig) -> None:
+        """Refuse what a memory cannot do with these outputs and this first layer."""
+        if memory.replacement == "balanced" and not isinstance(self.outputs, Classes):
+            raise ValueError(
+                f"memory.replacement: got balanced for {self.outputs}, expected oldest or least_useful, as "
+                "values have no classes"
+            )
+        self._layers()
+
+    def _weighted_layers(self) -> tuple[Layer, ...]:
+        """Return the layers whose fresh synapses may hold weights: all but slots of a memory."""
+        first = 0 if self.config.memory is None else 1
+        return self.network.layers[first:]
 
     @classmethod
     def from_config(
@@ -462,21 +623,46 @@ class Vsml(LearnerBase):
         )
 
     def _entering_shape(self) -> ImageShape:
-        """Return the shape of what enters the network."""
+        """Return the shape of what enters the network, or the keys of its memory."""
         features = self.config.random_features
+        image_features = self._image_features
         shape = _image_shape(self.input_shape)
+        if image_features is not None:
+            shape = (1, image_features.size, 1)
         if features.count is None:
             return shape
         kept = math.prod(shape) if features.keep_input else 0
         return 1, features.count + kept, 1
 
+    @functools.cached_property
+    def _image_features(self) -> ImageFeatures | None:
+        """Features that inputs are described by; None if there are none, or inputs are no images."""
+        config = self.config.image_features
+        if config.kind == "none" or len(self.input_shape) not in (2, 3):
+            return None
+        return ImageFeatures(_image_shape(self.input_shape), config.kind, config.cell, config.count)
+
+    @property
+    def keys_size(self) -> int:
+        """Numbers in what a memory keeps of an example, d."""
+        return math.prod(self._entering_shape())
+
+    @functools.cached_property
+    def memory(self) -> EpisodicMemory | None:
+        """The episodic memory, if there is one."""
+        config = self.config.memory
+        return None if config is None else EpisodicMemory(config.slots, config.replacement)
+
     def _layers(self) -> tuple[Layer, ...]:
         """Return the layers, each of which reads what the one before feeds."""
         kernel = self.config.kernel
-        shape = self._entering_shape()
+        memory = self.config.memory
+        shape = self._entering_shape() if memory is None else (1, memory.slots, 1)
         layers: list[Layer] = []
         for config in self.config.layers:
             layer = build_layer(config, shape, self.outputs.size, kernel)
+            if memory is not None and not layers:
+                layer = _reading(layer, memory)
             layers.append(layer)
             shape = layer.output_shape
         return tuple(layers)
@@ -484,7 +670,15 @@ class Vsml(LearnerBase):
     @functools.cached_property
     def synapses(self) -> Functional[nnx.List]:
         """Its meta-parameters as modules; see `Network.init_synapses`."""
-        return Functional(self.network.init_synapses)
+        return Functional(self._make_modules)
+
+    def _make_modules(self, rngs: nnx.Rngs) -> nnx.List:
+        """Make the synapses and, last, the sharpnesses of a memory."""
+        modules = self.network.init_synapses(rngs)
+        memory = self.config.memory
+        if memory is not None:
+            modules.append(Sharpnesses(memory.smooth, memory.nearest, memory.narrow))
+        return modules
 
     def init_params(self, key: Array) -> Params:
         """Draw fresh meta-parameters: kernels normal, cut, with variance 1 / fan-in, biases 0; see `init`."""
@@ -496,10 +690,12 @@ class Vsml(LearnerBase):
     def _with_backprop(self, params: Params) -> Params:
         """Return fresh meta-parameters with back-propagation in each synapse."""
         settings = self.config.synapse
+        count = len(params) if self.memory is None else len(params) - 1
         # Those of forward sweeps come first; where backward sweeps have others, they only answer.
-        answering = len(params) // 2 if self.config.separate_backward else 0
-        written = {}
-        for number, synapse in params.items():
+        answering = count // 2 if self.config.separate_backward else 0
+        written = dict(params)
+        for number in range(count):
+            synapse = params[number]
             written[number] = back_propagating(
                 synapse,
                 settings.init_rate,
@@ -508,6 +704,8 @@ class Vsml(LearnerBase):
                 learns=number >= answering,
                 max_weight=settings.init_max_weight,
             )
+            if settings.init == "memory":
+                written[number] = remembering(written[number])
         return written
 
     def init_state(
@@ -521,13 +719,26 @@ class Vsml(LearnerBase):
         if self.config.synapse.init_weights:
             network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
         state = self.with_network(network, batch_size)
+        if self.memory is not None:
+            state = dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
         count = self.config.random_features.count
         if count is None:
             return state
-        inputs = math.prod(self.input_shape)
+        image_features = self._image_features
+        inputs = math.prod(self.input_shape) if image_features is None else image_features.size
         normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, count))
         scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
         return dataclasses.replace(state, features=normal * scale)
+
+    def _fresh_memory(
+        self,
+        memory: EpisodicMemory,
+        key: Array,
+        batch_size: int,
+    ) -> MemoryState:
+        """Return an empty memory for each element of the inner batch."""
+        fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), self.keys_size)
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), fresh)
 
     def _holding_weights(
         self,
@@ -544,6 +755,8 @@ class Vsml(LearnerBase):
             layer: Layer,
             state: SynapseState,
         ) -> SynapseState:
+            if isinstance(layer, ReadingLayer):
+                return state
             tiles, _, *rest = state.c.shape
             normal = jax.random.normal(jax.random.fold_in(key, number), (tiles, *rest))
             w = settings.init_weights * layer.fan_in**0.5 * normal
@@ -595,7 +808,14 @@ class Vsml(LearnerBase):
         state: VsmlState,
         x: Array,
     ) -> Array:
-        """Return what enters the network for x [K, *input_shape]: [K, inputs], [K, F] or [K, inputs + F]."""
+        """Return what enters the network for x [K, *input_shape], or the keys of its memory.
+
+        Returns:
+            Inputs, described by image features if there are any, random features of them, or both:
+            [K, inputs], [K, F] or [K, inputs + F].
+        """
+        if self._image_features is not None:
+            x = self._image_features(x.reshape(len(x), *self._image_features.shape))
         x = x.reshape(len(x), -1)
         if state.features is None:
             return x
@@ -618,20 +838,30 @@ class Vsml(LearnerBase):
     ) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
+        seen = self.features(state, x)
+        inputs = self._arriving(synapses, state.memory, seen)
         network, forward, answers = self._answer(
-            synapses, self._merge_batch(state.network), state.feedback, self.features(state, x)
+            synapses, self._merge_batch(state.network), state.feedback, inputs
         )
+        memory = state.memory
         error = error_signal(self.outputs, answers, y, taught)
         label = label_signal(self.outputs, y, taught)
         channels = [self.config.error_scale * error[..., None], label[..., None] * self.config.feed_label]
         feedback = jnp.concatenate(channels, axis=-1)
         if self.config.backward_pass:
+            before = (network, memory)
+            if memory is not None:
+                write = functools.partial(self._remember, synapses)
+                network, memory, message = jax.vmap(write)(network, memory, seen, y)
+                forward = (message, *forward[1:])
             sweep = functools.partial(self.network.backward_sweep, synapses)
-            swept = jax.vmap(sweep)(network, forward, self._message(feedback))
-            # A sweep with feedback 0 would not leave the state as it is.
-            network = swept if taught is None else only_if(taught > 0, swept, network)
+            network = jax.vmap(sweep)(network, forward, self._message(feedback))
+            if taught is not None:
+                # A sweep with feedback 0 would not leave the state as it is.
+                network, memory = only_if(taught > 0, (network, memory), before)
             feedback = jnp.zeros_like(feedback)
-        return dataclasses.replace(state, network=network, feedback=feedback), answers
+        new = dataclasses.replace(state, network=network, feedback=feedback, memory=memory)
+        return new, answers
 
     def predict(
         self,
@@ -642,8 +872,10 @@ class Vsml(LearnerBase):
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
-        network, feedback = batch_elements((network, state.feedback), len(x))
-        return self._answer(synapses, network, feedback, self.features(state, x))[2]
+        each = (network, state.feedback, state.memory)
+        network, feedback, memory = batch_elements(each, len(x))
+        inputs = self._arriving(synapses, memory, self.features(state, x))
+        return self._answer(synapses, network, feedback, inputs)[2]
 
     def map_memory(
         self,
@@ -651,11 +883,20 @@ class Vsml(LearnerBase):
         change: Change,
     ) -> VsmlState:
         """Return the state with other states of synapses; units are those on the input side of each
-        layer, or on a graph its synapses.
+        layer, or on a graph its synapses. What slots of a memory hold goes with their synapses.
         """
         axis = self.network.unit_axis
-        layers = tuple(change(layer, axis) for layer in state.network.layers)
-        return dataclasses.replace(state, network=dataclasses.replace(state.network, layers=layers))
+        first, *others = state.network.layers
+        memory = state.memory
+        if memory is None:
+            first = change(first, axis)
+        else:
+            keys_BxdK = memory.keys.swapaxes(-1, -2)
+            first, keys_BxdK = change((first, keys_BxdK), axis)
+            memory = dataclasses.replace(memory, keys=keys_BxdK.swapaxes(-1, -2))
+        layers = (first, *(change(layer, axis) for layer in others))
+        network = dataclasses.replace(state.network, layers=layers)
+        return dataclasses.replace(state, network=network, memory=memory)
 
     def fixed(self, state: VsmlState) -> dict[str, Array]:
         """Return the random features, which are drawn with the state and never change."""
@@ -666,14 +907,52 @@ class Vsml(LearnerBase):
         synapses: nnx.List,
         network: NetworkState,
         feedback: Array,
-        x: Array,
+        inputs: Array,
     ) -> tuple[NetworkState, tuple[Array, ...], Array]:
         """Sweep forward: the new network state, the forward messages and the answers."""
-        inputs = self._message(x[..., None])
         sweep = functools.partial(self.network.forward_sweep, synapses)
         network, forward = jax.vmap(sweep)(network, inputs, self._message(feedback))
         answers = forward[-1][..., self.config.output_channel]
         return network, forward, bound_answers(self.outputs, answers, self.config.logit_bound)
+
+    def _arriving(
+        self,
+        synapses: nnx.List,
+        memory: MemoryState | None,
+        x: Array,
+    ) -> Array:
+        """Return the message that arrives at the first layer for what is seen x [B, d], [B, I, M]."""
+        if memory is None or self.memory is None:
+            return self._message(x[..., None])
+        similarities = functools.partial(self.memory.messages, synapses[-1])
+        return self._message(jax.vmap(similarities)(memory, x))
+
+    def _remember(
+        self,
+        synapses: nnx.List,
+        network: NetworkState,
+        memory: MemoryState,
+        x: Array,
+        y: Array,
+    ) -> tuple[NetworkState, MemoryState, Array]:
+        """Write an example into a slot, whose synapses start afresh; of one element of the batch.
+
+        Returns:
+            The new states, and the message that arrives now, [K, M].
+        """
+        assert self.memory is not None  # else there is nothing to write into
+        first, *others = network.layers
+        layer = self.network.layers[0]
+        assert isinstance(layer, ReadingLayer)
+        usefulness = jnp.zeros(self.memory.slots)
+        if self.memory.replacement == "least_useful":
+            sender = self.network.synapse_of(synapses, 0, backward_sweep=True).backward_message
+            usefulness = mean_message(sender, None, first.h, axes=(0, 2))[:, USEFULNESS]
+        memory, slot, key = self.memory.write(memory, x, y, usefulness)
+        first = layer.renewed(first, slot, key, self.config.synapse.random_fraction)
+        network = dataclasses.replace(network, layers=(first, *others))
+        message = self.memory.messages(synapses[-1], memory, x, slot)
+        return network, memory, self._message(message)
 
     def _message(self, channels: Array) -> Array:
         """Make channels [..., k] a message [..., M]: filled up with zeros, or cut."""
@@ -693,4 +972,8 @@ class Vsml(LearnerBase):
             mean = state_BxGNRI[:, :, :half].mean(0, keepdims=True)
             return state_BxGNRI.at[:, :, :half].set(mean)
 
+        if self.memory is not None:
+            # A slot holds another example in each element.
+            first, *others = network.layers
+            return dataclasses.replace(network, layers=(first, *jax.tree.map(merge, others)))
         return dataclasses.replace(network, layers=jax.tree.map(merge, network.layers))
