@@ -11,8 +11,8 @@ import pytest
 _FLAGS = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
 os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 
-# What XLA compiles is kept: for the other worker, for processes that tests start, for the next run. A key there
-# is the program with XLA's version, flags and processor, so that no change of the code meets an old one.
+# What XLA compiles is kept: for the other worker, for processes that tests start and for the next run. Its
+# key is the program with XLA's version, flags and processor: no change of the code meets an old one.
 COMPILED = Path(__file__).parents[1] / "build" / "compiled"
 MOST_COMPILED = 2**30
 """Bytes; from there on the folder is begun anew."""
