@@ -1,6 +1,7 @@
 """What every test runs under, and in which order; flags are set before JAX, which reads them once."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ import pytest
 # neither speed nor bits depend on what else the machine does. Flags that the user gave stay, and win.
 _FLAGS = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
 os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+# What XLA compiles is kept: for the other worker, for processes that tests start and for the next run. Its
+# key is the program with XLA's version, flags and processor: no change of the code meets an old one.
+COMPILED = Path(__file__).parents[1] / "build" / "compiled"
+MOST_COMPILED = 2**30
+"""Bytes; from there on the folder is begun anew."""
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # Test files by what they hold the library against, in the order in which they run: the first tier that fails
 # names the kind of fault. Each file is in it once, less `test_` and `.py`; in a tier, long files go first.
@@ -38,6 +48,14 @@ TIERS = {
 }
 TIER_OF = {f"test_{name}.py": tier for tier, names in TIERS.items() for name in names.split()}
 ORDER = list(TIER_OF)
+
+
+def pytest_sessionstart(session):
+    """Begin the folder of compiled programs anew where it has grown too large; a worker leaves it alone."""
+    if hasattr(session.config, "workerinput") or not COMPILED.is_dir():
+        return
+    if sum(path.stat().st_size for path in COMPILED.iterdir()) > MOST_COMPILED:
+        shutil.rmtree(COMPILED)
 
 
 def pytest_configure():

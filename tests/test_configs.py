@@ -137,7 +137,7 @@ def build(model, shapes):
     """Build a learner, and return the shapes of its meta-parameters."""
     learner = make_learner(model.type, model.settings, shapes.input_shape, shapes.outputs.size)
     settings = json.dumps(without_rates(model.settings.model_dump(mode="json")))
-    kind = model.type, settings, shapes
+    kind = model.type, settings, shapes.input_shape, shapes.outputs
     if kind not in TRACED:
         TRACED[kind] = trace(learner)
     return TRACED[kind]

@@ -27,6 +27,8 @@ from vsml.runs.record import RunRecord
 from vsml.setup import Setup
 from vsml.system.comm import SerialCommunicator
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 SETTINGS = [
     "training={iterations: 12, population_size: 4, episode_length: 3, chunk_size: 4, dataset: digits}",
     "data.preprocess.resize=[4, 4]",

@@ -128,6 +128,15 @@ class Setup:
         """Draw the meta-parameters that training starts from."""
         return learner.init_params(jax.random.fold_in(self.key, 0))
 
+    def check_optimizer(self) -> None:
+        """Build the meta-optimizer for meta-parameters of the right shapes, none of which is drawn.
+
+        Raises:
+            ConfigError: as `optimizer` has it.
+        """
+        shapes = params_shapes(self.learner)
+        self.optimizer(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+
     # Meta-training.
 
     @functools.cached_property
@@ -300,10 +309,11 @@ class Setup:
                 not at all.
         """
         trained = params_shapes(self.learner)
+        params_of = functools.cache(lambda *shape: params_shapes(self.make_learner(*shape)))
         mistakes = []
         with config_mistakes():
             for name, shape in shapes:
-                if params_shapes(self.learner_for(shape)) != trained:
+                if params_of(shape.input_shape, shape.outputs) != trained:
                     mistakes.append(
                         f"evaluation.datasets: {name}: {self.model.type} has other meta-parameters for "
                         f"inputs {shape.input_shape} with {shape.num_classes} classes than for "

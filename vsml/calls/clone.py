@@ -66,7 +66,7 @@ class Clone:
 
     def plan(self, setup: Setup, ranks: int) -> list[str]:
         """Return what is trained on, then the plan of the evaluations."""
-        setup.optimizer(setup.fresh_params(setup.learner))
+        setup.check_optimizer()
         training = setup.config.training
         examples = setup.config.examples_per_step * training.iterations
         line = (

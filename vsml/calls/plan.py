@@ -25,7 +25,7 @@ def training_plan(setup: Setup, ranks: int) -> list[str]:
     """
     config = setup.config
     training = config.training
-    setup.optimizer(setup.fresh_params(setup.learner))
+    setup.check_optimizer()
     setup.check_evaluation(setup.evaluation_shapes())
     what = "antithetic pairs" if setup.members == 2 else "episodes"
     lines = [
