@@ -6,6 +6,7 @@ from vsml.calls.base import Call
 from vsml.calls.clone import Clone
 from vsml.calls.evaluate import Evaluate
 from vsml.calls.introspect import Introspect
+from vsml.calls.stream import RunStreams
 from vsml.calls.train import Train
 from vsml.registry import Registry
 
@@ -17,6 +18,7 @@ CALLS: Registry[Callable[..., Call]] = Registry(
         "evaluate": Evaluate,
         "clone": Clone,
         "introspect": Introspect,
+        "stream": RunStreams,
     },
 )
 """What `call` may name, and what builds it from config, a section of its own."""

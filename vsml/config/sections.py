@@ -56,6 +56,11 @@ class FewShot(Section):
         default=True,
         description="whether a learner is told the labels of queries, too, after it has answered",
     )
+    classes_at_once: Positive | None = Field(
+        default=None,
+        description="classes of the support that come together before the next so many do, as in "
+        "class-incremental streams; null: all of them",
+    )
 
     @property
     def support(self) -> int:
