@@ -62,6 +62,10 @@ class StreamConfig(Section):
     )
     tasks: Positive = Field(default=10, description="tasks of a stream, one after the other")
     seeds: Positive = Field(default=1, description="lives of each learner, each with a stream of its own")
+    only: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="names of those of evaluation.learners that live, such as one for each process; null: all",
+    )
     checkpoint_s: Annotated[Float, Field(ge=0)] = Field(
         default=30.0, description="seconds between checkpoints of a life; they are written between tasks"
     )
@@ -97,6 +101,10 @@ class RunStreams:
             yield Problem("evaluation.datasets", got, f"[], as {kind} are drawn from none", involved)
         if evaluation.batch_size > 1:
             yield Problem("evaluation.batch_size", evaluation.batch_size, "1 with call: stream", involved)
+        names = [learner.name for learner in evaluation.learners]
+        for name in self.config.only or ():
+            if name not in names:
+                yield Problem("stream.only", name, f"one of {', '.join(names)}", ("evaluation.learners",))
         for index, learner in enumerate(evaluation.learners):
             if learner.tune:
                 expected = "nothing, with call: stream: name the settings in `model`"
@@ -119,6 +127,7 @@ class RunStreams:
                     f"  {stream.name}: tasks of {stream.task_length:,} examples, {examples:,} in all"
                 )
         names = [entry.name for entry in config.evaluation.learners] or [config.model.type]
+        names = [name for name in names if self.config.only is None or name in self.config.only]
         return [*lines, *(f"  learner {name}" for name in names)]
 
     def run(self, setup: Setup, run: RunDirectory | None, comm: Communicator, resume: bool) -> int:
@@ -152,7 +161,9 @@ class RunStreams:
         if setup.restores:
             stored = restored_params(setup, comm)
             candidates.append(own_candidate(setup, RESTORED, stored.fit, tasks))
-        candidates += compared_candidates(setup, sources, comm)
+        compared = compared_candidates(setup, sources, comm)
+        only = self.config.only
+        candidates += [each for each in compared if only is None or each.name in only]
         if not candidates:
             name = start_name(setup, tasks[0]) if tasks else setup.model.type
             candidates.append(own_candidate(setup, name, setup.fresh_params, tasks))
@@ -184,9 +195,10 @@ class RunStreams:
                     keeper.save(life)
                 scores.append(_score_of(candidate.name, stream, lives, self.config.tasks))
                 row = scores[-1].summary()
+                measure = row["metric"].replace("_", " ")
                 say(
-                    f"{candidate.name}, {stream.name}: {row['metric'].replace('_', ' ')} {row['score']:.4f} over "
-                    f"{row['tasks']} tasks, {row['us_per_example']:.0f} us per example"
+                    f"{candidate.name}, {stream.name}: {measure} {row['score']:.4f} over {row['tasks']} tasks, "
+                    f"{row['us_per_example']:.0f} us per example"
                 )
         published = [entry.model_dump(mode="json") for entry in self.config.published]
         write_or_rescue(run, lambda place: write_stream_results(place, scores, published))

@@ -30,7 +30,7 @@ KEPT = 2
 _STREAM, _STATE, _PARAMS = range(3)
 
 Sums = dict[str, np.ndarray]
-"""What was measured: "score", "loss" and "weight" [tasks done, places], "best" and "nonfinite" [tasks done]."""
+"""What was measured: "score", "loss", "weight" [tasks done, places], and "best", "nonfinite" [tasks done]."""
 
 
 @partial(jax.jit, static_argnames=("learner",))

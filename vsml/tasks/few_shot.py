@@ -33,8 +33,8 @@ class FewShot:
         rotations: whether classes are drawn out of four times as many: class c + k * classes is class c
             with its images turned by k * 90 degrees, counter-clockwise.
         teach_queries: whether a learner is told the labels of queries, too, after it has answered.
-        classes_at_once: classes of the support that come together, shuffled, before the next so many do; None:
-            all of them.
+        classes_at_once: classes of the support that come together, shuffled, before the next so many do;
+            None: all of them.
     """
 
     positions: Array

@@ -46,7 +46,7 @@ class Gaussians:
     """Mixtures of Gaussians with known classes: `x = m_ck + noise`, with `m_ck ~ N(0, spread^2)` drawn once.
 
     What a task changes (the order of the inputs, the numbers of the classes, the scale) does not change how
-    well the classes can be told apart: the Bayes accuracy is the same in all tasks, but for the examples drawn.
+    well the classes can be told apart: the Bayes accuracy differs by the examples drawn alone.
 
     Attributes:
         config: settings.
