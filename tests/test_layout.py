@@ -25,6 +25,7 @@ ROOMS = [
     {"vsml.runs", "vsml.reporting"},
     {"vsml.config"},
     {"vsml.meta"},
+    {"vsml.battery"},
     {"vsml.learners"},
     {"vsml.networks", "vsml.tasks", "vsml.rules"},
     {"vsml.graphs"},
