@@ -114,12 +114,12 @@ class Taken:
     Attributes:
         answers: [S, T, C] or [S, T, D].
         seconds: of all its steps in all episodes, without compilation.
-        state: numbers that it keeps between steps, and those that are fixed, as text.
+        state: numbers that it keeps between steps; fixed ones do not count.
     """
 
     answers: np.ndarray
     seconds: float
-    state: str
+    state: int
 
 
 def take(learner: Learner, params: Params, drawn: Drawn, limit_s: float = HOUR_S) -> Taken:
@@ -165,7 +165,7 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
                 raise NotApplicableError(
                     f"it would take about {estimate / 60:,.0f} minutes, more than {limit_s / 60:,.0f}"
                 )
-    return Taken(np.concatenate(answers, axis=1), seconds, str(size))
+    return Taken(np.concatenate(answers, axis=1), seconds, int(size))
 
 
 @dataclass(frozen=True)
