@@ -1,4 +1,4 @@
-"""The ledger of a battery: what was measured so far, in a file that a battery that was stopped goes on with."""
+"""The ledger of a battery: a file of what was measured, with which a battery that was stopped goes on."""
 
 import json
 from collections.abc import Mapping

@@ -62,6 +62,15 @@ class Panel:
         }
         write_json(path, content)
 
+    def with_test(self, made: "Panel", test: LearningTest) -> "Panel":
+        """Return it with what another panel has of a test."""
+        levels = {name: entry for name, entry in self.levels.items() if name.split("/")[0] != test.name}
+        tuned = {learner: dict(chosen) for learner, chosen in self.tuned.items()}
+        for learner, chosen in made.tuned.items():
+            tuned.setdefault(learner, {}).update(chosen)
+        members = tuple(dict.fromkeys((*self.members, *made.members)))
+        return Panel({**levels, **made.levels}, tuned, made.seeds, members, made.command)
+
     def entry(self, test: LearningTest, level: Level) -> Mapping[str, Any] | None:
         """Return what is known of a level, None for nothing."""
         return self.levels.get(place(test, level))

@@ -132,7 +132,7 @@ def take(learner: Learner, params: Params, drawn: Drawn, limit_s: float = HOUR_S
         limit_s: time that it may take.
 
     Raises:
-        NotApplicableError: an event cannot happen to it, or it would take longer; the message has the estimate.
+        NotApplicableError: an event cannot happen to it, or it would take longer, with the estimate.
     """
     with standard_numerics():
         return _take(learner, params, drawn, limit_s)
