@@ -64,7 +64,7 @@ class StreamConfig(Section):
     seeds: Positive = Field(default=1, description="lives of each learner, each with a stream of its own")
     only: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="names of those of evaluation.learners that live, such as one for each process; null: all",
+        description="names of those of evaluation.learners that live, as one for each process; null: all",
     )
     checkpoint_s: Annotated[Float, Field(ge=0)] = Field(
         default=30.0, description="seconds between checkpoints of a life; they are written between tasks"
@@ -196,10 +196,8 @@ class RunStreams:
                 scores.append(_score_of(candidate.name, stream, lives, self.config.tasks))
                 row = scores[-1].summary()
                 measure = row["metric"].replace("_", " ")
-                say(
-                    f"{candidate.name}, {stream.name}: {measure} {row['score']:.4f} over {row['tasks']} tasks, "
-                    f"{row['us_per_example']:.0f} us per example"
-                )
+                what = f"{candidate.name}, {stream.name}: {measure} {row['score']:.4f}"
+                say(f"{what} over {row['tasks']} tasks, {row['us_per_example']:.0f} us per example")
         published = [entry.model_dump(mode="json") for entry in self.config.published]
         write_or_rescue(run, lambda place: write_stream_results(place, scores, published))
         tracker = start_tracking(setup.config, run)

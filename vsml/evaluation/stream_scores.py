@@ -50,7 +50,7 @@ class StreamScore:
 
     @property
     def metric(self) -> str:
-        """ "accuracy", or "squared_error" of values, which is better if lower."""
+        """Name of the measure: accuracy, or squared_error of values, which is better if lower."""
         return "squared_error" if isinstance(self.outputs, Values) else "accuracy"
 
     def over(self, first: int, end: int) -> np.ndarray:
