@@ -133,8 +133,8 @@ class Measuring:
         return chosen
 
     def _choose(self, contestant: Contestant, test: LearningTest) -> Mapping[str, Any]:
-        """Return the settings with the best raw score at the second level, if there is one."""
-        level = test.levels[min(1, len(test.levels) - 1)]
+        """Return the settings with the best raw score: at the last level, or in the middle of a span."""
+        level = test.levels[len(test.levels) // 2 if test.span else -1]
         drawn = draw(test, level, TUNING_SEEDS, self.ledger.seed, TUNING)
         scores = []
         for settings in contestant.choices:
