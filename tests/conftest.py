@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 TIERS = {
     "algebra and properties": """
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
-        learner_memory standardise generators transforms distribution few_shot ensemble experiments
+        learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
         graphs rule_harness rule_language rule_learner rule_watching layout moved package command registry
         config preprocess_settings docs advice commands

@@ -9,11 +9,19 @@ import pytest
 from flat_vsml import changed, flat_vsml
 
 from vsml.learners import Ensemble, Sgd, continue_episode, make_learner, run_episode
+from vsml.learners.continual_backprop import ContinualBackpropConfig
 from vsml.learners.fast_weights import FastWeightsConfig
+from vsml.learners.floor import FloorConfig
 from vsml.learners.fw_memory import FwMemoryConfig
 from vsml.learners.hebbian import HebbianConfig
+from vsml.learners.kernel_ridge import KernelRidgeConfig
+from vsml.learners.least_squares import LeastSquaresConfig
 from vsml.learners.meta_rnn import MetaRnnConfig
+from vsml.learners.naive_bayes import NaiveBayesConfig
+from vsml.learners.nearest_mean import NearestMeanConfig
+from vsml.learners.neighbours import NeighboursConfig
 from vsml.learners.sgd import SgdConfig
+from vsml.learners.upgd import UpgdConfig
 from vsml.losses import error_signal, label_signal, loss
 from vsml.networks.written import activate
 from vsml.types import Classes, Episode, Values
@@ -43,12 +51,44 @@ MAKERS = {
     "sgd, adam": lambda outputs: Sgd(
         SHAPE, outputs, SgdConfig(optimizer="adam", num_layers=2, hidden_size=3)
     ),
+    "upgd": lambda outputs: make_learner("upgd", UpgdConfig(widths=(3,), learning_rate=0.1), SHAPE, outputs),
+    "continual_backprop": lambda outputs: make_learner(
+        "continual_backprop",
+        ContinualBackpropConfig(widths=(3,), learning_rate=0.1, replacement_rate=0.3, maturity=0),
+        SHAPE,
+        outputs,
+    ),
+    "neighbours": lambda outputs: make_learner("neighbours", NeighboursConfig(buffer=3), SHAPE, outputs),
+    "kernel_ridge": lambda outputs: make_learner("kernel_ridge", KernelRidgeConfig(buffer=3), SHAPE, outputs),
+    "least_squares": lambda outputs: make_learner(
+        "least_squares", LeastSquaresConfig(features=7, forgetting=0.9), SHAPE, outputs
+    ),
+    "floor": lambda outputs: make_learner("floor", FloorConfig(), SHAPE, outputs),
+    "floor, last": lambda outputs: make_learner("floor", FloorConfig(answer="last"), SHAPE, outputs),
     "ensemble": lambda outputs: Ensemble(
         (Sgd(SHAPE, outputs, SgdConfig()), Sgd(SHAPE, outputs, SgdConfig()))
     ),
 }
-ONLY_CLASSES = {"hebbian": lambda outputs: make_learner("hebbian", HebbianConfig(), SHAPE, outputs)}
+ONLY_CLASSES = {
+    "hebbian": lambda outputs: make_learner("hebbian", HebbianConfig(), SHAPE, outputs),
+    "nearest_mean": lambda outputs: make_learner("nearest_mean", NearestMeanConfig(), SHAPE, outputs),
+    "naive_bayes": lambda outputs: make_learner("naive_bayes", NaiveBayesConfig(), SHAPE, outputs),
+    "floor, majority": lambda outputs: make_learner("floor", FloorConfig(answer="majority"), SHAPE, outputs),
+}
 OJA = {"hebbian, oja": lambda outputs: make_learner("hebbian", HebbianConfig(rule="oja"), SHAPE, outputs)}
+WITHOUT_FEEDBACK = (
+    "sgd, adam",
+    "upgd",
+    "continual_backprop",
+    "neighbours",
+    "kernel_ridge",
+    "least_squares",
+    "floor",
+    "floor, last",
+    "ensemble",
+)
+"""Those whose next answer knows nothing of the last one."""
+
 CASES = [(name, outputs) for name in MAKERS for outputs in (Classes(3), Values(2))]
 CASES += [(name, Classes(3)) for name in (*ONLY_CLASSES, *OJA)]
 each_case = pytest.mark.parametrize(("name", "outputs"), CASES, ids=[f"{n}-{o}" for n, o in CASES])
@@ -107,7 +147,7 @@ def test_where_nobody_is_taught_targets_change_nothing_and_may_be_anything(name,
 
 
 @pytest.mark.parametrize(
-    ("name", "outputs"), [case for case in CASES if case[0] in ("sgd, adam", "ensemble", *ONLY_CLASSES, *OJA)]
+    ("name", "outputs"), [case for case in CASES if case[0] in (*WITHOUT_FEEDBACK, *ONLY_CLASSES, *OJA)]
 )
 def test_a_step_without_teaching_leaves_what_was_learned_as_it_is(name, outputs):
     learner, episode = make(name, outputs), make_episode(outputs)
@@ -201,9 +241,10 @@ def test_members_answer_values_with_their_mean():
     close(go_on(together, {}, states, episode)[1], (alone[0] + alone[1]) / 2)
 
 
-def test_hebbs_rule_refuses_values():
+@pytest.mark.parametrize("name", ONLY_CLASSES)
+def test_what_is_about_classes_refuses_values(name):
     with pytest.raises(ValueError, match=r"outputs: got Values\(size=2\), expected Classes"):
-        make("hebbian", Values(2))
+        make(name, Values(2))
 
 
 @pytest.mark.parametrize("outputs", [Classes(3), Values(2)], ids=str)

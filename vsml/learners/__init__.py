@@ -3,13 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from vsml.learners.base import Learner, continue_episode, run_episode
+from vsml.learners.continual_backprop import ContinualBackprop
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.fast_weights import FastWeights
+from vsml.learners.floor import Floor
 from vsml.learners.fw_memory import FwMemory
 from vsml.learners.hebbian import Hebbian
+from vsml.learners.kernel_ridge import KernelRidge
+from vsml.learners.least_squares import LeastSquares
 from vsml.learners.meta_rnn import MetaRnn
+from vsml.learners.naive_bayes import NaiveBayes
+from vsml.learners.nearest_mean import NearestMean
+from vsml.learners.neighbours import Neighbours
 from vsml.learners.rule import RuleLearner
 from vsml.learners.sgd import Sgd
+from vsml.learners.upgd import Upgd
 from vsml.learners.vsml import Vsml, VsmlState
 from vsml.registry import Registry, section_of
 from vsml.settings import Section
@@ -26,6 +34,14 @@ LEARNERS: Registry[Callable[..., Learner]] = Registry(
         "fw_memory": FwMemory,
         "sgd": Sgd,
         "rule": RuleLearner,
+        "upgd": Upgd,
+        "continual_backprop": ContinualBackprop,
+        "neighbours": Neighbours,
+        "kernel_ridge": KernelRidge,
+        "least_squares": LeastSquares,
+        "nearest_mean": NearestMean,
+        "naive_bayes": NaiveBayes,
+        "floor": Floor,
     },
 )
 """What `model.type` may name, and what builds it from input_shape, outputs and config, a section.
@@ -36,14 +52,22 @@ LEARNERS: Registry[Callable[..., Learner]] = Registry(
 
 __all__ = [
     "LEARNERS",
+    "ContinualBackprop",
     "Ensemble",
     "FastWeights",
+    "Floor",
     "FwMemory",
     "Hebbian",
+    "KernelRidge",
     "Learner",
+    "LeastSquares",
     "MetaRnn",
+    "NaiveBayes",
+    "NearestMean",
+    "Neighbours",
     "RuleLearner",
     "Sgd",
+    "Upgd",
     "Vsml",
     "VsmlState",
     "continue_episode",

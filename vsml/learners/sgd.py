@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Self
@@ -13,22 +12,24 @@ import optax
 from flax import nnx, struct
 from pydantic import Field, model_validator
 
-from vsml.learners.base import ModuleLearner, only_if
+from vsml.learners.base import only_if
 from vsml.learners.memory import Change
-from vsml.losses import bound_answers, known_targets, loss
-from vsml.networks.modules import ConvEncoder, linear
+from vsml.learners.trained import INIT_WORDS, TrainedNetwork, change_kernels
+from vsml.networks.mlp import Activation, Init, Mlp
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params
-
-CONV_CHANNELS = 8
-CONV_ACTIVATIONS = (jnp.tanh, jnp.tanh, jnp.tanh)
 
 
 class SgdConfig(Section):
     """An MLP that is trained by gradient descent, example by example."""
 
-    num_layers: Positive = Field(default=1, description="linear layers, tanh between them")
+    num_layers: Positive = Field(default=1, description="linear layers")
     hidden_size: Positive = Field(default=160, description="units of each layer but the last")
+    widths: tuple[Positive, ...] | None = Field(
+        default=None, description="units of each layer but the last, in place of the two above; null: by them"
+    )
+    activation: Activation = Field(default="tanh", description="between layers")
+    init: Init = Field(default="normal", description=INIT_WORDS)
     optimizer: Text = Field(default="sgd", description="optimizer of optax by name, such as sgd or adam")
     learning_rate: Annotated[Float, Field(gt=0)] = Field(default=0.01, description="its learning rate")
     optimizer_options: Options = Field(
@@ -41,6 +42,11 @@ class SgdConfig(Section):
     def _check(self) -> Self:
         refuse(_sgd_problems(self))
         return self
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Return the units of each layer but the last."""
+        return (self.hidden_size,) * (self.num_layers - 1) if self.widths is None else self.widths
 
     def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
         """Return the optax optimizer."""
@@ -80,33 +86,6 @@ OPTIMIZERS = _optimizers()
 """What `optimizer` may name."""
 
 
-class Mlp(nnx.Module):
-    """Linear layers with tanh between them, after convolutions if there are any."""
-
-    def __init__(
-        self,
-        config: SgdConfig,
-        input_shape: tuple[int, ...],
-        size: int,
-        rngs: nnx.Rngs,
-    ):
-        activations = CONV_ACTIVATIONS if config.conv else ()
-        self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
-        hidden = [config.hidden_size] * (config.num_layers - 1)
-        sizes = (self.conv.size, *hidden, size)
-        self.dense = nnx.List(
-            [linear(fan_in, fan_out, rngs) for fan_in, fan_out in itertools.pairwise(sizes)]
-        )
-
-    def __call__(self, x: Array) -> Array:
-        """Return the unbounded answers [B, C] of inputs x [B, *input_shape]."""
-        *hidden, last = self.dense
-        x = self.conv(x)
-        for layer in hidden:
-            x = jnp.tanh(layer(x))
-        return last(x)
-
-
 @struct.dataclass
 class SgdState:
     """The network that is being trained.
@@ -121,7 +100,7 @@ class SgdState:
 
 
 @dataclass(frozen=True)
-class Sgd(ModuleLearner):
+class Sgd(TrainedNetwork):
     """Train a network within the episode: one step of an optax optimizer for each (batch of) examples.
 
     The loss is the cross-entropy of the bounded logits, or half the squared error of values, averaged over
@@ -138,11 +117,21 @@ class Sgd(ModuleLearner):
 
     def make_module(self, rngs: nnx.Rngs) -> Mlp:
         """Make the network that an episode trains."""
-        return Mlp(self.config, self.input_shape, self.outputs.size, rngs)
+        config = self.config
+        return Mlp(
+            self.input_shape,
+            config.hidden,
+            self.outputs.size,
+            rngs,
+            config.activation,
+            config.init,
+            config.conv,
+        )
 
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
+    @property
+    def logit_bound(self) -> float:
+        """Bound of its logits."""
+        return self.config.logit_bound
 
     def init_state(
         self,
@@ -169,15 +158,7 @@ class Sgd(ModuleLearner):
 
         Where nobody is taught there is no step, and moments stay as they are, too.
         """
-        y = known_targets(y, taught)
-
-        def mean_loss(weights: Params) -> tuple[Array, Array]:
-            answers = self._answer(weights, x)
-            losses = loss(self.outputs, answers, y)
-            losses = losses if taught is None else taught * losses
-            return losses.mean(), answers
-
-        gradient, answers = jax.grad(mean_loss, has_aux=True)(state.weights)
+        gradient, answers = self.gradient(state.weights, x, y, taught)
         updates, optimizer = self.config.make_optimizer().update(gradient, state.optimizer, state.weights)
         weights = optax.apply_updates(state.weights, updates)
         new = SgdState(weights=weights, optimizer=optimizer)
@@ -192,7 +173,7 @@ class Sgd(ModuleLearner):
         x: Array,
     ) -> Array:
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return self._answer(state.weights, x)
+        return self.answer(state.weights, x)
 
     def map_memory(
         self,
@@ -200,17 +181,4 @@ class Sgd(ModuleLearner):
         change: Change,
     ) -> SgdState:
         """Return the state with other weights; moments stay. Units are the inputs of each layer."""
-
-        def changed(weights: Array) -> Array:
-            # A kernel is [..., inputs, outputs]. Biases are no unit's own, and stay.
-            return change(weights, -2) if weights.ndim > 1 else weights
-
-        return dataclasses.replace(state, weights=jax.tree.map(changed, state.weights))
-
-    def _answer(
-        self,
-        weights: Params,
-        x: Array,
-    ) -> Array:
-        answers = self.module.with_params(weights)(x)
-        return bound_answers(self.outputs, answers, self.config.logit_bound)
+        return dataclasses.replace(state, weights=change_kernels(state.weights, change))
