@@ -167,12 +167,13 @@ def _curve(drawn: Drawn, answers: np.ndarray) -> np.ndarray:
     if not isinstance(outcome.outputs, Values):
         hits = right(outcome).mean(0)
         return np.array([piece.mean() for piece in np.array_split(hits, pieces)])
-    errors = np.square(outcome.answers - outcome.targets).sum((0, 2))
+    with np.errstate(all="ignore"):  # answers may have run away
+        errors = np.square(outcome.answers.astype(float) - outcome.targets).sum((0, 2))
     of_mean = np.square(mean_so_far(outcome) - outcome.targets).sum((0, 2))
     shares = []
     for mine, other in _pairs(errors, of_mean, pieces):
-        share = 1 - mine.sum() / max(float(other.sum()), 1e-9)
-        shares.append(max(share, 0.0) if np.isfinite(share) else 0.0)
+        left = float(mine.sum()) / max(float(other.sum()), 1e-9)
+        shares.append(max(1 - left, 0.0) if np.isfinite(left) else 0.0)
     return np.array(shares)
 
 
