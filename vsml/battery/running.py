@@ -202,6 +202,7 @@ def answers_through_events(
     key: Array,
     task: Task,
     episode: Episode,
+    segments: int = 1,
 ) -> Array:
     """Run a learner over one episode of a task, events included; pure.
 
@@ -211,6 +212,7 @@ def answers_through_events(
         key: of its first state and of events.
         task: the task.
         episode: [T, 1, ...].
+        segments: see `vsml.learners.run_episode`; of each part between events.
 
     Returns:
         Answers [T, 1, C] or [T, 1, D].
@@ -225,7 +227,7 @@ def answers_through_events(
         if part.stop == part.start:
             continue
         piece = jax.tree.map(lambda a, p=part: a[p.start : p.stop], episode)
-        state, given = continue_episode(learner, params, state, piece)
+        state, given = continue_episode(learner, params, state, piece, segments)
         answers.append(given)
     return jnp.concatenate(answers)
 

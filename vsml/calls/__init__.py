@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vsml.calls.base import Call
+from vsml.calls.battery import Battery
 from vsml.calls.clone import Clone
 from vsml.calls.evaluate import Evaluate
 from vsml.calls.introspect import Introspect
@@ -17,6 +18,7 @@ CALLS: Registry[Callable[..., Call]] = Registry(
         "evaluate": Evaluate,
         "clone": Clone,
         "introspect": Introspect,
+        "battery": Battery,
     },
 )
 """What `call` may name, and what builds it from config, a section of its own."""
