@@ -36,21 +36,14 @@ VARIANTS = {
     "rule": ["model.rule.graph.hidden=[4]"],
     "rule, waxman": ["model.rule={rule: delta, graph: {kinds: [waxman], hidden: [3], count: 2}}"],
     "sgd, conv": ["model.sgd={conv: true, optimizer: rmsprop}"],
-    "sgd, widths": ["model.sgd={widths: [6, 4], activation: relu, init: kaiming, learning_rate: 0.1}"],
     "upgd": ["model.upgd={widths: [6, 4]}"],
     "continual_backprop": ["model.continual_backprop={widths: [6], replacement_rate: 0.1, maturity: 1}"],
-    "neighbours": ["model.neighbours.buffer=4"],
     "neighbours, five": ["model.neighbours={buffer: 9, neighbours: 5, metric: euclidean}"],
     "kernel_ridge": ["model.kernel_ridge.buffer=4"],
-    "kernel_ridge, euclidean": ["model.kernel_ridge={buffer: 9, metric: euclidean}"],
-    "least_squares": ["model.least_squares={features: 12, ridge: 0.1}"],
     "least_squares, forgetting": ["model.least_squares={features: 12, forgetting: 0.9, bias: 1}"],
     "nearest_mean": [],
-    "nearest_mean, cosine": ["model.nearest_mean.metric=cosine"],
     "naive_bayes": ["model.naive_bayes.decay=0.9"],
     "floor": [],
-    "floor, majority": ["model.floor.answer=majority"],
-    "floor, last": ["model.floor.answer=last"],
 }
 
 

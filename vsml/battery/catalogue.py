@@ -28,19 +28,19 @@ def learning_test(name: str) -> LearningTest:
     return made
 
 
-def learning_tests(names: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[LearningTest, ...]:
+def learning_tests(tests: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[LearningTest, ...]:
     """Return the tests that are named or have one of the tags; all, if neither is given.
 
     Raises:
         ValueError: there is no test of that name, or none with that tag.
     """
     every = tuple(learning_test(name) for name in LEARNING_TESTS.names())
-    if not names and not tags:
+    if not tests and not tags:
         return every
     known = sorted({tag for test in every for tag in test.tags})
     for tag in tags:
         if tag not in known:
             raise ValueError(f"tags: got {tag!r}, expected some of {', '.join(known)}")
-    chosen = {name: learning_test(name) for name in names}
+    chosen = {name: learning_test(name) for name in tests}
     tagged = {test.name: test for test in every if set(test.tags) & set(tags)}
     return tuple((chosen | tagged).values())

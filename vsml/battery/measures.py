@@ -28,9 +28,11 @@ def explained(outcome: Outcome, start: int = 0, stop: int | None = None) -> np.n
     0 is no better than the mean of the targets that were told so far, 1 is perfect, `WORST` is the least.
     """
     weight = outcome.weight[:, start:stop]
-    error = np.square(outcome.answers - outcome.targets).sum(-1)[:, start:stop]
     of_mean = np.square(mean_so_far(outcome) - outcome.targets).sum(-1)[:, start:stop]
+    # Answers that have run away overflow; their share is the worst one.
     with np.errstate(all="ignore"):
+        distance = outcome.answers.astype(float) - outcome.targets
+        error = np.square(distance).sum(-1)[:, start:stop]
         share = 1 - (error * weight).sum(1) / np.maximum((of_mean * weight).sum(1), 1e-9)
     return np.maximum(np.where(np.isfinite(share), share, WORST), WORST)
 

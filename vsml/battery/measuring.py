@@ -133,8 +133,8 @@ class Measuring:
         return chosen
 
     def _choose(self, contestant: Contestant, test: LearningTest) -> Mapping[str, Any]:
-        """Return the settings with the best raw score at the second level, if there is one."""
-        level = test.levels[min(1, len(test.levels) - 1)]
+        """Return the settings with the best raw score: at the last level, or in the middle of a span."""
+        level = test.levels[len(test.levels) // 2 if test.span else -1]
         drawn = draw(test, level, TUNING_SEEDS, self.ledger.seed, TUNING)
         scores = []
         for settings in contestant.choices:
@@ -167,12 +167,13 @@ def _curve(drawn: Drawn, answers: np.ndarray) -> np.ndarray:
     if not isinstance(outcome.outputs, Values):
         hits = right(outcome).mean(0)
         return np.array([piece.mean() for piece in np.array_split(hits, pieces)])
-    errors = np.square(outcome.answers - outcome.targets).sum((0, 2))
+    with np.errstate(all="ignore"):  # answers may have run away
+        errors = np.square(outcome.answers.astype(float) - outcome.targets).sum((0, 2))
     of_mean = np.square(mean_so_far(outcome) - outcome.targets).sum((0, 2))
     shares = []
     for mine, other in _pairs(errors, of_mean, pieces):
-        share = 1 - mine.sum() / max(float(other.sum()), 1e-9)
-        shares.append(max(share, 0.0) if np.isfinite(share) else 0.0)
+        left = float(mine.sum()) / max(float(other.sum()), 1e-9)
+        shares.append(max(1 - left, 0.0) if np.isfinite(left) else 0.0)
     return np.array(shares)
 
 

@@ -31,6 +31,9 @@ TUNING = 1_000_000
 HOUR_S = 3600.0
 """Time that a learner may take for a level of a test."""
 
+_QUICKLY = {"xla_backend_optimization_level": 0}
+"""For what runs once: compiling it takes far longer than running it."""
+
 _EVENTS = 7
 _STATES = 8
 
@@ -93,7 +96,7 @@ def draw(test: LearningTest, level: Level, seeds: int, seed: int = 0, first: int
         own = zlib.crc32(f"{test.name}/{level}".encode())
         base = jax.random.fold_in(jax.random.key(seed), own)
         keys = jax.vmap(partial(jax.random.fold_in, base))(jnp.arange(first, first + seeds))
-        episodes = jax.jit(jax.vmap(task.draw))(keys)
+        episodes = jax.jit(jax.vmap(task.draw), compiler_options=_QUICKLY)(keys)
         later = jax.vmap(lambda key: jax.random.fold_in(key, _STATES))(keys)
     _check(test, task, episodes)
     return Drawn(test, level, task, episodes, later)
@@ -199,6 +202,7 @@ def answers_through_events(
     key: Array,
     task: Task,
     episode: Episode,
+    segments: int = 1,
 ) -> Array:
     """Run a learner over one episode of a task, events included; pure.
 
@@ -208,6 +212,7 @@ def answers_through_events(
         key: of its first state and of events.
         task: the task.
         episode: [T, 1, ...].
+        segments: see `vsml.learners.run_episode`; of each part between events.
 
     Returns:
         Answers [T, 1, C] or [T, 1, D].
@@ -222,18 +227,18 @@ def answers_through_events(
         if part.stop == part.start:
             continue
         piece = jax.tree.map(lambda a, p=part: a[p.start : p.stop], episode)
-        state, given = continue_episode(learner, params, state, piece)
+        state, given = continue_episode(learner, params, state, piece, segments)
         answers.append(given)
     return jnp.concatenate(answers)
 
 
-@partial(jax.jit, static_argnames=("learner",))
+@partial(jax.jit, static_argnames=("learner",), compiler_options=_QUICKLY)
 def _begin(learner: Learner, params: Params, keys: Array) -> State:
     """Return fresh states with a leading axis of episodes."""
     return jax.vmap(lambda key: learner.init_state(params, key, 1))(keys)
 
 
-@partial(jax.jit, static_argnames=("event", "learner"))
+@partial(jax.jit, static_argnames=("event", "learner"), compiler_options=_QUICKLY)
 def _change(event: Any, learner: Learner, params: Params, states: State, keys: Array) -> State:
     """Let an event happen in each episode."""
     return jax.vmap(lambda state, key: event.state_after(learner, params, state, key))(states, keys)

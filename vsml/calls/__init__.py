@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vsml.calls.base import Call
+from vsml.calls.battery import Battery
 from vsml.calls.clone import Clone
 from vsml.calls.evaluate import Evaluate
 from vsml.calls.introspect import Introspect
@@ -19,6 +20,7 @@ CALLS: Registry[Callable[..., Call]] = Registry(
         "clone": Clone,
         "introspect": Introspect,
         "stream": RunStreams,
+        "battery": Battery,
     },
 )
 """What `call` may name, and what builds it from config, a section of its own."""

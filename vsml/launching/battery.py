@@ -38,16 +38,16 @@ QUICK_SEEDS = 8
 """Episodes of each level with --quick."""
 
 PANEL = (
-    "nearest_neighbours",
-    "kernel_ridge",
-    "rls",
+    "sgd",
+    "neighbours:buffer=1000",
+    "kernel_ridge:buffer=128",
+    "least_squares:features=128",
     "nearest_mean",
     "naive_bayes",
+    "linear_sgd",
+    "adam",
     "upgd",
     "continual_backprop",
-    "sgd",
-    "adam",
-    "linear_sgd",
 )
 """Members of the reference panel."""
 
@@ -157,14 +157,14 @@ def _list(tests: "Sequence[LearningTest]") -> None:
     print_table(Table(headings, cells, left=frozenset(headings)))
 
 
-def _measuring(options: Any, command: str, ledger_name: str) -> "Measuring":
+def _measuring(options: Any, command: str) -> "Measuring":
     """Return how contestants are measured."""
     from vsml.battery.ledger import Ledger
     from vsml.battery.measuring import Measuring
     from vsml.battery.panel import shipped_panel
 
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    ledger = Ledger.open(options.out / ledger_name, seeds, options.seed, command)
+    ledger = Ledger.open(options.out / "ledger.json", seeds, options.seed, command)
     return Measuring(ledger, shipped_panel(), say, options.limit_s, options.quick)
 
 
@@ -175,7 +175,7 @@ def _make_panel(options: Any, command: str, tests: "Sequence[LearningTest]") -> 
 
     names = options.learners or PANEL
     members = [contestant(name) for name in names]
-    measuring = _measuring(options, command, "panel_ledger.json")
+    measuring = _measuring(options, command)
     before = Panel.read()
     for test in tests:
         measuring.measure_panel(members, [test])
@@ -196,7 +196,7 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     contestants = [contestant(word) for word in options.learners]
     board = Leaderboard.read()
     beside = [] if options.compare is None else board.rows(options.compare)
-    measuring = _measuring(options, command, "ledger.json")
+    measuring = _measuring(options, command)
     ledger, panel = measuring.ledger, measuring.panel
     measuring.measure(contestants, tests)
     rows = [row_of(ledger, panel, word, tests) for word in options.learners]
