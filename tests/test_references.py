@@ -4,17 +4,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
+from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.svm import SVC
 
 from vsml.config.files import ConfigError
+from vsml.evaluation.candidates import compared_candidates
+from vsml.evaluation.comparison import Comparison
 from vsml.launching.schema import load_config
 from vsml.learners import config_type, continue_episode, make_learner
 from vsml.learners.distances import normalised
 from vsml.learners.kernel_ridge import masked_median
+from vsml.learners.refitted import Refit, refitted_answers
 from vsml.learners.shares import share_logits
-from vsml.types import Classes, Values
+from vsml.meta.trials import sample_trial
+from vsml.reporting.tables import markdown_table
+from vsml.setup import Setup
+from vsml.system.comm import SerialCommunicator
+from vsml.types import Classes, Episode, Values
 
 pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 
@@ -39,8 +49,6 @@ def examples(count, seed=0, classes=C, size=D, values=0):
 
 
 def stream(x, y, taught=None):
-    from vsml.types import Episode
-
     told = None if taught is None else np.asarray(taught, np.float32)[:, None]
     return Episode(x=x[:, None], y=y[:, None], weight=np.ones((len(x), 1), np.float32), taught=told)
 
@@ -311,9 +319,9 @@ def test_with_decay_naive_bayes_has_weighted_moments():
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("last", [[1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 1]]),
-        ("prior", [[1, 1, 1], [0, 1, 0], [0, 1, 1], [0, 1, 3]]),
-        ("majority", [[1, 1, 1], [0, 1, 0], [0, 1, 0], [0, 0, 1]]),
+        ("last", [[1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]),
+        ("prior", [[1, 1, 1], [0, 1, 0], [0, 1, 1], [0, 1, 2], [0, 1, 3], [0, 1, 3]]),
+        ("majority", [[1, 1, 1], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]]),
     ],
 )
 def test_floors_look_at_targets_alone(answer, expected):
@@ -321,12 +329,7 @@ def test_floors_look_at_targets_alone(answer, expected):
     x, _ = examples(6)
     y = np.array([1, 2, 2, 2, 0, 0], np.int32)
     _, answers = taught(learner, x, y, [1, 1, 1, 1, 0, 0])
-    shares = np.array([*expected[:3], expected[3], expected[3]]) if answer != "prior" else None
-    if answer == "prior":
-        shares = np.array([*expected[:3], [0, 1, 2], expected[3], expected[3]])
-    else:
-        shares = np.array([*expected[:3], [0, 0, 1], expected[3], expected[3]])
-    shares = shares / shares.sum(-1, keepdims=True)
+    shares = np.array(expected) / np.sum(expected, -1, keepdims=True)
     np.testing.assert_allclose(jax.nn.softmax(answers), with_doubt(shares, 0.1), rtol=1e-5)
 
 
@@ -503,3 +506,77 @@ def test_layers_are_drawn_with_the_variance_that_is_said(init, variance):
 def test_what_cannot_be_replaced_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         load_config(overrides=[f"model.continual_backprop={settings}"])
+
+
+# Classifiers of scikit-learn that are fitted anew.
+
+
+def refitted(x, y, told=None, **settings):
+    told = None if told is None else np.asarray(told)[:, None]
+    refit = Refit.model_validate({"doubt": 0.02, **settings})
+    return refitted_answers(refit, x[:, None], y[:, None], told, C)[:, 0]
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_an_estimator_answers_by_its_last_fit_to_earlier_examples_alone(every):
+    x, y = examples(30)
+    answers = refitted(x, y, estimator="svc", every=every)
+    for t in range(10, 30):
+        seen = t // every * every
+        expected = SVC(C=10).fit(x[:seen], y[:seen]).predict(x[t : t + 1])
+        assert answers[t].argmax() == expected
+    np.testing.assert_allclose(np.exp(answers).sum(-1), 1, rtol=1e-5)
+
+
+def test_an_estimator_answers_with_what_it_was_told_and_with_classes_that_it_has_seen():
+    x, _ = examples(6)
+    y = np.array([1, 1, 0, 2, 1, 1], np.int32)
+    shares = np.exp(refitted(x, y, [1, 1, 1, 0, 1, 1], estimator="logistic_regression"))
+    np.testing.assert_allclose(shares[0], 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(shares[1], with_doubt(np.array([0, 1, 0]), 0.02), rtol=1e-5)
+    model = LogisticRegression(C=0.1, max_iter=300).fit(x[:3], y[:3])
+    expected = with_doubt(np.append(model.predict_proba(x[3:4]), 0), 0.02)
+    np.testing.assert_allclose(shares[3], expected, rtol=1e-4)
+    assert (shares[4:, 2] < 0.01).all()  # the only example of class 2 was not told
+
+
+def test_a_forest_gives_shares_of_its_trees():
+    x, y = examples(12)
+    shares = np.exp(refitted(x, y, estimator="random_forest", every=11))
+    forest = RandomForestClassifier(n_estimators=200, random_state=0).fit(x[:11], y[:11])
+    np.testing.assert_allclose(shares[11], with_doubt(forest.predict_proba(x[11:])[0], 0.02), rtol=1e-5)
+
+
+def test_refitted_and_ordinary_learners_meet_the_same_episodes_and_have_their_price():
+    config = load_config(
+        overrides=[
+            "evaluation={episode_length: 8, count: 3, start: false, datasets: [digits], learners: ["
+            "{name: SVC, refit: {estimator: svc}, count: 2}, {name: prior, model: {type: floor}}]}"
+        ]
+    )
+    setup, comm = Setup(config), SerialCommunicator()
+    sources, _ = setup.load_evaluation_data(comm)
+    comparison = Comparison(config.evaluation, comm)
+    (svc, prior), _ = comparison.evaluate(compared_candidates(setup, sources, comm))
+    assert svc.score.shape == (2, 8) and prior.score.shape == (3, 8)
+    (task,) = setup.evaluation_tasks(sources)
+    trial, _ = sample_trial((task.task,), 0, jax.random.key(config.evaluation.seed), jnp.int32(1))
+    answers = refitted_answers(Refit(estimator="svc"), *map(np.asarray, (trial.x, trial.y)), None, 10)
+    np.testing.assert_array_equal(svc.score[1], (answers.argmax(-1) == trial.y)[:, 0])
+    assert svc.price.state == 8 * 65 and svc.price.microseconds > 0
+    row = prior.summary()
+    assert row["state"] == 11 and row["flops"] > 0
+    table = markdown_table([svc.summary(), row])
+    assert "| state | cost |" in table and "| 520 |" in table and "FLOP |" in table
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{estimator: svn}", "expected .*svc, logistic_regression, random_forest; did you mean 'svc'"),
+        ("{estimator: svc}, model: {type: sgd}", "model: .*expected nothing beside refit"),
+    ],
+)
+def test_settings_of_contestants_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[f"evaluation.learners=[{{name: a, refit: {settings}}}]"])

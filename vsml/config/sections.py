@@ -3,12 +3,13 @@
 The settings of a learner, of an objective and of a meta-optimizer are declared in its own file.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from vsml.config.preprocess import Pad, Preprocess, PreprocessMixture
+from vsml.learners.refitted import Refit
 from vsml.meta.objectives import EpisodeConfig
 from vsml.meta.objectives.clone import Draws
 from vsml.meta.objectives.episode import LossType
@@ -23,9 +24,11 @@ from vsml.settings import (
     Overrides,
     Plugin,
     Positive,
+    Problem,
     Section,
     Splittable,
     Text,
+    refuse,
 )
 
 MAX_TRIALS = 2**20
@@ -148,6 +151,16 @@ class ComparedLearner(Section):
         description="settings that differ from those of the file, for which only random_features, views and "
         "how synapses are computed may, or from `model` without a file",
     )
+    refit: Refit | None = Field(
+        default=None,
+        description="a classifier of scikit-learn that is fitted anew every n steps, in place of a learner; "
+        "without restore, model and tune",
+    )
+    count: Positive | None = Field(
+        default=None,
+        description="how many episodes, the first of all, such as for one that takes long; null: "
+        "evaluation.count",
+    )
     tune: Mapping[Text, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default={},
         description="settings below `model` by dotted path, each with values to try; of all combinations the "
@@ -159,6 +172,18 @@ class ComparedLearner(Section):
         description="names of those of evaluation.datasets that it is evaluated on, such as those that its "
         "meta-parameters fit; null: all",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        """Yield what a classifier of scikit-learn has no use for."""
+        given = {"restore": self.restore, "model": dict(self.model), "tune": dict(self.tune)}
+        for name, value in given.items():
+            if self.refit is not None and value:
+                yield Problem(name, value, "nothing beside refit", ("refit",))
 
 
 class EvaluationConfig(Section):

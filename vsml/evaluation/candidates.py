@@ -10,6 +10,7 @@ from vsml.config.model import ModelSettings, model_choices
 from vsml.config.sections import ComparedLearner
 from vsml.evaluation.stored import NETWORK, StoredParams
 from vsml.learners import Learner
+from vsml.learners.refitted import Refit
 from vsml.setup import EvaluationTask, Setup, Source
 from vsml.system.comm import Communicator
 from vsml.types import Params
@@ -23,7 +24,7 @@ RESTORED = "restored"
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A learner with its meta-parameters, or several to choose from.
+    """A learner with its meta-parameters, or several to choose from, or a classifier of scikit-learn.
 
     Attributes:
         name: in tables and figures.
@@ -31,12 +32,16 @@ class Candidate:
         choices: model settings, each with what was tried in them by dotted path; of several, evaluation takes
             the best for each task.
         params_for: returns the meta-parameters for a learner that was built for a task.
+        refit: a classifier that is fitted anew again and again, in place of a learner; it has one choice.
+        count: on how many episodes it is evaluated, at most; None: all.
     """
 
     name: str
     tasks: Sequence[EvaluationTask]
     choices: Sequence[tuple[dict[str, Any], ModelSettings]]
     params_for: Callable[[Learner], Params]
+    refit: Refit | None = None
+    count: int | None = None
 
 
 def own_candidate(
@@ -108,9 +113,9 @@ def _compared_candidate(
         tasks = [task for task in tasks if task.name in entry.datasets]
     if entry.restore is None:
         choices = model_choices(setup.model, entry)
-        return Candidate(entry.name, tasks, choices, setup.fresh_params)
+        return Candidate(entry.name, tasks, choices, setup.fresh_params, entry.refit, entry.count)
     stored = StoredParams.read(entry.restore, comm)
     choices = model_choices(stored.model or setup.model, entry)
     for _, model in choices:
         stored.check(model, NETWORK)
-    return Candidate(entry.name, tasks, choices, stored.fit)
+    return Candidate(entry.name, tasks, choices, stored.fit, count=entry.count)

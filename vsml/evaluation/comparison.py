@@ -8,7 +8,7 @@ import jax
 
 from vsml.config.sections import EvaluationConfig
 from vsml.evaluation.candidates import Candidate
-from vsml.evaluation.episodes import Metrics, PendingEvaluation, dispatch
+from vsml.evaluation.episodes import Metrics, PendingEvaluation, dispatch, dispatch_refitted
 from vsml.evaluation.metrics import METRICS, main_metric
 from vsml.evaluation.scores import Evaluation
 from vsml.learners import make_learner
@@ -89,6 +89,12 @@ class Comparison:
     def _dispatch(
         self, candidate: Candidate, task: EvaluationTask, choice: int, count: int, key: Array
     ) -> PendingEvaluation:
+        count = min(count, candidate.count or count)
+        if candidate.refit is not None:
+            pending = dispatch_refitted(
+                candidate.name, candidate.refit, task, count, key, self.comm, self.metrics
+            )
+            return replace(pending, recent_share=self.settings.recent_share)
         tried, model = candidate.choices[choice]
         learner = make_learner(model.type, model.settings, task.task.input_shape, task.task.outputs)
         params = candidate.params_for(learner)

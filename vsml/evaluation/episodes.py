@@ -1,24 +1,28 @@
 """A learner on the episodes of a task: the one way in which answers are given and scored."""
 
+import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from vsml.cost.counts import cost_of
 from vsml.evaluation.metrics import Metric, main_metric
-from vsml.evaluation.scores import RECENT_SHARE, Evaluation, Measured
+from vsml.evaluation.scores import RECENT_SHARE, Evaluation, Measured, Price
 from vsml.learners import Learner, run_episode
+from vsml.learners.memory import state_floats
+from vsml.learners.refitted import Refit, refitted_answers
 from vsml.losses import loss
 from vsml.meta.mapping import map_trials
 from vsml.meta.trials import sample_trial
 from vsml.setup import EvaluationTask
 from vsml.system.comm import Communicator
 from vsml.tasks import TaskDistribution
-from vsml.types import Array, Episode, Params
+from vsml.types import Array, Classes, Episode, Outputs, Params
 
 Metrics = tuple[tuple[str, Metric], ...]
 """Metrics by name, hashable."""
@@ -40,19 +44,35 @@ def score_episode(
         Means over the inner batch, [T] each: "loss", "weight" (how much answers count), "score" and, of a
         metric with weights, "baseline"; of other metrics `NAME` and `NAME/weight`.
     """
-    answers = run_episode(learner, params, key, episode)
-    _, main = main_metric(learner.outputs)
+    return score_answers(learner.outputs, run_episode(learner, params, key, episode), episode, metrics)
+
+
+def score_answers(
+    outputs: Outputs, answers: Array, episode: Episode, metrics: Metrics = ()
+) -> dict[str, Array]:
+    """Score answers to an episode; pure.
+
+    Args:
+        outputs: what the answers are.
+        answers: logits [T, B, C], or values [T, B, D].
+        episode: the stream of examples.
+        metrics: see `score_episode`.
+
+    Returns:
+        As of `score_episode`.
+    """
+    _, main = main_metric(outputs)
     found = {
-        "loss": loss(learner.outputs, answers, episode.y).mean(-1),
+        "loss": loss(outputs, answers, episode.y).mean(-1),
         "weight": episode.weight.mean(-1),
     }
-    value, weight = main.measure(learner.outputs, answers, episode.y)
+    value, weight = main.measure(outputs, answers, episode.y)
     found["score"] = value.mean(-1)
     if weight is not None:
         found["baseline"] = weight.mean(-1)
     for name, metric in metrics:
-        if metric.applies_to(learner.outputs):
-            value, weight = metric.measure(learner.outputs, answers, episode.y)
+        if metric.applies_to(outputs):
+            value, weight = metric.measure(outputs, answers, episode.y)
             found[name] = value.mean(-1)
             if weight is not None:
                 found[f"{name}/weight"] = weight.mean(-1)
@@ -69,7 +89,7 @@ class PendingEvaluation:
         count: how many episodes.
         scores: of this rank's share of them, from `score_episode`, not waited for.
         metric: name of the main metric.
-        recent_share, tried: as in `Evaluation`.
+        recent_share, tried, price: as in `Evaluation`.
     """
 
     learner: str
@@ -79,6 +99,7 @@ class PendingEvaluation:
     metric: str = "accuracy"
     recent_share: float = RECENT_SHARE
     tried: dict[str, Any] = field(default_factory=dict)
+    price: Price | None = None
 
     def collect(self, comm: Communicator) -> Evaluation:
         """Wait for the answers and exchange them; all ranks get the result."""
@@ -106,6 +127,7 @@ class PendingEvaluation:
             metric=self.metric,
             baseline=found.pop("baseline", None),
             others=_measured(found),
+            price=self.price,
         )
 
 
@@ -137,11 +159,82 @@ def dispatch(
         comm: the ranks.
         metrics: see `score_episode`.
     """
-    share = math.ceil(count / comm.size)
-    numbers = np.arange(share, dtype=np.int32) * comm.size + comm.rank
+    numbers = _numbers(count, comm)
     scores = _scores(learner, params, evaluation_task.task, numbers, key, metrics)
     metric, _ = main_metric(learner.outputs)
-    return PendingEvaluation(name, evaluation_task, count, scores, metric)
+    price = price_of(learner, evaluation_task.task.batch_size)
+    return PendingEvaluation(name, evaluation_task, count, scores, metric, price=price)
+
+
+def dispatch_refitted(
+    name: str,
+    refit: Refit,
+    evaluation_task: EvaluationTask,
+    count: int,
+    key: Array,
+    comm: Communicator,
+    metrics: Metrics = (),
+) -> PendingEvaluation:
+    """Let a classifier of scikit-learn answer the episodes of a task, on the host; return when it has.
+
+    Args:
+        name: of the contestant.
+        refit: the classifier.
+        evaluation_task: the task.
+        count: how many episodes.
+        key: of the episodes, the same ones as of learners that get this key.
+        comm: the ranks.
+        metrics: see `score_episode`.
+
+    Raises:
+        ValueError: the task asks for values.
+    """
+    task = evaluation_task.task
+    if not isinstance(task.outputs, Classes):
+        where = f"evaluation.learners, {name!r} on {evaluation_task.name}"
+        raise ValueError(f"{where}: got {task.outputs}, expected classes for {refit.estimator}")
+    each_episode = []
+    seconds = 0.0
+    for number in _numbers(count, comm):
+        episode = jax.device_get(_draw(task, number, key))
+        start = time.perf_counter()
+        answers = refitted_answers(refit, episode.x, episode.y, episode.taught, task.outputs.size)
+        seconds += time.perf_counter() - start
+        each_episode.append(_score(task.outputs, answers, episode, metrics))
+    scores = jax.tree.map(lambda *each: np.stack(each), *each_episode)
+    examples = task.episode_length * task.batch_size
+    # All examples are kept, each with its label.
+    state = examples * (math.prod(task.input_shape) + 1)
+    price = Price(state=state, microseconds=1e6 * seconds / (len(each_episode) * examples))
+    metric, _ = main_metric(task.outputs)
+    return PendingEvaluation(name, evaluation_task, count, scores, metric, price=price)
+
+
+def _numbers(count: int, comm: Communicator) -> np.ndarray:
+    """Return the numbers of the episodes of this rank, each rank as many."""
+    share = math.ceil(count / comm.size)
+    return np.arange(share, dtype=np.int32) * comm.size + comm.rank
+
+
+@jax.jit
+def _draw(task: TaskDistribution, number: Array, key: Array) -> Episode:
+    """Draw the episode of a number, the one that `_scores` draws."""
+    return sample_trial((task,), 0, key, number)[0]
+
+
+_score = jax.jit(score_answers, static_argnames=("outputs", "metrics"))
+
+
+@functools.lru_cache(maxsize=64)
+def price_of(learner: Learner, batch_size: int) -> Price:
+    """Return what a learner keeps between steps, and the arithmetic of a step for each example.
+
+    An evaluation of tanh and the like counts as one operation, too.
+    """
+    kept = state_floats(learner, batch_size)
+    cost = cost_of(learner, batch_size)
+    fixed = sum(count for _, count in kept.fixed)
+    return Price(state=kept.kept, fixed=fixed, flops=cost.flops + cost.transcendentals)
 
 
 def evaluate(
@@ -158,7 +251,7 @@ def evaluate(
     return dispatch(name, learner, params, evaluation_task, count, key, comm, metrics).collect(comm)
 
 
-@partial(jax.jit, static_argnames=("learner", "metrics"))
+@functools.partial(jax.jit, static_argnames=("learner", "metrics"))
 def _scores(
     learner: Learner, params: Params, task: TaskDistribution, numbers: Array, key: Array, metrics: Metrics
 ) -> dict[str, Array]:

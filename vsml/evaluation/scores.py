@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ OWN_NAMES = (
     "chance",
     "metric",
     "tried",
+    "state",
+    "fixed",
+    "flops",
+    "microseconds",
     "loss",
     "nonfinite",
     "interval_95",
@@ -55,6 +59,23 @@ class Measured:
         return values.sum(1) / self.weights[:, start:end].sum(1)
 
 
+@dataclass(frozen=True)
+class Price:
+    """What a learner keeps, and what an example takes.
+
+    Attributes:
+        state: numbers that are kept between steps; of one that keeps all examples, at the end of an episode.
+        fixed: numbers beside them that are drawn once and never change, such as random features.
+        flops: floating-point operations for each example, counted; None where they cannot be.
+        microseconds: for each example, measured on this machine; None where operations are counted.
+    """
+
+    state: int
+    fixed: int = 0
+    flops: float | None = None
+    microseconds: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """How a learner did on a data set, over all answers that count.
@@ -76,6 +97,7 @@ class Evaluation:
         metric: name of the main metric.
         baseline: weights of the main metric, likewise; None: all 1.
         others: what other metrics came to, by name.
+        price: what the learner keeps, and what an example takes; None: not known.
     """
 
     learner: str
@@ -90,6 +112,7 @@ class Evaluation:
     metric: str = "accuracy"
     baseline: np.ndarray | None = None
     others: Mapping[str, Measured] = field(default_factory=dict)
+    price: Price | None = None
 
     @property
     def correct(self) -> np.ndarray:
@@ -124,6 +147,7 @@ class Evaluation:
             "chance": self.chance,
             "metric": self.metric,
             "tried": self.tried,
+            **({} if self.price is None else asdict(self.price)),
             "loss": float(self.loss.mean()),
             "nonfinite": int((~np.isfinite(self.loss)).sum()),
             **{name: float(values.mean()) for name, values in columns.items()},

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,6 +16,9 @@ from vsml.reporting.intervals import ends
 
 DASH = "-"
 """Stands where there is no number."""
+
+PriceCell = Callable[[Mapping[str, Any]], str]
+"""From a row of an evaluation to what stands in a cell."""
 
 _LAST = "_last"
 _LONG_TEXT = 40  # characters in a cell of a page from which it may have several lines
@@ -312,15 +315,17 @@ def results_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """
     rows = list(rows)
     columns = accuracy_columns(rows) | metric_columns(rows)
+    prices = price_columns(rows)
     cells = []
     for row in rows:
         line = [str(row["learner"]), str(row["dataset"])]
         for name in columns:
             line.append(accuracy_cell(score_of(row, name)))
+        line += [price(row) for price in prices.values()]
         cells.append(line)
     left = ("learner", "data set")
     return Table(
-        [*left, *columns.values()],
+        [*left, *columns.values(), *prices],
         cells,
         title=_metrics_in(rows),
         left=frozenset(left),
@@ -342,12 +347,13 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """
     rows = list(rows)
     columns = accuracy_columns(rows) | metric_columns(rows)
+    prices = price_columns(rows)
     cells = []
     for dataset in _different(rows, "dataset"):
         for row in rows:
             if row["dataset"] == dataset:
-                cells.append(_markdown_cells(row, columns))
-    headings = ["data set", "learner", *columns.values(), "settings tried"]
+                cells.append(_markdown_cells(row, columns, prices.values()))
+    headings = ["data set", "learner", *columns.values(), *prices, "settings tried"]
     full = markdown(Table(headings, cells))
     parts = [full, "", caption(rows), ""]
     if len(_different(rows, "learner")) > 1:
@@ -384,7 +390,44 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     if others:
         names = ", ".join(others)
         sentences.append(f"{names.capitalize()}: likewise, at the end (see docs/metrics.md).")
+    if price_columns(rows):
+        sentences.append(
+            "State: numbers kept between steps, in brackets those drawn once that never change. Cost: "
+            "floating-point operations for each example, counted, or microseconds where they cannot be."
+        )
     return " ".join(sentences)
+
+
+def price_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, PriceCell]:
+    """Return headings and cells of what learners keep and take; none if that is known of no row."""
+    if all(row.get("state") is None for row in rows):
+        return {}
+    return {"state": state_cell, "cost": cost_cell}
+
+
+def state_cell(row: Mapping[str, Any]) -> str:
+    """Return how many numbers a learner keeps, as text, and in brackets how many never change."""
+    if row.get("state") is None:
+        return DASH
+    fixed = f" (+ {row['fixed']:,})" if row.get("fixed") else ""
+    return f"{row['state']:,}{fixed}"
+
+
+def cost_cell(row: Mapping[str, Any]) -> str:
+    """Return what an example takes, as text: operations that were counted, or time that was measured."""
+    if row.get("flops") is not None:
+        return f"{scaled(row['flops'])}FLOP"
+    if row.get("microseconds") is not None:
+        return f"{row['microseconds']:,.0f} µs"
+    return DASH
+
+
+def scaled(number: float) -> str:
+    """Return a number with three digits and the prefix of a unit: "1.23 M"."""
+    for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= power:
+            return f"{number / power:.3g} {prefix}"
+    return f"{number:.3g} "
 
 
 def _different(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
@@ -396,10 +439,12 @@ def _different(rows: Iterable[Mapping[str, Any]], key: str) -> list[str]:
 def _markdown_cells(
     row: Mapping[str, Any],
     columns: Iterable[str],
+    prices: Iterable[PriceCell],
 ) -> list[str]:
     cells = [row["dataset"], str(row["learner"])]
     for name in columns:
         cells.append(score_cell(row, name))
+    cells += [price(row) for price in prices]
     cells.append(tried_text(row))
     return cells
 
@@ -407,6 +452,7 @@ def _markdown_cells(
 def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of learners and data sets: `accuracy_last` in percent."""
     datasets = _different(rows, "dataset")
+    prices = price_columns(rows)
     reached = {}
     for row in rows:
         place = row["learner"], row["dataset"]
@@ -416,12 +462,24 @@ def matrix_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         line = [learner]
         for dataset in datasets:
             line.append(reached.get((learner, dataset), DASH))
+        own = [row for row in rows if row["learner"] == learner]
+        line += [_range(own, price) for price in prices.values()]
         cells.append(line)
     return Table(
-        ["learner", *datasets],
+        ["learner", *datasets, *prices],
         cells,
         left=frozenset(["learner"]),
     )
+
+
+def _range(
+    rows: Sequence[Mapping[str, Any]],
+    price: PriceCell,
+) -> str:
+    """Return what stands in the cells of rows: of several different ones the least and the largest."""
+    by_state = sorted(rows, key=lambda row: (row.get("state") or 0, row.get("flops") or 0))
+    different = list(dict.fromkeys(map(price, by_state)))
+    return " to ".join(dict.fromkeys((different[0], different[-1])))
 
 
 def _shows_single_examples(rows: Sequence[Mapping[str, Any]]) -> bool:
