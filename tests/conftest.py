@@ -16,7 +16,7 @@ TIERS = {
     "algebra and properties": """
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
-        candidates checkpoint memory meta_settings metrics callbacks setup plan ahead scaling roofline
+        candidates checkpoint memory streams abilities meta_settings metrics callbacks setup plan ahead scaling roofline
         battery graphs rule_harness rule_language rule_learner rule_watching layout moved package command registry
         config preprocess_settings docs advice commands
         sources bounds failing_inputs failing_files robust_inputs download inventory converted
