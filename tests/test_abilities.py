@@ -21,6 +21,7 @@ from vsml.graphs.growing import grow
 from vsml.learners import Ngrams, RuleLearner
 from vsml.learners.ngrams import NgramsConfig
 from vsml.learners.rule import RuleConfig
+from vsml.networks.noise import binomial_noise
 from vsml.types import Classes, Values
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -203,3 +204,17 @@ def test_counts_read_english_better_than_letters_alone():
     equal = language.bits(answered(drawn.outcome(np.zeros(0)), constant)).mean()
     assert equal == pytest.approx(math.log2(27), abs=1e-4)
     assert bits[1] < equal - 0.8 and bits[2] < equal - 0.8
+
+
+# Noise.
+
+
+def test_cheap_noise_is_nearly_normal_and_independent():
+    draws = np.stack([binomial_noise(jax.random.fold_in(KEY, step), (50, 2000)).ravel() for step in range(6)])
+    assert abs(draws.mean()) < 0.005 and draws.std() == pytest.approx(1, abs=0.005)
+    assert (draws**3).mean() == pytest.approx(0, abs=0.02)
+    assert (draws**4).mean() == pytest.approx(3 - 1 / 16, abs=0.03)
+    between = np.corrcoef(draws) - np.eye(6)
+    assert np.abs(between).max() < 0.015
+    for distance in (1, 2, 784, 2000):
+        assert abs((draws[:, :-distance] * draws[:, distance:]).mean()) < 0.01
