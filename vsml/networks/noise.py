@@ -17,8 +17,8 @@ def binomial_noise(
     """Draw numbers with mean 0 and variance 1 that are nearly normal.
 
     Each is the number of bits that are set among 32 random ones, less 16, by the square root of 8: a binomial
-    distribution of 33 values, whose kurtosis is 1/16 below that of the normal one. The bits are a hash of the key
-    and the place (the finalizer of MurmurHash3), which is no generator for cryptography and enough for noise.
+    distribution of 33 values, whose kurtosis is 1/16 below that of the normal one. The bits are a hash of the
+    key and the place (the finalizer of MurmurHash3): no generator for cryptography, and enough for noise.
 
     Args:
         key: of the draw.
