@@ -15,7 +15,7 @@ ASKED = 100
 
 
 def task(classes: int) -> Task:
-    """Return the task of so many classes, each of 30 examples in a row, then 100 questions or some more about all."""
+    """Return the task of so many classes, each of 30 examples in a row, then questions about all."""
     lesson = EXAMPLES * classes
     # In whole segments, which compile least.
     asked_for = ASKED + -lesson % 50

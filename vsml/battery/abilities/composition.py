@@ -18,7 +18,7 @@ SIGHTS = 4
 
 
 def task(shown: int) -> Task:
-    """Return the task: about 420 examples of A and B in a mix, A of B for so many symbols, then for the others.
+    """Return the task: A and B in a mix, A of B for so many symbols, then A of B for the others.
 
     An input says which function is asked for, and has a symbol. The other compositions are asked for without
     lessons: who takes "A of B" for a third function cannot know them.
