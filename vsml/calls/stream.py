@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import jax
 from pydantic import Field
@@ -252,7 +254,7 @@ class RunStreams:
 class _Keeper:
     """Saves a life between tasks from time to time, and before it is stopped."""
 
-    def __init__(self, folder: Any, stop: StopSignals, every_s: float) -> None:
+    def __init__(self, folder: Path, stop: StopSignals, every_s: float) -> None:
         self.folder = folder
         self.stop = stop
         self.every_s = every_s
@@ -276,8 +278,6 @@ class _Keeper:
 
 def _folder_name(learner: str, stream: str, seed: int) -> str:
     """Return the name of the folder of a life: what file systems take, and no two alike."""
-    from urllib.parse import quote
-
     return f"{quote(learner, safe='+ ')}@{quote(stream, safe='+ ')}@{seed}".replace(" ", "_")
 
 

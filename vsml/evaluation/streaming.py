@@ -127,16 +127,14 @@ class Life:
             after_task: called after each task; may raise to end it.
         """
         stream_key = jax.random.fold_in(self.key, _STREAM)
-        compiled = live_through_task
+        program: Any = None
         while self.done < tasks:
-            number = jnp.int32(self.done)
-            arguments = (self.learner, self.params, self.state, self.stream, stream_key, number)
-            if compiled is live_through_task:
-                # Ahead of time, so that the clock below measures what an example costs and nothing else.
-                run = live_through_task.lower(*arguments).compile()
-                compiled = lambda learner, *others: run(*others)  # noqa: E731, B023
+            arguments = (self.params, self.state, self.stream, stream_key, jnp.int32(self.done))
+            if program is None:
+                # Compiled ahead of time, so that the clock below measures what an example costs.
+                program = live_through_task.lower(self.learner, *arguments).compile()
             started = time.monotonic()
-            self.state, measured = jax.block_until_ready(compiled(*arguments))
+            self.state, measured = jax.block_until_ready(program(*arguments))
             self.seconds += time.monotonic() - started
             for name, values in measured.items():
                 self.sums[name] = np.concatenate([self.sums[name], np.asarray(values)[None]])
