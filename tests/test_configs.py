@@ -39,7 +39,9 @@ from vsml.setup import Setup, TaskShape
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
-    path for folder in (".", "algorithms", "figures") for path in (ROOT / "configs" / folder).glob("*.yaml")
+    path
+    for folder in (".", "algorithms", "figures", "benchmarks")
+    for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
@@ -303,10 +305,12 @@ AS_OTHERS = (
     "introspect",  # test_introspection.py runs parts of it at full size
 )
 
+STREAMS = [path for path in CONFIGS if "\ncall: stream\n" in path.read_text(encoding="utf-8")]
+
 RUNS = [
     pytest.param(path, entry, id=name(path) + (f"-{entry}" if entry else ""))
     for path in CONFIGS + ARRAYS
-    if name(path) not in AS_OTHERS
+    if name(path) not in AS_OTHERS and path not in STREAMS
     for entry in (ENTRIES.get(name(path), (1,)) if path in ARRAYS else (None,))
 ]
 
@@ -362,6 +366,24 @@ def test_every_file_does_a_meta_step_and_an_evaluation(path, entry, data, small,
     assert seen == set(itertools.product(learners, datasets))
     assert all(math.isfinite(row["loss"]) and row[row["metric"]] >= 0 for row in rows)
     assert all(row["accuracy"] <= 1 for row in rows if row["metric"] == "accuracy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STREAMS, ids=name)
+def test_every_stream_is_lived_through_by_all_that_its_file_names(path, small, hasty, tmp_path):
+    config = load_config([path])
+    kind = config.stream.kind
+    settings = [*small, "stream.tasks=2", "stream.seeds=1", "evaluation.episode_length=6"]
+    if config.evaluation.datasets:
+        settings.append("evaluation.datasets=[mnist]")  # of EMNIST the small folder has another split
+    else:
+        options = {**dict(kind.options), "task_length": 6}
+        settings.append(f"stream.kind={json.dumps({'type': kind.type, 'options': options})}")
+    run = tmp_path / "run"
+    assert launch.main(["--config_files", str(path), "--run_dir", str(run), "--config", *settings]) == 0
+    rows = json.loads((run / "stream.json").read_text())["measured"]
+    assert [row["learner"] for row in rows] == [entry.name for entry in config.evaluation.learners]
+    assert all(row["tasks"] == 2 and row["nonfinite"] == 0 and row["state"] > 0 for row in rows)
 
 
 # What a user is told of data that cannot be used.

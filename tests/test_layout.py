@@ -17,14 +17,26 @@ ROOT = Path(__file__).parents[1]
 # it; it may import its own room and those below.
 ROOMS = [
     {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
-    {"launch", "vsml.launching", "vsml.rules.__main__"},
+    {"launch", "vsml.launching", "vsml.rules.__main__", "vsml.battery.__main__"},
     {"vsml.sklearn", "vsml.torch", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
     {"vsml.calls", "vsml.cost.ranks"},
-    {"vsml.cost", "vsml.evaluation", "vsml.introspection"},
+    {
+        "vsml.cost",
+        "vsml.evaluation",
+        "vsml.introspection",
+        # Those of the battery that know settings and files; the tests themselves are further down.
+        "vsml.battery.contestants",
+        "vsml.battery.measuring",
+        "vsml.battery.report",
+        "vsml.battery.leaderboard",
+        "vsml.battery.drawing",
+        "vsml.battery.page",
+    },
     {"vsml.setup"},
     {"vsml.runs", "vsml.reporting"},
     {"vsml.config"},
     {"vsml.meta"},
+    {"vsml.battery"},
     {"vsml.learners"},
     {"vsml.networks", "vsml.tasks", "vsml.rules"},
     {"vsml.graphs"},

@@ -31,6 +31,7 @@ KEPT = {  # worked out by hand: memory, then what is pending
     "least_squares": 7 * 7 + 7 * C + 1,
     "nearest_mean": 4 * C + C,
     "naive_bayes": 2 * 4 * C + C,
+    "ngrams": 3 * 1024 * C + 2,  # counts of contexts of 0, 1 and 2 symbols, the two latest symbols
     "floor": C + 1,
 }
 

@@ -43,6 +43,7 @@ VARIANTS = {
     "least_squares, forgetting": ["model.least_squares={features: 12, forgetting: 0.9, bias: 1}"],
     "nearest_mean": [],
     "naive_bayes": ["model.naive_bayes.decay=0.9"],
+    "ngrams": ["model.ngrams={order: 2, rows: 8}"],
     "floor": [],
 }
 

@@ -19,9 +19,17 @@ from vsml.learners import Learner, make_learner
 from vsml.learners.vsml import VsmlConfig
 from vsml.meta.chunk_size import choose_chunk_size, memory_of_trial
 from vsml.meta.mapping import replicate
-from vsml.meta.objectives import EpisodeShape, Objective, build_objective
+from vsml.meta.objectives import EpisodeShape, HasTasks, Objective, build_objective
 from vsml.meta.optimizers import OPTIMIZERS, MetaOptimizer, build_optimizer
-from vsml.meta.trials import Chunk, Group, chunks_of, group_trials, group_without_tasks, params_shapes
+from vsml.meta.trials import (
+    Chunk,
+    Group,
+    chunks_of,
+    group_each,
+    group_trials,
+    group_without_tasks,
+    params_shapes,
+)
 from vsml.networks.kernels import Kernel, chosen
 from vsml.options import SettingsError, build_plugin
 from vsml.runs.callbacks import CALLBACKS, Callback
@@ -147,6 +155,9 @@ class Setup:
             ConfigError: the learners of two shapes do not share meta-parameters.
         """
         trials = self.config.training.population_size
+        if isinstance(self.objective, HasTasks):
+            with config_mistakes():
+                return group_each(self.objective.tasks, trials, self.make_learner)
         shape = self.objective.learner_shape
         if shape is not None:
             return [group_without_tasks(self.make_learner(*shape), trials)]
@@ -166,6 +177,8 @@ class Setup:
         Args:
             sources: data sets by name.
         """
+        if isinstance(self.objective, HasTasks):
+            return self.groups
         kinds = {shape.spec for group in self.groups for shape in group.tasks}
         tasks = {spec: self._training_task(spec, sources[spec.dataset]) for spec in kinds}
         groups = []
@@ -177,6 +190,8 @@ class Setup:
     def load_training_data(self, comm: Communicator) -> dict[str, Source]:
         """Load the data sets that meta-training draws from, by name."""
         data = self.config.data
+        if isinstance(self.objective, HasTasks):
+            return {}
         names = sorted({shape.spec.dataset for group in self.groups for shape in group.tasks})
 
         def load_all() -> dict[str, Source]:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from vsml.calls.base import Call
+from vsml.calls.battery import Battery
 from vsml.calls.clone import Clone
 from vsml.calls.evaluate import Evaluate
 from vsml.calls.introspect import Introspect
+from vsml.calls.stream import RunStreams
 from vsml.calls.train import Train
 from vsml.registry import Registry
 
@@ -17,6 +19,8 @@ CALLS: Registry[Callable[..., Call]] = Registry(
         "evaluate": Evaluate,
         "clone": Clone,
         "introspect": Introspect,
+        "stream": RunStreams,
+        "battery": Battery,
     },
 )
 """What `call` may name, and what builds it from config, a section of its own."""

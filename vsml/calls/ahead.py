@@ -15,7 +15,8 @@ from vsml.tasks.data.inventory import Half, look
 
 _TRAINS = ("train", "clone")
 _EVALUATES = ("train", "clone", "evaluate")
-_COMPARES = (*_EVALUATES, "introspect")
+_RESTORES = (*_EVALUATES, "stream")
+_COMPARES = (*_EVALUATES, "introspect", "stream")
 """Calls by what they do with a configuration; those from outside of the library are not known."""
 
 
@@ -39,7 +40,7 @@ def look_ahead(setup: Setup, ranks: int) -> list[str]:
     if call in _TRAINS:
         setup.chunk_size(ranks)
     lines = _look_at_data(setup)
-    if call in _EVALUATES and setup.restores:
+    if call in _RESTORES and setup.restores:
         lines += _look_at_restored(setup)
     if call in _COMPARES:
         lines += _look_at_compared(setup)
@@ -66,7 +67,8 @@ def _look_at_data(setup: Setup) -> list[str]:
         if half.missing and is_optional:
             left_out.append(f"{name}: {half.describe()}")
         lines.append(_told(half, is_optional))
-    if call in ("evaluate", "introspect") and len(left_out) == len(evaluated):
+    is_nothing_left = evaluated and len(left_out) == len(evaluated)
+    if call in ("evaluate", "introspect", "stream") and is_nothing_left:
         raise ConfigError(["evaluation.datasets: nothing to evaluate on", *left_out])
     return list(dict.fromkeys(lines))
 

@@ -59,6 +59,11 @@ class FewShot(Section):
         default=True,
         description="whether a learner is told the labels of queries, too, after it has answered",
     )
+    classes_at_once: Positive | None = Field(
+        default=None,
+        description="classes of the support that come together before the next so many do, as in "
+        "class-incremental streams; null: all of them",
+    )
 
     @property
     def support(self) -> int:
@@ -87,11 +92,11 @@ class TrainingConfig(Section):
     objective: Text = Field(
         default="episode",
         description="what is minimised. episode: the loss of learners over episodes; clone: the distance of "
-        "synapses from back-propagation (settings in `clone`); the name of an objective of an installed "
-        "package, or package.module:Name of one",
+        "synapses from back-propagation (settings in `clone`); battery: the loss over learning tests "
+        "(options tests, tags, levels); the name of an objective of an installed package, or package.module:Name",
     )
     objective_options: Options = Field(
-        default=(), description="settings of an objective that is neither episode nor clone"
+        default=(), description="settings of an objective other than episode and clone"
     )
     loss_type: LossType = _plain(EpisodeConfig, "loss_type")
     time_limit_s: Annotated[Float, Field(gt=0)] | None = Field(

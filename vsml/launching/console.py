@@ -67,6 +67,11 @@ COMMANDS = {
         "vsml.launching.rules:main",
         "vsml.launching.rules:command_parser",
     ),
+    "battery": Command(
+        "let learning algorithms take tests of what they can do",
+        "vsml.launching.battery:main",
+        "vsml.launching.battery:command_parser",
+    ),
     "configs": Command(
         "list the configurations that come with the library",
         "vsml.launching.console:configs",

@@ -15,6 +15,7 @@ from vsml.learners.meta_rnn import MetaRnn
 from vsml.learners.naive_bayes import NaiveBayes
 from vsml.learners.nearest_mean import NearestMean
 from vsml.learners.neighbours import Neighbours
+from vsml.learners.ngrams import Ngrams
 from vsml.learners.rule import RuleLearner
 from vsml.learners.sgd import Sgd
 from vsml.learners.upgd import Upgd
@@ -41,6 +42,7 @@ LEARNERS: Registry[Callable[..., Learner]] = Registry(
         "least_squares": LeastSquares,
         "nearest_mean": NearestMean,
         "naive_bayes": NaiveBayes,
+        "ngrams": Ngrams,
         "floor": Floor,
     },
 )
@@ -65,6 +67,7 @@ __all__ = [
     "NaiveBayes",
     "NearestMean",
     "Neighbours",
+    "Ngrams",
     "RuleLearner",
     "Sgd",
     "Upgd",

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from vsml.graphs.arrays import GraphArrays, stack
 from vsml.graphs.distribution import GraphPool
 from vsml.graphs.graph import Graph
+from vsml.graphs.growing import Grown, grow
 from vsml.graphs.settings import GraphsConfig
 from vsml.learners.base import LearnerBase, batch_elements
 from vsml.learners.memory import Change
@@ -118,9 +119,11 @@ class RuleLearner(LearnerBase):
         input_shape: shape of one input.
         outputs: what it answers with; an int is a number of classes.
         config: settings.
+        grown_by: nodes that have been added to each of its graphs, one growth after the other.
     """
 
     config: RuleConfig = field(default_factory=RuleConfig)
+    grown_by: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Refuse settings that contradict each other on these graphs, now and not in the middle of a run."""
@@ -135,7 +138,10 @@ class RuleLearner(LearnerBase):
     def graphs(self) -> tuple[Graph, ...]:
         """The graphs, one of which is drawn with every fresh state."""
         ready = 1 if self.config.read == "ready" else 0
-        return self.config.graph.draw(math.prod(self.input_shape), self.outputs.size + ready)
+        graphs = self.config.graph.draw(math.prod(self.input_shape), self.outputs.size + ready)
+        for nodes in self.grown_by:
+            graphs = tuple(grow(graph, nodes).graph for graph in graphs)
+        return graphs
 
     @functools.cached_property
     def harness(self) -> Harness:
@@ -216,6 +222,31 @@ class RuleLearner(LearnerBase):
         parts = {"feedback": state.stream.feedback, "first memory": state.stream.start}
         return {name: part for name, part in parts.items() if part is not None}
 
+    def growth_refusal(self) -> str | None:
+        """Return why it cannot grow: on several graphs old edges have several new places."""
+        if len(self.graphs) == 1:
+            return None
+        return f"RuleLearner on {len(self.graphs)} graphs cannot grow; model.rule.graph.count: 1 can"
+
+    def grown(self, nodes: int) -> "RuleLearner":
+        """Return the rule on the graph with more nodes; see `vsml.graphs.growing`."""
+        return dataclasses.replace(self, grown_by=(*self.grown_by, nodes))
+
+    def grown_state(
+        self,
+        params: Params,
+        state: RuleState,
+        nodes: int,
+        key: Array,
+    ) -> RuleState:
+        """Return the state of the grown rule: old half-edges keep their memory, new ones begin afresh."""
+        after = self.grown(nodes)
+        where = grow(self.graphs[0], nodes)
+        batch_size = len(state.stream.tick)
+        fresh = after.init_state(params, key, batch_size)
+        streams = jax.vmap(lambda old, new: _moved(old, new, where))(state.stream, fresh.stream)
+        return RuleState(stream=streams, number=state.number)
+
     @functools.cached_property
     def _pool(self) -> GraphPool:
         """All graphs, padded to one bucket."""
@@ -237,6 +268,34 @@ class RuleLearner(LearnerBase):
         fixed = jnp.asarray(machine.constants, jnp.float32)[len(tuned) :]
         constants = jnp.concatenate([jnp.stack(tuned), fixed])
         return dataclasses.replace(machine, constants=constants)
+
+
+def _moved(
+    old: StreamState,
+    new: StreamState,
+    where: Grown,
+) -> StreamState:
+    """Return a new state that knows what an old one, of the graph before it grew, did."""
+
+    def of_half_edges(old: Array | None, new: Array | None) -> Array | None:
+        if old is None or new is None:
+            return new
+        return new.at[:, where.half_edges].set(old[:, : len(where.half_edges)])
+
+    def of_nodes(old: Array, new: Array) -> Array:
+        return new.at[where.nodes].set(old[: len(where.nodes)])
+
+    feedback = new.feedback
+    if old.feedback is not None and feedback is not None:
+        feedback = of_nodes(old.feedback, feedback)
+    return StreamState(
+        memory=new.memory.at[:, where.half_edges].set(old.memory[:, : len(where.half_edges)]),
+        pending=jax.tree.map(of_nodes, old.pending, new.pending),
+        tick=old.tick,
+        key=old.key,
+        start=of_half_edges(old.start, new.start),
+        feedback=feedback,
+    )
 
 
 def _packed(stream: StreamState) -> StreamState:

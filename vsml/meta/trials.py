@@ -104,6 +104,34 @@ def _group_of(
     )
 
 
+def group_each(
+    tasks: Sequence[Any],
+    trials: int,
+    make_learner: Callable[[tuple[int, ...], Any], Learner],
+) -> list[Group]:
+    """Return a group for each task of an objective that has tasks of its own; trials take them in turn.
+
+    Args:
+        tasks: each with an input shape and outputs.
+        trials: how many trials there are.
+        make_learner: from input shape and outputs to a learner.
+
+    Raises:
+        ValueError: there are fewer trials than tasks, or learners do not share meta-parameters.
+    """
+    if trials < len(tasks):
+        raise ValueError(
+            f"training.population_size: got {trials} trials, expected {len(tasks)} or more, as many as the "
+            "objective has tasks"
+        )
+    groups = []
+    for place, task in enumerate(tasks):
+        learner = make_learner(task.input_shape, task.outputs)
+        groups.append(_group_of(learner, tasks, [place], trials))
+    _check_shared_params(groups)
+    return groups
+
+
 def group_without_tasks(learner: Learner, trials: int) -> Group:
     """Return the one group of an objective that needs no tasks."""
     numbers = np.arange(trials, dtype=np.int32)

@@ -197,6 +197,7 @@ def build_task(
     shots: int = 1,
     rotations: bool = False,
     teach_queries: bool = True,
+    classes_at_once: int | None = None,
     name: str | None = None,
     **preprocess: Any,
 ) -> TaskDistribution:
@@ -221,6 +222,7 @@ def build_task(
         shots: K, how many labelled images of each come first (see `few_shot.FewShot`).
         rotations: draw them out of four times as many classes, by turning images.
         teach_queries: whether a learner is told the labels of queries, too, after it has answered.
+        classes_at_once: classes of the support that come before the next ones do; None: all together.
         name: what the task is called; the data set's name by default.
         **preprocess: settings of transforms by name, as below `data.preprocess` in a configuration:
             normalize (True if not given), resize, rand_proj, shuffle, permute_labels, relabel, pad, and those
@@ -257,6 +259,7 @@ def build_task(
             shots,
             rotations,
             teach_queries,
+            classes_at_once,
         )
         targets = Classes(ways)
         source_words = f"the {ways} of few_shot.ways"

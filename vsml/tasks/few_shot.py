@@ -33,6 +33,8 @@ class FewShot:
         rotations: whether classes are drawn out of four times as many: class c + k * classes is class c
             with its images turned by k * 90 degrees, counter-clockwise.
         teach_queries: whether a learner is told the labels of queries, too, after it has answered.
+        classes_at_once: classes of the support that come together, shuffled, before the next so many do;
+            None: all of them.
     """
 
     positions: Array
@@ -41,6 +43,7 @@ class FewShot:
     shots: int = struct.field(pytree_node=False)
     rotations: bool = struct.field(pytree_node=False)
     teach_queries: bool = struct.field(pytree_node=False, default=True)
+    classes_at_once: int | None = struct.field(pytree_node=False, default=None)
 
     def draw(
         self,
@@ -81,13 +84,16 @@ class FewShot:
         return chosen, labels, is_query.astype(jnp.float32)
 
     def _labels(self, key: Array, length: int) -> Array:
-        """Draw the labels [T]: of the support in random order, then of the queries."""
+        """Draw the labels [T]: of the support in random order, or group by group, then of the queries."""
         classes = jnp.arange(self.ways, dtype=jnp.int32)
         support = jnp.repeat(classes, self.shots)
         number_of_queries = length - len(support)
         support_key = jax.random.fold_in(key, _SUPPORT)
         query_key = jax.random.fold_in(key, _QUERIES)
         shuffled = jax.random.permutation(support_key, support)
+        if self.classes_at_once is not None:
+            # The sort is stable: within a group the order stays random.
+            shuffled = shuffled[jnp.argsort(shuffled // self.classes_at_once, stable=True)]
         queries = jax.random.randint(query_key, (number_of_queries,), 0, self.ways)
         return jnp.concatenate([shuffled, queries])
 
@@ -143,6 +149,7 @@ def build_few_shot(
     shots: int,
     rotations: bool,
     teach_queries: bool = True,
+    classes_at_once: int | None = None,
 ) -> FewShot:
     """Find the images of each class, and check that there are enough.
 
@@ -154,6 +161,7 @@ def build_few_shot(
         shots: K, images of each class in the support.
         rotations: draw classes out of four times as many, by turning images.
         teach_queries: whether a learner is told the labels of queries, too.
+        classes_at_once: classes of the support that come before the next ones do; None: all together.
 
     Raises:
         ValueError: an argument is out of range, or there are not enough classes or images.
@@ -166,6 +174,10 @@ def build_few_shot(
     queries = length - ways * shots
     _check_rotations(dataset, rotations)
     _check_ways(dataset, len(classes), ways, rotations)
+    if classes_at_once is not None and not 1 <= classes_at_once <= ways:
+        raise ValueError(
+            f"few_shot.classes_at_once: got {classes_at_once}, expected null or 1 to few_shot.ways, {ways}"
+        )
     if shots < 1:
         raise ValueError(f"few_shot.shots: got {shots}, expected at least 1")
     if queries < 1:
@@ -185,6 +197,7 @@ def build_few_shot(
         shots=shots,
         rotations=rotations,
         teach_queries=teach_queries,
+        classes_at_once=classes_at_once,
     )
 
 

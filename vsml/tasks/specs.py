@@ -40,6 +40,11 @@ class FewShotSettings(Protocol):
         """Whether a learner is told the labels of queries."""
         ...
 
+    @property
+    def classes_at_once(self) -> int | None:
+        """How many classes of the support come before the next ones do."""
+        ...
+
 
 class Spec(Protocol):
     """A kind of task, as a configuration says it (`vsml.config.specs.TaskSpec`)."""
@@ -120,6 +125,8 @@ def _describe_few_shot(few_shot: FewShotSettings) -> str:
     words = f"{few_shot.ways}-way {few_shot.shots}-shot episodes"
     if few_shot.rotations:
         words += " of rotated classes"
+    if few_shot.classes_at_once is not None:
+        words += f", {few_shot.classes_at_once} class(es) at once"
     if not few_shot.teach_queries:
         words += ", queries not taught"
     return words

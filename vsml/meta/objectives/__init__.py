@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vsml.meta.objectives.base import EpisodeShape, MemberResult, Objective
+from vsml.meta.objectives.base import EpisodeShape, HasTasks, MemberResult, Objective, OwnTask
+from vsml.meta.objectives.battery import BatteryLoss
 from vsml.meta.objectives.clone import CloneLoss
 from vsml.meta.objectives.episode import EpisodeConfig, EpisodeLoss
 from vsml.options import builder_of, member_problems, read_options
@@ -16,18 +17,22 @@ OBJECTIVES: Registry[Any] = Registry(
     {
         "episode": EpisodeLoss,
         "clone": CloneLoss,
+        "battery": BatteryLoss,
     },
 )
 """What `training.objective` may name, and what builds it from config, a section."""
 
 __all__ = [
     "OBJECTIVES",
+    "BatteryLoss",
     "CloneLoss",
     "EpisodeConfig",
     "EpisodeLoss",
     "EpisodeShape",
+    "HasTasks",
     "MemberResult",
     "Objective",
+    "OwnTask",
     "build_objective",
     "objective_problems",
 ]

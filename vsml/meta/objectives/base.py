@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flax import struct
 
@@ -38,6 +38,35 @@ class EpisodeShape:
     steps: int
     batch_size: int = 1
     projected: bool = False
+
+
+@struct.dataclass
+class OwnTask:
+    """What trials of an objective that has tasks of its own take; a pytree without arrays.
+
+    Attributes:
+        place: its number among the objective's tasks.
+        input_shape: shape of one input.
+        outputs: what is answered with.
+        episode_length: steps of an episode.
+    """
+
+    place: int = struct.field(pytree_node=False)
+    input_shape: tuple[int, ...] = struct.field(pytree_node=False)
+    outputs: Outputs = struct.field(pytree_node=False)
+    episode_length: int = struct.field(pytree_node=False)
+
+
+@runtime_checkable
+class HasTasks(Protocol):
+    """An objective with tasks of its own, of several shapes: each is a group, and trials take them in turn.
+
+    Its `learner_shape` is that of one of them, so that no data are loaded for it.
+    """
+
+    @property
+    def tasks(self) -> tuple[OwnTask, ...]:
+        """The tasks; `draw` is called with one of them alone."""
 
 
 class Objective(Protocol):

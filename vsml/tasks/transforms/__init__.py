@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from vsml.registry import Registry
 from vsml.tasks.transforms.base import Context, Transform
 from vsml.tasks.transforms.label_permutation import PERMUTE_LABELS, permute_labels
+from vsml.tasks.transforms.modulo import MODULO
 from vsml.tasks.transforms.padding import PAD, check_pad, pad
 from vsml.tasks.transforms.projection import RAND_PROJ, project
+from vsml.tasks.transforms.ranging import RANGE
 from vsml.tasks.transforms.relabelling import RELABEL
 from vsml.tasks.transforms.resizing import RESIZE, resize
 from vsml.tasks.transforms.rotation import rotate
@@ -18,10 +20,12 @@ from vsml.tasks.transforms.standardising import NORMALIZE, standardise
 _MEMBERS = (
     RESIZE,
     NORMALIZE,
+    RANGE,
     PAD,
     SHUFFLE,
     RAND_PROJ,
     PERMUTE_LABELS,
+    MODULO,
     RELABEL,
 )
 
