@@ -9,7 +9,7 @@ import vsml
 from vsml.battery import drawing
 from vsml.battery.learning_test import LearningTest
 from vsml.battery.ledger import EDITION, Ledger
-from vsml.battery.report import Row, row_json, tag_table, test_table
+from vsml.battery.report import Row, row_json, table_of_tags, table_of_tests
 from vsml.reporting import tables
 from vsml.system.files import atomic_write, write_json
 
@@ -52,7 +52,11 @@ def write_report(
 
 def markdown(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> str:
     """Return the tables as Markdown."""
-    parts = [_HOW_TO_READ, tables.markdown(tag_table(rows, tests)), tables.markdown(test_table(rows, tests))]
+    parts = [
+        _HOW_TO_READ,
+        tables.markdown(table_of_tags(rows, tests)),
+        tables.markdown(table_of_tests(rows, tests)),
+    ]
     reasons = [f"- {row.learner}: {test}: {why}" for row in rows for test, why in row.reasons.items()]
     if reasons:
         parts.append("\n".join(["n/a:", "", *reasons]))
@@ -67,9 +71,9 @@ def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> 
         f"<p>{html.escape(_HOW_TO_READ)}</p>",
         drawing.radar(rows, tests),
         "<h2>By tag</h2>",
-        tables.html_table(tag_table(rows, tests)),
+        tables.html_table(table_of_tags(rows, tests)),
         "<h2>By test</h2>",
-        tables.html_table(test_table(rows, tests)),
+        tables.html_table(table_of_tests(rows, tests)),
         "<h2>Learning curves</h2>",
         '<p class="note">Accuracy of classes, or share of the squared error that is explained of values, '
         "from 0 to 1, from the first to the last example.</p>",

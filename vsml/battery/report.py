@@ -69,12 +69,12 @@ def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningT
             by_level[level] = entry
             raw[name] = float(np.mean(entry["raw"]))
             curves[name] = entry["curve"]
-        scores[test.name] = test_score(test, by_level, panel)
+        scores[test.name] = score_of_test(test, by_level, panel)
     known = [entry for entry in entries.values() if "raw" in entry]
     return Row(learner, scores, reasons, raw, _states(known), _cost_us(known), curves)
 
 
-def test_score(test: LearningTest, entries: Mapping[Level, Entry], panel: Panel) -> Score | None:
+def score_of_test(test: LearningTest, entries: Mapping[Level, Entry], panel: Panel) -> Score | None:
     """Return the score of a learner on a test; None where no level could be taken.
 
     Args:
@@ -109,7 +109,7 @@ def score_text(score: Score | None) -> str:
     return f"{score.value:.2f} ± {score.error:.2f}"
 
 
-def tag_table(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
+def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each learner: its mean score by tag, its state and its cost."""
     tags = tags_of(tests)
     headings = ("learner", *tags, "state", "µs an example")
@@ -122,7 +122,7 @@ def tag_table(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     return Table(headings, cells, left=frozenset(["learner"]))
 
 
-def test_table(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
+def table_of_tests(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each test, and a column for each learner."""
     headings = ("tag", "test", *(row.learner for row in rows))
     cells = []
