@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import vsml.sklearn
 from vsml.launching.schema import load_config
 from vsml.learners import make_learner
+from vsml.online import steps
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, VSMLRegressor, learn_online
 
@@ -94,7 +94,7 @@ def test_the_cut_of_a_stream_changes_no_bit_and_answers_are_those_of_predict(tin
 def test_learning_in_chunks_is_learning_at_once(tiny, monkeypatch):
     X, y = blobs(n=23)
     whole = VSMLClassifier(tiny).fit(X, y)
-    monkeypatch.setattr(vsml.sklearn, "_ROWS", (4,))
+    monkeypatch.setattr(steps, "ROWS", (4,))
     chunks = VSMLClassifier(tiny).fit(X, y)
     assert equal(whole, chunks)
     assert len(chunks.predict(X)) == 23
@@ -105,7 +105,7 @@ def test_other_numbers_of_examples_and_features_compile_nothing(tiny):
         X, y = blobs(n=n, features=features)
         VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1, 2]).predict(X)
 
-    compiled = (vsml.sklearn._draw, vsml.sklearn._learn_rows, vsml.sklearn._answer_rows)
+    compiled = (steps.draw, steps.learn_rows, steps.answer_rows)
     use(3, 5), use(30, 5)
     before = [function.__wrapped__._cache_size() for function in compiled]
     for n, features in [(1, 1), (2, 5), (15, 2), (16, MIN_UNITS), (17, 7), (1000, 1)]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vsml.standardise import CLIP, EARLY, RunningStatistics
+from vsml.online.standardise import CLIP, EARLY, RunningStatistics
 
 pytestmark = pytest.mark.usefixtures("explicit_ranks")
 

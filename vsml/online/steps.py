@@ -1,0 +1,106 @@
+"""Compiled calls of online estimators: a fresh learner, learning from rows, answers to rows."""
+
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vsml.config.model import ModelConfig
+from vsml.learners import Learner, make_learner
+from vsml.system.numerics import standard_numerics
+from vsml.types import Array, Outputs, Params, State
+
+MIN_UNITS = 256
+"""Input units at least: few features are spread over more units than there are features."""
+
+
+MAX_UNITS = 2048
+"""Input units at most, where their number is not given: as many as features would make memory quadratic."""
+
+
+ROWS = (16, 1024)
+"""Examples that a compiled call has room for; fewer cost no more than they are."""
+
+
+@lru_cache(maxsize=64)
+def build_learner(model: str, units: int, outputs: Outputs) -> Learner:
+    """Build the learner of model settings in JSON; for the same the same object: nothing recompiles."""
+    settings = ModelConfig.model_validate(json.loads(model))
+    return make_learner(settings.type, settings.settings, (units,), outputs)
+
+
+def bucket(features: int) -> int:
+    """Return the number of features that programs are compiled for, where there are that many."""
+    return max(MIN_UNITS, 1 << (features - 1).bit_length())
+
+
+def default_units(room: int, features: int) -> int:
+    """Return how many input units features are projected to; say so where there are fewer than features."""
+    if room <= MAX_UNITS:
+        return room
+    warnings.warn(
+        f"units: {features} features are projected to {MAX_UNITS} units, as one for each would take "
+        f"{4 * room * room / 2**30:.1f} GiB; units={room} does so all the same",
+        UserWarning,
+        stacklevel=5,
+    )
+    return MAX_UNITS
+
+
+def chunks(count: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (first example, room, number of examples) of each compiled call for that many examples."""
+    for start in range(0, count, ROWS[-1]):
+        number = min(count - start, ROWS[-1])
+        yield start, next(rows for rows in ROWS if rows >= number), number
+
+
+def with_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    """Return an array [n, ...] with zeros behind it, [rows, ...]."""
+    return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)))
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner", "room"))
+def draw(learner: Learner, room: int, params: Params, features: Array | int, key: Array) -> dict[str, Any]:
+    """Draw what a fresh estimator knows: the projection, of which `features` rows count, and the state."""
+    projection_key, state_key = jax.random.split(key)
+    shape = (room, math.prod(learner.input_shape))
+    return {
+        "params": params,
+        "projection": jax.random.normal(projection_key, shape) / jnp.sqrt(features),
+        "state": learner.init_state(params, state_key),
+    }
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",))
+def learn_rows(
+    learner: Learner, params: Params, projection: Array, state: State, x: Array, y: Array, count: Array | int
+) -> tuple[State, Array]:
+    """Step through the first `count` of x [rows, d] and y [rows, ...]: the state and the answers."""
+
+    def step(t: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, answers = carry
+        state, answer = learner.step(params, state, (x[t] @ projection)[None], y[t][None])
+        return state, answers.at[t].set(answer[0])
+
+    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",))
+def answer_rows(
+    learner: Learner, params: Params, projection: Array, state: State, x: Array, count: Array | int
+) -> Array:
+    """Answer the first `count` of x [rows, d], one at a time, all from the same state: [rows, C or D]."""
+
+    def answer(t: Array, answers: Array) -> Array:
+        return answers.at[t].set(learner.predict(params, state, (x[t] @ projection)[None])[0])
+
+    return jax.lax.fori_loop(0, count, answer, jnp.zeros((len(x), learner.outputs.size)))
