@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vsml.config.model import ModelConfig
 from vsml.learners import Learner
 from vsml.online import steps
-from vsml.online.inputs import check_dense
+from vsml.online.inputs import check_dense, visits_of
+from vsml.online.missing import Indicators
 from vsml.online.standardise import CLIP, RunningStatistics
 from vsml.pretrained import load_learner
 from vsml.runs import checkpoint
@@ -29,6 +30,9 @@ from vsml.types import Outputs, Params, State
 Scale = Literal["feature", "all", "none"]
 """What has a mean and a variance of its own: each feature, or all together; or inputs stay as they are."""
 
+
+_MISSING = 1
+"""What the key of an estimator is folded with for the rows of the projection that indicators go through."""
 
 _SETTINGS = ("learner", "scale", "units", "epochs", "model", "random_state")
 
@@ -68,6 +72,34 @@ class OnlineEstimator(BaseEstimator):
     model_: dict[str, Any]
     scale_: Scale
     n_features_in_: int
+    _seed: int
+    """What is drawn later, for missing values and for new classes, is drawn from it."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: all but the learner that was built, as its hash is of this process."""
+        state = dict(super().__getstate__())
+        state.pop("_built", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "learned_"):
+            self._update_old()
+
+    def _update_old(self) -> None:
+        """Add what estimators of version 0.2 do not have."""
+        if not hasattr(self, "_seed"):
+            self._seed = 0
+        for name in ("statistics", "targets"):
+            if name in self.learned_:
+                known = self.learned_[name]
+                count = np.broadcast_to(known["count"], known["shift"].shape).copy()
+                self.learned_ = {**self.learned_, name: {**known, "count": count}}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file from which `load` goes on bit for bit: what was learned, and the learning algorithm.
@@ -92,6 +124,9 @@ class OnlineEstimator(BaseEstimator):
             "units": self.learned_["projection"].shape[1],
             "groups": len(self.learned_["statistics"]["shift"]),
             "early": self._early(),
+            "counts": "groups",
+            "missing": "missing" in self.learned_,
+            "seed": self._seed,
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             **self._described(),
         }
@@ -128,9 +163,15 @@ class OnlineEstimator(BaseEstimator):
         estimator.n_features_in_ = described["features"]
         if described["feature_names"]:
             estimator.feature_names_in_ = np.array(described["feature_names"], dtype=object)
+        estimator._seed = described.get("seed", 0)
         estimator._restore(described)
         template = estimator._template(described["units"], described["groups"], described["early"])
+        if "counts" not in described:
+            template = _with_single_counts(template)
+        if described.get("missing"):
+            template = estimator._with_missing(template)
         estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
+        estimator._update_old()
         return estimator
 
     def _outputs(self) -> Outputs:
@@ -178,29 +219,72 @@ class OnlineEstimator(BaseEstimator):
         statistics = vars(RunningStatistics.nothing(groups, features))
         self.model_ = model
         self.scale_ = self.scale
+        self._seed = seed
+        self._built = (units, outputs, learner)
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
 
     def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
         """Return the learner, its meta-parameters and its settings."""
         if self.learner is not None:
             loaded = load_learner(str(self.learner), input_shape=(units,), outputs=outputs, model=self.model)
-            return loaded.learner, loaded.params, loaded.model.model_dump(mode="json")
+            described = loaded.model.model_dump(mode="json")
+            # One object for all estimators alike, which compiled functions tell at a glance.
+            return steps.build_learner(json.dumps(described), units, outputs), loaded.params, described
         model = ModelConfig.model_validate(deep_merge(GRADIENT_DESCENT, self.model or {}))
         described = model.model_dump(mode="json")
         learner = steps.build_learner(json.dumps(described), units, outputs)
         return learner, learner.init_params(jax.random.key(0)), described
 
-    def _learn(self, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def _learn_weighted(
+        self,
+        learn: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray],
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> np.ndarray:
+        """Learn from x and targets, each example about as often as its weight says; see `Visits`.
+
+        Args:
+            learn: learns from inputs, targets and how much each is taught; returns answers.
+            x: inputs [n, d].
+            targets: [n] or [n, D].
+            weights: of the examples, [n]; None: each is learned once.
+
+        Returns:
+            What `learn` answered at the first visit of each example.
+        """
+        if weights is None:
+            return learn(x, targets, None)
+        answers = []
+        for visits in visits_of(weights):
+            answered = learn(x[visits.examples], targets[visits.examples], visits.taught)
+            answers.append(answered[visits.first])
+        return np.concatenate(answers)
+
+    def _learn(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Learn from x [n, d] and targets [n] or [n, D]; return the answers [n, C or D] before each.
+
+        Args:
+            x: inputs; NaN where one is missing.
+            targets: numbers of classes, or standardised values.
+            taught: factor on the feedback to each, 0 to 1; one with 0 is answered and leaves no trace.
+                None: 1.
 
         Raises:
             ValueError: the state would not be finite any more, or inputs are too large.
         """
-        statistics = RunningStatistics(**self.learned_["statistics"])
-        if self.scale_ == "none":
-            standard = _clipped(x)
-        else:
-            statistics, standard = statistics.learn(x)
+        if "missing" not in self.learned_:
+            lacking = np.isnan(x).any(1)
+            lacking = lacking if taught is None else lacking & (taught > 0)
+            if lacking.any():
+                return self._learn_with_first_missing(int(lacking.argmax()), x, targets, taught)
+        counted = None if taught is None else taught > 0
+        standard = self._take_in(x, counted)
         learner, state, answers = self._own_learner(), self.learned_["state"], []
         for start, rows, count in steps.chunks(len(x)):
             part = slice(start, start + count)
@@ -209,45 +293,116 @@ class OnlineEstimator(BaseEstimator):
                 self.learned_["params"],
                 self.learned_["projection"],
                 state,
-                self._padded(standard[part], rows),
+                steps.with_rows(standard[part], rows),
                 steps.with_rows(targets[part], rows),
                 count,
+                None if taught is None else steps.with_rows(taught[part], rows),
             )
             answers.append(np.asarray(answered)[:count])
         state = jax.tree.map(np.asarray, state)
         _check_finite(state, np.concatenate(answers), type(self).__name__)
-        learned = {"state": state, "statistics": vars(statistics)}
-        self.learned_ = {**self.learned_, **learned}
+        self.learned_ = {**self.learned_, "state": state}
         return np.concatenate(answers)
+
+    def _learn_with_first_missing(
+        self,
+        first: int,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None,
+    ) -> np.ndarray:
+        """Learn examples of which number `first` is the first ever with a missing value."""
+        before, after = slice(0, first), slice(first, None)
+        parts = []
+        if first:
+            parts.append(self._learn(x[before], targets[before], None if taught is None else taught[before]))
+        known = self.learned_["projection"]
+        room, units = known.shape
+        key = jax.random.fold_in(jax.random.key(self._seed), _MISSING)
+        more = steps.draw_rows(units, room, self.n_features_in_, key)
+        indicators = vars(Indicators.nothing(self.n_features_in_))
+        self.learned_ = {
+            **self.learned_,
+            "projection": np.concatenate([known, np.asarray(more)]),
+            "missing": indicators,
+        }
+        parts.append(self._learn(x[after], targets[after], None if taught is None else taught[after]))
+        return np.concatenate(parts)
+
+    def _take_in(
+        self,
+        x: np.ndarray,
+        counted: np.ndarray | None,
+    ) -> np.ndarray:
+        """Take examples x [n, d] into the statistics; return what enters the projection, [n, rows of it]."""
+        statistics = RunningStatistics(**self.learned_["statistics"])
+        if self.scale_ == "none":
+            standard = _clipped(x)
+        else:
+            statistics, standard = statistics.learn(x, counted=counted)
+        learned = {**self.learned_, "statistics": vars(statistics)}
+        indicators = None
+        if "missing" in learned:
+            known, indicators = Indicators(**learned["missing"]).learn(x, counted)
+            learned["missing"] = vars(known)
+        self.learned_ = learned
+        return self._entering(standard, indicators)
+
+    def _entering(
+        self,
+        standard: np.ndarray,
+        indicators: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return standardised inputs [n, d], and indicators behind them, each with zeros up to the room."""
+        room = steps.bucket(self.n_features_in_)
+        parts = [standard] if indicators is None else [standard, indicators]
+        return np.concatenate([np.pad(part, ((0, 0), (0, room - part.shape[1]))) for part in parts], axis=1)
 
     def _answers(self, X: Any) -> np.ndarray:
         """Return the answers [n, C or D] to inputs, learning nothing."""
         check_is_fitted(self)
         check_dense(X)
-        x = validate_data(self, X, reset=False, dtype=np.float64, order="C")
+        x = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite="allow-nan")
         statistics = RunningStatistics(**self.learned_["statistics"])
         standard = _clipped(x) if self.scale_ == "none" else statistics.apply(x)
+        missing = self.learned_.get("missing")
+        entering = self._entering(standard, None if missing is None else Indicators(**missing).apply(x))
+        learner = self._own_learner()
         known = [self.learned_[name] for name in ("params", "projection", "state")]
         answers = []
         for start, rows, count in steps.chunks(len(x)):
-            part = self._padded(standard[start : start + count], rows)
-            answered = steps.answer_rows(self._own_learner(), *known, part, count)
+            part = steps.with_rows(entering[start : start + count], rows)
+            answered = steps.answer_rows(learner, *known, part, count)
             answers.append(np.asarray(answered)[:count])
         return np.concatenate(answers)
 
-    def _padded(self, standard: np.ndarray, rows: int) -> np.ndarray:
-        """Return inputs [n, d] with zeros up to the shape that is compiled for."""
-        features = len(self.learned_["projection"])
-        return steps.with_rows(np.pad(standard, ((0, 0), (0, features - standard.shape[1]))), rows)
-
     def _own_learner(self) -> Learner:
-        units = self.learned_["projection"].shape[1]
-        return steps.build_learner(json.dumps(self.model_), units, self._outputs())
+        """Return the learner, which is built again only after it has been in a file."""
+        units, outputs = self.learned_["projection"].shape[1], self._outputs()
+        *built_for, learner = getattr(self, "_built", (None, None))
+        if built_for == [units, outputs]:
+            return learner
+        return steps.build_learner(json.dumps(self.model_), units, outputs)
+
+    def _with_missing(self, template: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the template of a file with that of missing values added."""
+        projection = template["projection"]
+        twice = np.concatenate([projection, projection])
+        return {**template, "projection": twice, "missing": vars(Indicators.nothing(self.n_features_in_))}
 
 
 def _clipped(x: np.ndarray) -> np.ndarray:
-    """Return inputs that are standardised already, float32, none beyond `CLIP`."""
-    return np.clip(x, -CLIP, CLIP).astype(np.float32)
+    """Return inputs that are standardised already, float32, none beyond `CLIP`, 0 for missing ones."""
+    return np.where(np.isnan(x), 0.0, np.clip(x, -CLIP, CLIP)).astype(np.float32)
+
+
+def _with_single_counts(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template of a file of version 0.2, whose statistics have one count for all features."""
+    old = dict(template)
+    for name in ("statistics", "targets"):
+        if name in old:
+            old[name] = {**old[name], "count": np.zeros(())}
+    return old
 
 
 def _check_finite(state: State, answers: np.ndarray, name: str) -> None:

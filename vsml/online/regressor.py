@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from vsml.online.estimator import OnlineEstimator, Scale, nothing_but, unchanged_by_errors
-from vsml.online.inputs import check_dense
+from vsml.online.inputs import check_dense, check_weights
 from vsml.online.standardise import RunningStatistics
 from vsml.types import Outputs, Values
 
@@ -61,8 +61,10 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Forget everything, then learn the examples X [n, d] with targets y [n] or [n, D], in their order.
+
+        Missing inputs, NaN, and `sample_weight` [n] are as in `VSMLClassifier.partial_fit`.
 
         Raises:
             ValueError: input of another form, or a parameter out of range.
@@ -71,21 +73,24 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
         with unchanged_by_errors(self):
             self._check_epochs()
             x, targets = self._check(X, y, first=True)
+            weights = check_weights(sample_weight, len(x))
             for _ in range(self.epochs):
-                self._learn_targets(x, targets)
+                self._learn_weighted(self._learn_targets, x, targets, weights)
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn the examples X [n, d] with targets y [n] or [n, D] on top of what has been learned.
+
+        Missing inputs, NaN, and `sample_weight` [n] are as in `VSMLClassifier.partial_fit`.
 
         Raises:
             ValueError: input of another form, or another number of outputs than at the first call; at the
                 first call as `fit`.
         """
-        self.partial_fit_predict(X, y)
+        self.partial_fit_predict(X, y, sample_weight)
         return self
 
-    def partial_fit_predict(self, X: Any, y: Any) -> np.ndarray:
+    def partial_fit_predict(self, X: Any, y: Any, sample_weight: Any = None) -> np.ndarray:
         """Answer each example and then learn it; see `partial_fit`.
 
         Returns:
@@ -95,7 +100,9 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
         with unchanged_by_errors(self):
             first = not hasattr(self, "learned_")
             x, targets = self._check(X, y, first)
-            return self._in_shape_of_y(self._learn_targets(x, targets))
+            weights = check_weights(sample_weight, len(x))
+            answers = self._learn_weighted(self._learn_targets, x, targets, weights)
+            return self._in_shape_of_y(answers)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predictions [n] or [n, D] for X [n, d], in the units of the targets."""
@@ -107,7 +114,15 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
         """Return inputs [n, d] and targets [n, D]; with the first ones, start afresh."""
         check_dense(X)
         x, y = validate_data(
-            self, X, y, reset=first, dtype=np.float64, order="C", multi_output=True, y_numeric=True
+            self,
+            X,
+            y,
+            reset=first,
+            dtype=np.float64,
+            order="C",
+            multi_output=True,
+            y_numeric=True,
+            ensure_all_finite="allow-nan",
         )
         targets = np.asarray(y, np.float64).reshape(len(x), -1)
         if first:
@@ -121,13 +136,19 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
             )
         return x, targets
 
-    def _learn_targets(self, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Learn x [n, d] and targets [n, D]; return the predictions [n, D] before each."""
+    def _learn_targets(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Learn x [n, d] and targets [n, D]; return the predictions [n, D] before each; see `_learn`."""
         before = RunningStatistics(**self.learned_["targets"])
-        statistics, standard = before.learn(targets, "y")
+        counted = None if taught is None else taught > 0
+        statistics, standard = before.learn(targets, "y", counted)
         # Each answer is in units of what had been seen when it was given.
-        means, deviations = before.moments_before(targets)
-        answers = self._learn(x, standard)
+        means, deviations = before.moments_before(targets, counted)
+        answers = self._learn(x, standard, taught)
         self.learned_ = {**self.learned_, "targets": vars(statistics)}
         return means + deviations * answers
 

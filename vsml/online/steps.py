@@ -13,6 +13,8 @@ import numpy as np
 
 from vsml.config.model import ModelConfig
 from vsml.learners import Learner, make_learner
+from vsml.learners.base import only_if
+from vsml.learners.growing import check_grows
 from vsml.system.numerics import standard_numerics
 from vsml.types import Array, Outputs, Params, State
 
@@ -79,15 +81,60 @@ def draw(learner: Learner, room: int, params: Params, features: Array | int, key
 
 
 @standard_numerics()
+@partial(jax.jit, static_argnames=("units", "room"))
+def draw_rows(units: int, room: int, features: Array | int, key: Array) -> Array:
+    """Draw more rows of a projection, [room, units]."""
+    return jax.random.normal(key, (room, units)) / jnp.sqrt(features)
+
+
+@standard_numerics()
+def grow(learner: Learner, params: Params, state: State, kept: np.ndarray, key: Array) -> State:
+    """Return the state of a learner that goes on from one with fewer outputs, or with some that start fresh.
+
+    Args:
+        learner: with as many outputs as the state has, or more.
+        params: its meta-parameters.
+        state: to go on from.
+        kept: which of the outputs of `state` keep what they have learned, bool.
+        key: for the synapses of the others.
+
+    Raises:
+        FixedOutputsError: this learner cannot get other outputs.
+    """
+    check_grows(learner)
+    return _grow(learner, params, state, kept, key)
+
+
+@partial(jax.jit, static_argnames=("learner",))
+def _grow(learner: Learner, params: Params, state: State, kept: Array, key: Array) -> State:
+    return check_grows(learner).grown(state, learner.init_state(params, key), kept)
+
+
+@standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
 def learn_rows(
-    learner: Learner, params: Params, projection: Array, state: State, x: Array, y: Array, count: Array | int
+    learner: Learner,
+    params: Params,
+    projection: Array,
+    state: State,
+    x: Array,
+    y: Array,
+    count: Array | int,
+    taught: Array | None = None,
 ) -> tuple[State, Array]:
-    """Step through the first `count` of x [rows, d] and y [rows, ...]: the state and the answers."""
+    """Step through the first `count` of x [rows, d] and y [rows, ...]: the state and the answers.
+
+    With `taught` [rows], the feedback on an example is times it, and one with 0 leaves the state as it is.
+    """
 
     def step(t: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, answers = carry
-        state, answer = learner.step(params, state, (x[t] @ projection)[None], y[t][None])
+        x_units, target = (x[t] @ projection)[None], y[t][None]
+        if taught is None:
+            state, answer = learner.step(params, state, x_units, target)
+        else:
+            new, answer = learner.step(params, state, x_units, target, taught[t][None])
+            state = only_if(taught[t] > 0, new, state)
         return state, answers.at[t].set(answer[0])
 
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
