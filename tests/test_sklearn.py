@@ -52,9 +52,8 @@ def equal(left, right):
 
 def not_expected(estimator):
     """Return the checks that do not apply, and why."""
-    return {
-        "check_sample_weight_equivalence_on_dense_data": "it compares examples in two orders, and order matters"
-    }
+    order = "it compares examples in two orders, and order matters"
+    return {"check_sample_weight_equivalence_on_dense_data": order}
 
 
 @parametrize_with_checks([VSMLClassifier(), VSMLRegressor()], expected_failed_checks=not_expected)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from vsml.online import steps
 from vsml.online.estimator import OnlineEstimator, Scale, unchanged_by_errors
-from vsml.online.inputs import check_dense, check_labels, check_weights
+from vsml.online.inputs import check_any_weight, check_dense, check_labels, check_weights
 from vsml.types import Classes, Outputs
 
 _NEW_CLASS = 1000
@@ -105,6 +105,7 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
             self._check_epochs()
             x, labels = self._check(X, y, reset=True)
             weights = check_weights(sample_weight, len(x))
+            check_any_weight(weights)
             known = np.unique(labels)
             if len(known) < 2:
                 raise ValueError(f"y: got {len(known)} class, expected at least 2 classes")
@@ -178,11 +179,21 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
         x, labels = validate_data(
             self, X, checked, reset=reset, dtype=np.float64, order="C", ensure_all_finite="allow-nan"
         )
-        check_classification_targets(labels)
+        if reset or not self._all_known(labels):
+            check_classification_targets(labels)
         return x, labels
+
+    def _all_known(self, labels: np.ndarray) -> bool:
+        """Return whether all labels are those of classes: quick, for one example at a time."""
+        if labels.dtype.kind != self.classes_.dtype.kind:
+            return False
+        nearest = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        return bool((self.classes_[nearest] == labels).all())
 
     def _know(self, labels: np.ndarray, classes: Any, first: bool) -> None:
         """Make classes of what a call of `partial_fit` is given."""
+        if classes is None and not first and self._all_known(labels):
+            return
         if classes is None:
             given = np.unique(labels)
             room = outputs_for(len(given))

@@ -34,6 +34,9 @@ Scale = Literal["feature", "all", "none"]
 _MISSING = 1
 """What the key of an estimator is folded with for the rows of the projection that indicators go through."""
 
+_KNOWN = ("params", "projection", "state")
+"""What of `learned_` compiled functions are given."""
+
 _SETTINGS = ("learner", "scale", "units", "epochs", "model", "random_state")
 
 
@@ -81,7 +84,7 @@ class OnlineEstimator(BaseEstimator):
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds: all but the learner that was built, as its hash is of this process."""
+        """Return what a pickle holds: all but what is kept to be quick, which is of this process."""
         state = dict(super().__getstate__())
         state.pop("_built", None)
         return state
@@ -285,13 +288,14 @@ class OnlineEstimator(BaseEstimator):
                 return self._learn_with_first_missing(int(lacking.argmax()), x, targets, taught)
         counted = None if taught is None else taught > 0
         standard = self._take_in(x, counted)
-        learner, state, answers = self._own_learner(), self.learned_["state"], []
+        learner, answers = self._own_learner(), []
+        params, projection, state = (self.learned_[name] for name in _KNOWN)
         for start, rows, count in steps.chunks(len(x)):
             part = slice(start, start + count)
             state, answered = steps.learn_rows(
                 learner,
-                self.learned_["params"],
-                self.learned_["projection"],
+                params,
+                projection,
                 state,
                 steps.with_rows(standard[part], rows),
                 steps.with_rows(targets[part], rows),
@@ -299,9 +303,9 @@ class OnlineEstimator(BaseEstimator):
                 None if taught is None else steps.with_rows(taught[part], rows),
             )
             answers.append(np.asarray(answered)[:count])
-        state = jax.tree.map(np.asarray, state)
-        _check_finite(state, np.concatenate(answers), type(self).__name__)
-        self.learned_ = {**self.learned_, "state": state}
+        kept = jax.tree.map(np.asarray, state)
+        _check_finite(kept, np.concatenate(answers), type(self).__name__)
+        self.learned_ = {**self.learned_, "state": kept}
         return np.concatenate(answers)
 
     def _learn_with_first_missing(
@@ -356,7 +360,11 @@ class OnlineEstimator(BaseEstimator):
         """Return standardised inputs [n, d], and indicators behind them, each with zeros up to the room."""
         room = steps.bucket(self.n_features_in_)
         parts = [standard] if indicators is None else [standard, indicators]
-        return np.concatenate([np.pad(part, ((0, 0), (0, room - part.shape[1]))) for part in parts], axis=1)
+        count, features = standard.shape
+        entering = np.zeros((count, len(parts), room), np.float32)
+        for number, part in enumerate(parts):
+            entering[:, number, :features] = part
+        return entering.reshape(count, -1)
 
     def _answers(self, X: Any) -> np.ndarray:
         """Return the answers [n, C or D] to inputs, learning nothing."""
@@ -368,7 +376,7 @@ class OnlineEstimator(BaseEstimator):
         missing = self.learned_.get("missing")
         entering = self._entering(standard, None if missing is None else Indicators(**missing).apply(x))
         learner = self._own_learner()
-        known = [self.learned_[name] for name in ("params", "projection", "state")]
+        known = [self.learned_[name] for name in _KNOWN]
         answers = []
         for start, rows, count in steps.chunks(len(x)):
             part = steps.with_rows(entering[start : start + count], rows)

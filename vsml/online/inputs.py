@@ -80,6 +80,15 @@ def check_weights(sample_weight: Any, count: int) -> np.ndarray | None:
     return weights
 
 
+def check_any_weight(weights: np.ndarray | None) -> None:
+    """Raise a ValueError where nothing would be learned, as all weights are 0."""
+    if weights is not None and not weights.any():
+        raise ValueError(
+            "sample_weight: got 0 for all examples, expected at least one non-zero number: weights say how "
+            "often each example is learned"
+        )
+
+
 def check_dense(X: Any) -> None:
     """Raise a ValueError for inputs that are a sparse matrix."""
     if issparse(X):

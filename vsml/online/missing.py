@@ -11,8 +11,8 @@ class Indicators:
     """How often each feature has been missing. A value, never changed in place.
 
     The indicator of a feature is `m - share`: m is 1 where it is missing and else 0, and share is how often
-    it has been missing up to and with this example. So it is 0 for features that are always there, and for those
-    that never are, and its mean is about 0 for the others.
+    it has been missing up to and with this example. So it is 0 for features that are always there, and for
+    those that never are, and its mean is about 0 for the others.
 
     Attributes:
         examples: seen from the first missing value on, [].

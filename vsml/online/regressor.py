@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from vsml.online.estimator import OnlineEstimator, Scale, nothing_but, unchanged_by_errors
-from vsml.online.inputs import check_dense, check_weights
+from vsml.online.inputs import check_any_weight, check_dense, check_weights
 from vsml.online.standardise import RunningStatistics
 from vsml.types import Outputs, Values
 
@@ -74,6 +74,7 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
             self._check_epochs()
             x, targets = self._check(X, y, first=True)
             weights = check_weights(sample_weight, len(x))
+            check_any_weight(weights)
             for _ in range(self.epochs):
                 self._learn_weighted(self._learn_targets, x, targets, weights)
         return self

@@ -14,7 +14,7 @@ import numpy as np
 from vsml.config.model import ModelConfig
 from vsml.learners import Learner, make_learner
 from vsml.learners.base import only_if
-from vsml.learners.growing import check_grows
+from vsml.learners.growing import FixedOutputsError, check_grows
 from vsml.system.numerics import standard_numerics
 from vsml.types import Array, Outputs, Params, State
 
@@ -64,7 +64,9 @@ def chunks(count: int) -> Iterator[tuple[int, int, int]]:
 
 def with_rows(array: np.ndarray, rows: int) -> np.ndarray:
     """Return an array [n, ...] with zeros behind it, [rows, ...]."""
-    return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)))
+    padded = np.zeros((rows, *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    return padded
 
 
 @standard_numerics()
@@ -91,6 +93,8 @@ def draw_rows(units: int, room: int, features: Array | int, key: Array) -> Array
 def grow(learner: Learner, params: Params, state: State, kept: np.ndarray, key: Array) -> State:
     """Return the state of a learner that goes on from one with fewer outputs, or with some that start fresh.
 
+    A learner whose number of outputs is fixed can use those that it has, but not start them afresh.
+
     Args:
         learner: with as many outputs as the state has, or more.
         params: its meta-parameters.
@@ -99,10 +103,15 @@ def grow(learner: Learner, params: Params, state: State, kept: np.ndarray, key: 
         key: for the synapses of the others.
 
     Raises:
-        FixedOutputsError: this learner cannot get other outputs.
+        FixedOutputsError: this learner cannot get more outputs.
     """
-    check_grows(learner)
-    return _grow(learner, params, state, kept, key)
+    try:
+        check_grows(learner)
+        return _grow(learner, params, state, kept, key)
+    except FixedOutputsError:
+        if len(kept) < learner.outputs.size:
+            raise
+        return state
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -138,6 +147,44 @@ def learn_rows(
         return state, answers.at[t].set(answer[0])
 
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros((len(x), learner.outputs.size))))
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",))
+def start(learner: Learner, params: Params, key: Array) -> State:
+    """Draw a fresh state."""
+    return learner.init_state(params, key)
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",), donate_argnames=("state",))
+def learn_one(
+    learner: Learner,
+    params: Params,
+    state: State,
+    x: np.ndarray,
+    y: np.ndarray,
+    taught: np.ndarray | None = None,
+) -> tuple[State, Array, Array]:
+    """Step through one example x [units] with target y [] or [D]; the memory of `state` is used again.
+
+    Returns:
+        The new state, the answer [C or D] before it, and whether both are sound. Where they are not, the
+        state is the one from before.
+    """
+    new, answer = learner.step(params, state, x[None], y[None], None if taught is None else taught[None])
+    floats = [leaf for leaf in jax.tree.leaves(new) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    is_sound = jnp.isfinite(answer).all()
+    for leaf in floats:
+        is_sound &= ~jnp.isnan(leaf).any()
+    return only_if(is_sound, new, state), answer[0], is_sound
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",))
+def answer_one(learner: Learner, params: Params, state: State, x: np.ndarray) -> Array:
+    """Answer one example x [units], [C or D]; nothing is learned."""
+    return learner.predict(params, state, x[None])[0]
 
 
 @standard_numerics()
