@@ -88,7 +88,7 @@ def test_new_classes_and_features_compile_where_room_doubles_and_else_never():
     before = [function._cache_size() for function in compiled]
     stream(RiverClassifier(**SMALL), 8, 70)
     assert [function._cache_size() for function in compiled] == before
-    stream(RiverClassifier(**SMALL), 9, 3)  # beyond 8 outputs the counters are seen to count
+    stream(RiverClassifier(**SMALL), 10, 3)  # beyond 8 outputs the counters are seen to count
     assert [function._cache_size() for function in compiled[:2]] == [count + 1 for count in before[:2]]
 
 
