@@ -3,9 +3,9 @@
     python benchmarks/one_example.py [--classes 10] [--features 64] [--steps 2000]
 
 All models take the same stream, example by example in turn, so that whatever else the machine does is shared
-by all. Prints, for each, the median and the 95th percentile of predict and learn together, the ratio of medians
-to RiverClassifier's, and the accuracy of its answers. On a busy machine the 10th percentile says more: a call
-of JAX waits for threads. The first fifth is not timed: it compiles, and fills what grows. About a minute.
+by all. Prints, for each, percentiles of the time of predict and learn together, the ratio of medians to
+RiverClassifier's, and the accuracy of its answers. On a busy machine the 10th percentile says more: a call of
+JAX waits for threads. The first fifth is not timed: it compiles, and fills what grows. About a minute.
 """
 
 import argparse

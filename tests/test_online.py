@@ -1,4 +1,4 @@
-"""Online estimators: missing values, weights, classes that come later, and files of the version before."""
+"""Online estimators: missing values, weights, classes that come later, and older files."""
 
 import functools
 import pickle
@@ -15,7 +15,7 @@ from vsml.sklearn import VSMLClassifier, VSMLRegressor
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
-BEFORE = Path(__file__).parent / "golden" / "version_0_2"
+BEFORE = Path(__file__).parent / "golden" / "estimators"
 SMALL = {"units": 8, "model": {"vsml": {"random_features": {"count": 8}}}}
 
 
@@ -246,10 +246,10 @@ def test_convolutions_and_learners_with_fixed_outputs_refuse_new_classes_in_word
     assert np.array_equal(fixed.predict_proba(X), before)
 
 
-# Files of the version before.
+# Older files, from before there were missing values, weights and new classes.
 
 
-def test_what_version_0_2_pickled_and_saved_goes_on():
+def test_older_pickles_and_files_go_on():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, where its own version differs
         held = pickle.loads((BEFORE / "estimators.pickle").read_bytes())

@@ -5,7 +5,9 @@ import importlib
 import math
 import pickle
 import random
+import re
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -251,3 +253,13 @@ def test_without_river_it_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "vsml.river")
     with pytest.raises(MissingExtraError, match=r'river, not installed here; .* "vsml\[river\]"'):
         importlib.import_module("vsml.river")
+
+
+def test_the_page_on_streams_does_what_it_says(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "streaming.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(block, {})
+    score, answer, value = capsys.readouterr().out.splitlines()
+    assert float(re.fullmatch(r"Accuracy: ([\d.]+)%", score)[1]) > 60
+    assert answer.startswith(("cat {", "mouse {"))
+    assert float(value)

@@ -95,7 +95,7 @@ class OnlineEstimator(BaseEstimator):
             self._update_old()
 
     def _update_old(self) -> None:
-        """Add what estimators of version 0.2 do not have."""
+        """Add what older estimators do not have."""
         if not hasattr(self, "_seed"):
             self._seed = 0
         for name in ("statistics", "targets"):
@@ -405,7 +405,7 @@ def _clipped(x: np.ndarray) -> np.ndarray:
 
 
 def _with_single_counts(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the template of a file of version 0.2, whose statistics have one count for all features."""
+    """Return the template of an older file, whose statistics have one count for all features."""
     old = dict(template)
     for name in ("statistics", "targets"):
         if name in old:

@@ -58,7 +58,7 @@ class RunningStatistics:
     bound, then it is bounded as others are late.
 
     Attributes:
-        count: values seen, missing ones not counted, [groups]; [] in files of before version 0.3.
+        count: values seen, missing ones not counted, [groups]; [] in older files.
         shift: first example, or its mean where all features share their statistics, [groups].
         total: sum of values minus shift, [groups].
         squares: sum of their squares, [groups].
