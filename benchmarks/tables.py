@@ -44,10 +44,10 @@ class Unprojected(VSMLClassifier):
         super().__init__(learner, scale=scale, units=units, epochs=epochs, random_state=random_state)
         self.into = into
 
-    def _start_with(self, classes):
+    def _start_with(self, classes, room):
         d = self.n_features_in_
         self.units = d if self.into == "same" else None
-        super()._start_with(classes)
+        super()._start_with(classes, room)
         room, units = self.learned_["projection"].shape
         numbers = np.arange(units) % d if self.into == "repeated" else np.arange(units)
         matrix = np.arange(room)[:, None] == numbers

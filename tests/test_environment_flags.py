@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vsml
-from vsml.sklearn import MAX_UNITS, _default_units
+from vsml.online.steps import MAX_UNITS, default_units
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,9 +88,9 @@ def test_help_is_printed_without_docstrings(module):
 
 
 def test_more_features_than_memory_has_room_for_units_are_projected_to_fewer_and_it_is_said():
-    assert _default_units(MAX_UNITS, MAX_UNITS - 1) == MAX_UNITS
+    assert default_units(MAX_UNITS, MAX_UNITS - 1) == MAX_UNITS
     with pytest.warns(UserWarning, match=r"units: 20531 features are projected to 2048 units.* 4\.0 GiB"):
-        assert _default_units(32768, 20531) == MAX_UNITS
+        assert default_units(32768, 20531) == MAX_UNITS
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((10**9, 10**9), 2), ((10**6, 10**3), 2), ((3,), 10**9)])

@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 ROOMS = [
     {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
     {"launch", "vsml.launching", "vsml.rules.__main__", "vsml.battery.__main__"},
-    {"vsml.sklearn", "vsml.torch", "vsml.pretrained", "vsml.report", "vsml.figures", "vsml.demo"},
+    {
+        "vsml.sklearn",
+        "vsml.river",
+        "vsml.online",
+        "vsml.torch",
+        "vsml.pretrained",
+        "vsml.report",
+        "vsml.figures",
+        "vsml.demo",
+    },
     {"vsml.calls", "vsml.cost.ranks"},
     {
         "vsml.cost",
@@ -46,7 +55,6 @@ ROOMS = [
         "vsml.options",
         "vsml.losses",
         "vsml.types",
-        "vsml.standardise",
         "vsml.system",
         "vsml.moved",
     },

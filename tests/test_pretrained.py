@@ -125,7 +125,7 @@ def test_the_page_on_using_them_does_what_it_says(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     # What needs PyTorch is followed by tests/test_torch.py.
     blocks = [block for block in blocks if "vsml.torch" not in block]
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     exec("\n".join(blocks), {})
 
 

@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import vsml.sklearn
 from vsml.launching.schema import load_config
 from vsml.learners import make_learner
+from vsml.online import steps
 from vsml.runs.checkpoint import CheckpointError, export_params
 from vsml.sklearn import MIN_UNITS, OnlineResult, VSMLClassifier, VSMLRegressor, learn_online
 
@@ -50,7 +50,13 @@ def equal(left, right):
     return jax.tree.all(jax.tree.map(np.array_equal, left.learned_, right.learned_))
 
 
-@parametrize_with_checks([VSMLClassifier(), VSMLRegressor()])
+def not_expected(estimator):
+    """Return the checks that do not apply, and why."""
+    order = "it compares examples in two orders, and order matters"
+    return {"check_sample_weight_equivalence_on_dense_data": order}
+
+
+@parametrize_with_checks([VSMLClassifier(), VSMLRegressor()], expected_failed_checks=not_expected)
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
 
@@ -94,7 +100,7 @@ def test_the_cut_of_a_stream_changes_no_bit_and_answers_are_those_of_predict(tin
 def test_learning_in_chunks_is_learning_at_once(tiny, monkeypatch):
     X, y = blobs(n=23)
     whole = VSMLClassifier(tiny).fit(X, y)
-    monkeypatch.setattr(vsml.sklearn, "_ROWS", (4,))
+    monkeypatch.setattr(steps, "ROWS", (4,))
     chunks = VSMLClassifier(tiny).fit(X, y)
     assert equal(whole, chunks)
     assert len(chunks.predict(X)) == 23
@@ -105,7 +111,7 @@ def test_other_numbers_of_examples_and_features_compile_nothing(tiny):
         X, y = blobs(n=n, features=features)
         VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1, 2]).predict(X)
 
-    compiled = (vsml.sklearn._draw, vsml.sklearn._learn_rows, vsml.sklearn._answer_rows)
+    compiled = (steps.draw, steps.learn_rows, steps.answer_rows)
     use(3, 5), use(30, 5)
     before = [function.__wrapped__._cache_size() for function in compiled]
     for n, features in [(1, 1), (2, 5), (15, 2), (16, MIN_UNITS), (17, 7), (1000, 1)]:
@@ -250,15 +256,15 @@ def test_settings_out_of_range_are_refused(tiny, settings, message):
 
 def test_labels_and_classes_have_to_fit(tiny):
     X, y = blobs(n=10)
-    with pytest.raises(ValueError, match="got no classes, expected all labels at the first call"):
-        VSMLClassifier(tiny).partial_fit(X, y)
     with pytest.raises(ValueError, match=r"got labels \[2\], expected some of classes, \[0, 1\]"):
         VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1])
     classifier = VSMLClassifier(tiny).fit(X, y)
-    with pytest.raises(ValueError, match=r"classes: got \[0, 1\], expected \[0, 1, 2\] as at the first call"):
-        classifier.partial_fit(X, y, classes=[0, 1])
-    with pytest.raises(ValueError, match="got labels \\[7\\]"):
-        classifier.partial_fit(X[:1], [7])
+    with pytest.raises(ValueError, match=r"classes: got \[0, 1\], expected \[0, 1, 2\], which are known"):
+        classifier.partial_fit(X[y < 2], y[y < 2], classes=[0, 1])
+    with pytest.raises(ValueError, match=r"got labels \[7\]"):
+        classifier.partial_fit(X[:1], [7], classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="labels of mixed kinds, number and str"):
+        classifier.partial_fit(X[:1], ["7"])
 
 
 def test_any_classifier_is_asked_before_it_is_told():
@@ -427,8 +433,8 @@ def test_learning_online_takes_a_data_frame(tiny):
         with pytest.raises(ValueError, match=r"missing label .* at example 7"):
             learn_online(classifier, frame, labels)
     frame["a"] = nullable
-    with pytest.raises(ValueError, match="NaN"):
-        learn_online(classifier, frame, y)
+    learn_online(classifier, frame, y)
+    assert classifier.learned_["missing"]["absent"].tolist() == [1, 0, 0]
 
 
 def test_sparse_inputs_are_learned_online_by_those_who_take_them_and_else_refused_in_words(tiny):
@@ -463,7 +469,7 @@ def test_failing_calls_change_nothing(tiny):
     fresh = VSMLClassifier(tiny)
     for fail in (
         lambda: fresh.fit(X[:, :3], np.zeros(40)),
-        lambda: fresh.partial_fit(X[:, :3], y),
+        lambda: fresh.partial_fit(X[:, :3], y, classes=[0, 1]),
         lambda: VSMLClassifier.fit(fresh.set_params(epochs=0), X[:, :3], y),
     ):
         with pytest.raises(ValueError):
@@ -478,7 +484,8 @@ def test_failing_calls_change_nothing(tiny):
     for fail in (
         lambda: classifier.fit(X[:, :3], np.zeros(40)),
         lambda: classifier.fit(X[:, :3], y[:7]),
-        lambda: classifier.partial_fit(X, y + 1),
+        lambda: classifier.partial_fit(X, y + 1, classes=[0, 1, 2]),
+        lambda: classifier.partial_fit(X, y + 1, sample_weight=-y),
         lambda: classifier.partial_fit(X * np.inf, y),
         lambda: regressor.fit(X[:, :3], y * 1e200),
         lambda: regressor.partial_fit(X, np.column_stack([y, y])),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vsml.standardise import CLIP, EARLY, RunningStatistics
+from vsml.online.standardise import CLIP, EARLY, RunningStatistics
 
 pytestmark = pytest.mark.usefixtures("explicit_ranks")
 
@@ -112,3 +112,72 @@ def test_moments_before_an_example_are_those_of_all_that_came_before_it():
             expected = (past.mean(0), past.std(0)) if len(past) else (np.zeros(2), np.zeros(2))
             np.testing.assert_allclose((means[t], deviations[t]), expected, rtol=1e-12)
     np.testing.assert_allclose(seen.moments(), (x[:3].mean(0), x[:3].std(0)), rtol=1e-12)
+
+
+def holes(seed=0, n=60, d=3):
+    """Return a stream, and the same with values missing from all columns but the last."""
+    x = stream(seed, n, d)
+    missing = np.random.default_rng(seed + 1).random((n, d)) < 0.3
+    missing[:, -1] = False
+    return x, np.where(missing, np.nan, x)
+
+
+def test_missing_values_are_at_the_mean_and_leave_other_columns_and_their_own_others_as_they_are():
+    whole, holed = holes()
+    statistics, standard = RunningStatistics.nothing(3).learn(holed)
+    missing = np.isnan(holed)
+    assert (standard[missing] == 0).all() and np.isfinite(standard).all()
+    _, expected = RunningStatistics.nothing(3).learn(whole)
+    assert np.array_equal(standard[:, 2], expected[:, 2])
+    assert statistics.count.tolist() == (~missing).sum(0).tolist()
+    for column in range(2):
+        present = holed[~missing[:, column], column]
+        # Nothing is bounded here but what is 4 deviations off: nearly plain moments of what is there.
+        mean, deviation = (moment[column] for moment in statistics.moments())
+        assert abs(mean - present.mean()) < 0.1 * present.std()
+        assert 0.9 < deviation / present.std() < 1.1
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_with_missing_values_too_bits_do_not_depend_on_the_cut_and_applied_is_learned(groups):
+    _, x = holes()
+    x[:2] = np.nan
+    whole, standard = RunningStatistics.nothing(groups, 3).learn(x)
+    parts = RunningStatistics.nothing(groups, 3)
+    for t in range(len(x)):
+        assert np.array_equal(parts.apply(x[t:])[0], standard[t])
+        parts, _ = parts.learn(x[t : t + 1])
+    assert same(whole, parts)
+
+
+def test_an_early_outlier_beside_missing_values_does_not_take_the_deviation_over():
+    _, x = holes()
+    clean, _ = RunningStatistics.nothing(3).learn(x)
+    spoiled = x.copy()
+    spoiled[7, 2] *= 1e4
+    spoiled[np.flatnonzero(~np.isnan(x[:, 0]))[3], 0] *= 1e4
+    statistics, _ = RunningStatistics.nothing(3).learn(spoiled)
+    ratio = statistics.moments()[1] / clean.moments()[1]
+    assert (ratio < 2).all()
+
+
+def test_a_feature_that_comes_late_gets_statistics_of_its_own():
+    x = np.random.default_rng(0).normal([5, -1000], [1, 20], (200, 2))
+    narrow, _ = RunningStatistics.nothing(1).learn(x[:50, :1])
+    wide, standard = narrow.widened(2).learn(x[50:])
+    assert standard[0, 1] == 0
+    mean, deviation = wide.moments()
+    np.testing.assert_allclose(mean, [x[:, 0].mean(), x[50:, 1].mean()], rtol=0.02)
+    np.testing.assert_allclose(deviation, [x[:, 0].std(), x[50:, 1].std()], rtol=0.1)
+    early, _ = RunningStatistics.nothing(1).learn(x[:5, :1])
+    assert np.isfinite(early.widened(2).learn(x[5:])[1]).all()
+
+
+def test_examples_that_do_not_count_are_standardised_and_forgotten():
+    x = stream()
+    counted = np.arange(len(x)) % 3 > 0
+    kept, standard = RunningStatistics.nothing(3).learn(x, counted=counted)
+    expected, of_counted = RunningStatistics.nothing(3).learn(x[counted])
+    assert same(kept, expected)
+    assert np.array_equal(standard[counted], of_counted)
+    assert np.array_equal(standard[3], RunningStatistics.nothing(3).learn(x[[1, 2]])[0].apply(x[3:4])[0])

@@ -86,6 +86,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "vsml.scaling": ("vsml.cost.ranks",),
     "vsml.signals": ("vsml.system.signals",),
+    "vsml.standardise": ("vsml.online.standardise",),
     "vsml.submission": ("vsml.launching.submission",),
     "vsml.synapse": ("vsml.networks.cells.lstm",),
     "vsml.tasks.converted": ("vsml.tasks.data.converted",),

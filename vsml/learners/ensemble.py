@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
+from vsml.learners.growing import check_grows
 from vsml.learners.memory import Change, HasFixed, NoMemoryError, Remembers
 from vsml.types import Array, Outputs, Params, State, Values
 
@@ -84,6 +85,16 @@ class Ensemble:
         for member, own in zip(self.members, state, strict=True):
             answers.append(member.predict(params, own, x))
         return self._together(answers)
+
+    def grown(
+        self,
+        state: tuple[State, ...],
+        fresh: tuple[State, ...],
+        kept: Array,
+    ) -> tuple[State, ...]:
+        """Return the states of members with more outputs; see `Grows`."""
+        members = zip(self.members, state, fresh, strict=True)
+        return tuple(check_grows(member).grown(own, new, kept) for member, own, new in members)
 
     def map_memory(
         self,

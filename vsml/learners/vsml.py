@@ -17,6 +17,7 @@ from vsml.graphs.settings import GraphsConfig
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
+from vsml.learners.growing import FixedOutputsError
 from vsml.learners.memory import Change
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.edges import Edges
@@ -38,7 +39,7 @@ from vsml.networks.wirings import (
     type_problems,
 )
 from vsml.networks.wirings import ConvConfig as ConvConfig  # it is imported from here
-from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles, mean_message
+from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles, mean_message, to_tiles
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.networks.wirings.reading import ReadingLayer
 from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
@@ -876,6 +877,38 @@ class Vsml(LearnerBase):
         network, feedback, memory = batch_elements(each, len(x))
         inputs = self._arriving(synapses, memory, self.features(state, x))
         return self._answer(synapses, network, feedback, inputs)[2]
+
+    def grown(
+        self,
+        state: VsmlState,
+        fresh: VsmlState,
+        kept: Array,
+    ) -> VsmlState:
+        """Return a state with more outputs, whose synapses in the last layer are fresh; see `Grows`."""
+        if isinstance(self.network, GraphNetwork) or not isinstance(
+            self.network.layers[-1], DenseLayer | ReadingLayer
+        ):
+            raise FixedOutputsError(
+                "vsml: got a class that is new, expected those known from the start, as outputs are added to "
+                "a dense last layer only; name all classes at the first call, some of them as a reserve"
+            )
+
+        def merge(
+            old: Array,
+            new: Array,
+        ) -> Array:
+            old_BxIxOxN = jax.vmap(from_tiles)(old)
+            new_BxIxOxN = jax.vmap(from_tiles)(new)
+            known = old_BxIxOxN.shape[2]
+            chosen_outputs = jnp.where(kept[None, None, :, None], old_BxIxOxN, new_BxIxOxN[:, :, :known])
+            return jax.vmap(to_tiles)(new_BxIxOxN.at[:, :, :known].set(chosen_outputs))
+
+        *before, last = state.network.layers
+        merged = jax.tree.map(merge, last, fresh.network.layers[-1])
+        network = dataclasses.replace(state.network, layers=(*before, merged))
+        pending = jnp.where(kept[None, :, None], state.feedback, 0.0)
+        feedback = fresh.feedback.at[:, : pending.shape[1]].set(pending)
+        return dataclasses.replace(state, network=network, feedback=feedback)
 
     def map_memory(
         self,

@@ -17,11 +17,12 @@ EXTRAS = {
     "wandb": ("wandb",),
     "mpi": ("mpi4py",),
     "rules": ("matplotlib", "networkx"),
+    "river": ("river",),
     "torch": ("torch",),
 }
 """Modules of each extra of pyproject.toml."""
 
-_SMALLEST_FIRST = ("plot", "torch", "rules", "report", "wandb", "mpi", "train")
+_SMALLEST_FIRST = ("plot", "river", "torch", "rules", "report", "wandb", "mpi", "train")
 
 
 class MissingExtraError(ImportError):

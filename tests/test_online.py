@@ -1,0 +1,270 @@
+"""Online estimators: missing values, weights, classes that come later, and older files."""
+
+import functools
+import pickle
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from vsml.learners.growing import FixedOutputsError
+from vsml.sklearn import VSMLClassifier, VSMLRegressor
+
+pytestmark = pytest.mark.usefixtures("hasty")
+
+BEFORE = Path(__file__).parent / "golden" / "estimators"
+SMALL = {"units": 8, "model": {"vsml": {"random_features": {"count": 8}}}}
+
+
+def blobs(n=40, features=4, classes=3):
+    return make_blobs(n, features, centers=classes, random_state=0)
+
+
+def small():
+    return VSMLClassifier(**SMALL)
+
+
+def equal(left, right):
+    """Return whether all bits are the same; early examples have NaN where a value was missing."""
+    same = functools.partial(np.array_equal, equal_nan=True)
+    return jax.tree.all(jax.tree.map(same, left.learned_, right.learned_))
+
+
+# Missing values.
+
+
+def holed(n=40):
+    """Return examples of which the first 10 are whole."""
+    X, y = blobs(n)
+    missing = np.random.default_rng(0).random(X.shape) < 0.2
+    missing[:10] = False
+    return np.where(missing, np.nan, X), y
+
+
+def test_before_the_first_missing_value_nothing_is_different():
+    X, y = holed()
+    assert "missing" not in small().fit(X[:10], y[:10]).learned_
+    with_later = small().partial_fit_predict(X, y, classes=[0, 1, 2])
+    alone = small().partial_fit_predict(X[:10], y[:10], classes=[0, 1, 2])
+    assert with_later[:10].tolist() == alone.tolist()
+
+
+def test_with_missing_values_the_cut_changes_no_bit_and_answers_are_those_of_predict():
+    X, y = holed()
+    whole, single = small(), small()
+    answers = whole.partial_fit_predict(X, y, classes=[0, 1, 2])
+    single.partial_fit(X[:1], y[:1], classes=[0, 1, 2])
+    asked = []
+    for t in range(1, len(X)):
+        asked.append(single.predict(X[t : t + 1])[0])
+        single.partial_fit(X[t : t + 1], y[t : t + 1])
+    assert equal(whole, single)
+    assert answers[1:].tolist() == asked
+
+
+def test_the_indicator_is_whether_it_is_missing_minus_how_often_so_far():
+    X, y = holed()
+    classifier = small().fit(X, y)
+    first = int(np.isnan(X).any(1).argmax())
+    known = classifier.learned_["missing"]
+    assert known["examples"] == len(X) - first
+    assert known["absent"].tolist() == np.isnan(X).sum(0).tolist()
+    x = X[first : first + 1]
+    classifier.partial_fit(x, y[first : first + 1])
+    share = (known["absent"] + np.isnan(x)[0]) / (known["examples"] + 1)
+    entering = small().fit(X, y)._take_in(x, None)
+    np.testing.assert_allclose(entering[0, 256:260], np.isnan(x)[0] - share, rtol=1e-6)
+    assert not entering[0, 260:].any()
+
+
+@pytest.mark.parametrize("scale", ["feature", "all", "none"])
+def test_what_is_missing_tells_the_class(scale):
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 200)
+    X = random.normal(size=(200, 3))
+    X[y == 1, 1] = np.nan
+    classifier = VSMLClassifier(scale=scale).fit(X[:140], y[:140])
+    assert classifier.score(X[140:], y[140:]) > 0.9
+
+
+def test_a_regressor_takes_missing_values_and_is_saved_with_them(tmp_path):
+    X, _ = holed()
+    target = np.nan_to_num(X) @ [1.0, 2.0, 0.0, -1.0]
+    regressor = VSMLRegressor(units=8).fit(X, target)
+    regressor.save(tmp_path / "it.safetensors")
+    loaded = VSMLRegressor.load(tmp_path / "it.safetensors")
+    assert np.array_equal(loaded.predict(X), regressor.predict(X))
+    assert np.isfinite(regressor.predict(X)).all()
+    assert equal(loaded.partial_fit(X, target), regressor.partial_fit(X, target))
+
+
+def test_infinite_inputs_are_refused_still():
+    X, y = blobs()
+    X[3, 1] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        small().fit(X, y)
+
+
+# Weights.
+
+
+def test_integer_weights_are_repeats_to_the_bit():
+    X, y = blobs(20)
+    weights = np.arange(20) % 3
+    weighted = small().partial_fit(X, y, classes=[0, 1, 2], sample_weight=weights)
+    repeated = small().partial_fit(X.repeat(weights, 0), y.repeat(weights), classes=[0, 1, 2])
+    ask = X + 0.1
+    np.testing.assert_allclose(weighted.predict_proba(ask), repeated.predict_proba(ask), rtol=1e-5)
+    assert np.array_equal(weighted.learned_["statistics"]["total"], repeated.learned_["statistics"]["total"])
+    target = X.sum(1)
+    one = VSMLRegressor(units=8).fit(X, target, sample_weight=weights)
+    other = VSMLRegressor(units=8).fit(X.repeat(weights, 0), target.repeat(weights))
+    np.testing.assert_allclose(one.predict(ask), other.predict(ask), rtol=1e-4, atol=1e-4)
+
+
+def test_an_example_of_weight_0_is_answered_and_leaves_no_trace():
+    X, y = holed()
+    weights = np.ones(len(X))
+    weights[::4] = 0
+    weighted, rest = small(), small()
+    answers = weighted.partial_fit_predict(X, y, [0, 1, 2], weights)
+    taught = rest.partial_fit_predict(X[weights > 0], y[weights > 0], [0, 1, 2], weights[weights > 0])
+    assert answers[weights > 0].tolist() == taught.tolist()
+    assert equal(weighted, rest)
+    before = {name: np.copy(value) for name, value in weighted.learned_["statistics"].items()}
+    weighted.partial_fit(X[:1] * 100, y[:1], sample_weight=[0.0])
+    assert all(np.array_equal(before[name], weighted.learned_["statistics"][name]) for name in before)
+
+
+def test_a_fraction_teaches_between_nothing_and_once():
+    X, y = blobs(30)
+    classifier = VSMLClassifier().fit(X, y)
+    example, label = np.array([[0.0, 0, 0, 0]]), [2]
+
+    def after(weight):
+        copied = pickle.loads(pickle.dumps(classifier))
+        for _ in range(3):
+            copied.partial_fit(example, label, sample_weight=weight)
+        return copied.decision_function(example)[0]
+
+    logits = [after(weight) for weight in (0.0, 0.5, 1.0)]
+    gains = [each[2] - each[:2].max() for each in logits]
+    assert gains[0] < gains[1] < gains[2]
+
+
+def test_weights_out_of_range_are_refused():
+    X, y = blobs(10)
+    for weights, message in [
+        (-np.ones(10), "got -1.0 at example 0"),
+        (np.full(10, np.nan), "got nan at example 0"),
+        (np.full(10, 1e6), "expected 0 to 1000, .* divide weights by their mean"),
+        (np.ones(9), r"got shape \(9,\), expected \(10,\)"),
+        (np.zeros(10), "got 0 for all examples"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            small().fit(X, y, sample_weight=weights)
+
+
+# Classes.
+
+
+def test_classes_come_later_and_get_outputs_by_doubling():
+    X, y = blobs(60, classes=5)
+    classifier = small()
+    classifier.partial_fit(X[y == 3][:1], [3])
+    assert classifier.predict(X).tolist() == [3] * 60
+    rooms = []
+    for label in (1, 4, 0, 2):
+        classifier.partial_fit(X[y == label], y[y == label])
+        rooms.append(classifier._room)
+        assert classifier.predict_proba(X).shape == (60, len(classifier.classes_))
+    assert rooms == [2, 4, 4, 8]
+    assert classifier.classes_.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(classifier.predict_proba(X).sum(1), 1, rtol=1e-5)
+
+
+def test_growing_leaves_what_other_classes_have_learned():
+    X, y = blobs(60)
+    X_more, y_more = blobs(60, classes=4)
+    for known in ([0, 1, 2], None):  # all outputs taken, and one spare
+        classifier = small().partial_fit(X, y, classes=known)
+        before = classifier.decision_function(X)
+        classifier.partial_fit(X_more[y_more == 3][:1], [3], sample_weight=[0.0])
+        assert classifier.classes_.tolist() == [0, 1, 2, 3]
+        np.testing.assert_allclose(classifier.decision_function(X)[:, :3], before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_class_that_comes_late_is_learned_nearly_as_one_that_was_announced():
+    X, y = make_blobs(300, 4, centers=4, cluster_std=2.0, random_state=1)
+    order = np.argsort(y == 3, kind="stable")  # class 3 comes last
+    X, y = X[order], y[order]
+    late = VSMLClassifier().partial_fit(X[y < 3], y[y < 3])
+    announced = VSMLClassifier().partial_fit(X[y < 3], y[y < 3], classes=[0, 1, 2, 3])
+    draw = np.random.default_rng(0)
+    mixed = draw.permutation(np.concatenate([np.flatnonzero(y == 3)[:30], draw.choice(225, 30)]))
+    rest = np.flatnonzero(y == 3)[30:]
+    for each in (late, announced):
+        each.partial_fit(X[mixed], y[mixed])
+    assert late.score(X[rest], y[rest]) > 0.9
+    assert late.score(X, y) > announced.score(X, y) - 0.05
+
+
+def test_labels_that_are_words_grow_longer():
+    X, y = blobs(20)
+    words = np.array(["ash", "elm", "horse chestnut"])[y]
+    classifier = small().partial_fit(X[y < 2], words[y < 2])
+    classifier.partial_fit(X, words)
+    assert set(classifier.predict(X).tolist()) <= {"ash", "elm", "horse chestnut"}
+    assert classifier.classes_.tolist() == ["ash", "elm", "horse chestnut"]
+
+
+def test_a_classifier_with_classes_that_came_later_is_saved_and_pickled(tmp_path):
+    X, y = blobs(40, classes=5)
+    classifier = small()
+    for label in (4, 2, 0, 1):
+        classifier.partial_fit(X[y == label], y[y == label])
+    classifier.save(tmp_path / "it.safetensors")
+    for copied in (
+        VSMLClassifier.load(tmp_path / "it.safetensors"),
+        pickle.loads(pickle.dumps(classifier)),
+    ):
+        assert copied.predict_proba(X).tolist() == classifier.predict_proba(X).tolist()
+        again = pickle.loads(pickle.dumps(classifier)).partial_fit(X, y)
+        assert equal(copied.partial_fit(X, y), again)
+
+
+def test_convolutions_and_learners_with_fixed_outputs_refuse_new_classes_in_words():
+    X, y = blobs(20)
+    fixed = VSMLClassifier("rule:backprop", units=4)
+    fixed.partial_fit(X[y < 2], y[y < 2])
+    before = fixed.predict_proba(X)
+    with pytest.raises(FixedOutputsError, match="name all classes at the first call"):
+        fixed.partial_fit(X, y)
+    assert np.array_equal(fixed.predict_proba(X), before)
+
+
+# Older files, from before there were missing values, weights and new classes.
+
+
+def test_older_pickles_and_files_go_on():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, where its own version differs
+        held = pickle.loads((BEFORE / "estimators.pickle").read_bytes())
+    X, expected = held["X"], held["expected"]
+    classifier = VSMLClassifier.load(BEFORE / "classifier.safetensors")
+    regressor = VSMLRegressor.load(BEFORE / "regressor.safetensors")
+    for each in (held["c"], classifier):
+        np.testing.assert_allclose(each.predict_proba(X), expected["c"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(held["e"].predict_proba(X), expected["e"], rtol=1e-4, atol=1e-6)
+    for each in (held["r"], regressor):
+        np.testing.assert_allclose(each.predict(X), expected["r"], rtol=1e-4)
+        each.partial_fit(X, X[:, 0])
+    assert equal(held["r"], regressor)
+    X_holed = X.copy()
+    X_holed[::3, 1] = np.nan
+    for each in (held["c"], classifier):
+        each.partial_fit(X_holed, ["d"] * len(X))  # a new class, and missing values
+    assert classifier.classes_.tolist() == ["a", "b", "c", "d"]

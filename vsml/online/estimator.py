@@ -1,0 +1,454 @@
+"""What a classifier and a regressor that learn online share: inputs, steps, and files."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from vsml.config.model import ModelConfig
+from vsml.learners import Learner
+from vsml.online import steps
+from vsml.online.inputs import check_dense, visits_of
+from vsml.online.missing import Indicators
+from vsml.online.standardise import CLIP, RunningStatistics
+from vsml.pretrained import load_learner
+from vsml.runs import checkpoint
+from vsml.runs.checkpoint import CheckpointError
+from vsml.settings import deep_merge
+from vsml.types import Outputs, Params, State
+
+Scale = Literal["feature", "all", "none"]
+"""What has a mean and a variance of its own: each feature, or all together; or inputs stay as they are."""
+
+
+_MISSING = 1
+"""What the key of an estimator is folded with for the rows of the projection that indicators go through."""
+
+_KNOWN = ("params", "projection", "state")
+"""What of `learned_` compiled functions are given."""
+
+_SETTINGS = ("learner", "scale", "units", "epochs", "model", "random_state")
+
+
+GRADIENT_DESCENT: Mapping[str, Any] = {
+    "type": "vsml",
+    "vsml": {
+        "backward_pass": True,
+        "micro_ticks": 1,
+        "synapse": {
+            "init": "backprop",
+            "init_rate": 0.4,
+            "init_max_weight": 160.0,
+            "state_size": 9,
+            "random_fraction": 0.0,
+        },
+    },
+}
+"""A network whose synapses do gradient descent and nothing else: what `VSMLRegressor` learns by."""
+
+
+class OnlineEstimator(BaseEstimator):
+    """What classifier and regressor share: standardised and projected inputs, compiled steps, and files.
+
+    A subclass says what its outputs are, in `_outputs`, and how a file describes it.
+    """
+
+    _SAVED_AS: ClassVar[str]
+
+    learner: str | os.PathLike[str] | None
+    scale: Scale
+    units: int | None
+    epochs: int
+    model: Mapping[str, Any] | None
+    random_state: Any
+    learned_: dict[str, Any]
+    model_: dict[str, Any]
+    scale_: Scale
+    n_features_in_: int
+    _seed: int
+    """What is drawn later, for missing values and for new classes, is drawn from it."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: all but what is kept to be quick, which is of this process."""
+        state = dict(super().__getstate__())
+        state.pop("_built", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "learned_"):
+            self._update_old()
+
+    def _update_old(self) -> None:
+        """Add what older estimators do not have."""
+        if not hasattr(self, "_seed"):
+            self._seed = 0
+        for name in ("statistics", "targets"):
+            if name in self.learned_:
+                known = self.learned_[name]
+                count = np.broadcast_to(known["count"], known["shift"].shape).copy()
+                self.learned_ = {**self.learned_, name: {**known, "count": count}}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file from which `load` goes on bit for bit: what was learned, and the learning algorithm.
+
+        Raises:
+            NotFittedError: nothing has been learned.
+            ValueError: labels or `random_state` are of a kind that JSON cannot hold.
+            OSError: the file cannot be written; an older one of that name is untouched.
+        """
+        check_is_fitted(self)
+        settings = {}
+        for name in _SETTINGS:
+            value = getattr(self, name)
+            settings[name] = int(value) if isinstance(value, Integral) else value
+        if self.learner is not None:
+            settings["learner"] = str(self.learner)
+        described = {
+            "settings": settings,
+            "model": self.model_,
+            "scale": self.scale_,
+            "features": self.n_features_in_,
+            "units": self.learned_["projection"].shape[1],
+            "groups": len(self.learned_["statistics"]["shift"]),
+            "early": self._early(),
+            "counts": "groups",
+            "missing": "missing" in self.learned_,
+            "seed": self._seed,
+            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            **self._described(),
+        }
+        try:
+            json.dumps(described)
+        except TypeError as error:
+            raise ValueError(
+                f"save: got {error}, expected labels of text or numbers and random_state an int or None"
+            ) from error
+        checkpoint.save(path, self.learned_, {self._SAVED_AS: described})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is damaged, of a newer format, or of another kind.
+        """
+        data = Path(path).read_bytes()
+        described = checkpoint.from_bytes(data, str(path))[1].get(cls._SAVED_AS)
+        if described is None:
+            raise CheckpointError(
+                f"{path}: got another kind of checkpoint, expected one of {cls.__name__}.save"
+            )
+        if "early" not in described:
+            raise CheckpointError(
+                f"{path}: got statistics of inputs as they were before version 0.2, expected a file that "
+                f"{cls.__name__}.save of this version wrote: learn and save again"
+            )
+        estimator = cls(**described["settings"])
+        estimator.model_ = described["model"]
+        estimator.scale_ = described["scale"]
+        estimator.n_features_in_ = described["features"]
+        if described["feature_names"]:
+            estimator.feature_names_in_ = np.array(described["feature_names"], dtype=object)
+        estimator._seed = described.get("seed", 0)
+        estimator._restore(described)
+        template = estimator._template(described["units"], described["groups"], described["early"])
+        if "counts" not in described:
+            template = _with_single_counts(template)
+        if described.get("missing"):
+            template = estimator._with_missing(template)
+        estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
+        estimator._update_old()
+        return estimator
+
+    def _outputs(self) -> Outputs:
+        """Return what is answered."""
+        raise NotImplementedError
+
+    def _described(self) -> dict[str, Any]:
+        """Return what a file says of this kind, to be given to `_restore`."""
+        raise NotImplementedError
+
+    def _restore(self, described: Mapping[str, Any]) -> None:
+        """Become what a file describes."""
+        raise NotImplementedError
+
+    def _early(self) -> dict[str, int]:
+        """Return how many examples each of the running statistics keeps."""
+        return {"statistics": len(self.learned_["statistics"]["early"])}
+
+    def _template(self, units: int, groups: int, early: Mapping[str, int]) -> dict[str, Any]:
+        """Return `learned_` as a file has it, with zeros."""
+        learner = steps.build_learner(json.dumps(self.model_), units, self._outputs())
+        draw = partial(steps.draw, learner, steps.bucket(self.n_features_in_))
+        params = jax.eval_shape(learner.init_params, jax.random.key(0))
+        drawn = jax.eval_shape(draw, params, self.n_features_in_, jax.random.key(0))
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), drawn)
+        statistics = nothing_but(early["statistics"], groups, self.n_features_in_)
+        return {**zeros, "statistics": statistics}
+
+    def _check_epochs(self) -> None:
+        if not isinstance(self.epochs, Integral) or self.epochs < 1:
+            raise ValueError(f"epochs: got {self.epochs!r}, expected an integer of at least 1")
+
+    def _start(self, outputs: Outputs) -> None:
+        """Become a learner of these outputs that has seen nothing."""
+        if self.scale not in get_args(Scale):
+            raise ValueError(f"scale: got {self.scale!r}, expected one of {', '.join(get_args(Scale))}")
+        if self.units is not None and (not isinstance(self.units, Integral) or self.units < 1):
+            raise ValueError(f"units: got {self.units!r}, expected None or an integer of at least 1")
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        features, room = self.n_features_in_, steps.bucket(self.n_features_in_)
+        units = steps.default_units(room, features) if self.units is None else int(self.units)
+        learner, params, model = self._load(units, outputs)
+        drawn = steps.draw(learner, room, params, features, jax.random.key(seed))
+        groups = features if self.scale == "feature" else 1
+        statistics = vars(RunningStatistics.nothing(groups, features))
+        self.model_ = model
+        self.scale_ = self.scale
+        self._seed = seed
+        self._built = (units, outputs, learner)
+        self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
+
+    def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
+        """Return the learner, its meta-parameters and its settings."""
+        if self.learner is not None:
+            loaded = load_learner(str(self.learner), input_shape=(units,), outputs=outputs, model=self.model)
+            described = loaded.model.model_dump(mode="json")
+            # One object for all estimators alike, which compiled functions tell at a glance.
+            return steps.build_learner(json.dumps(described), units, outputs), loaded.params, described
+        model = ModelConfig.model_validate(deep_merge(GRADIENT_DESCENT, self.model or {}))
+        described = model.model_dump(mode="json")
+        learner = steps.build_learner(json.dumps(described), units, outputs)
+        return learner, learner.init_params(jax.random.key(0)), described
+
+    def _learn_weighted(
+        self,
+        learn: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray],
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> np.ndarray:
+        """Learn from x and targets, each example about as often as its weight says; see `Visits`.
+
+        Args:
+            learn: learns from inputs, targets and how much each is taught; returns answers.
+            x: inputs [n, d].
+            targets: [n] or [n, D].
+            weights: of the examples, [n]; None: each is learned once.
+
+        Returns:
+            What `learn` answered at the first visit of each example.
+        """
+        if weights is None:
+            return learn(x, targets, None)
+        answers = []
+        for visits in visits_of(weights):
+            answered = learn(x[visits.examples], targets[visits.examples], visits.taught)
+            answers.append(answered[visits.first])
+        return np.concatenate(answers)
+
+    def _learn(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Learn from x [n, d] and targets [n] or [n, D]; return the answers [n, C or D] before each.
+
+        Args:
+            x: inputs; NaN where one is missing.
+            targets: numbers of classes, or standardised values.
+            taught: factor on the feedback to each, 0 to 1; one with 0 is answered and leaves no trace.
+                None: 1.
+
+        Raises:
+            ValueError: the state would not be finite any more, or inputs are too large.
+        """
+        if "missing" not in self.learned_:
+            lacking = np.isnan(x).any(1)
+            lacking = lacking if taught is None else lacking & (taught > 0)
+            if lacking.any():
+                return self._learn_with_first_missing(int(lacking.argmax()), x, targets, taught)
+        counted = None if taught is None else taught > 0
+        standard = self._take_in(x, counted)
+        learner, answers = self._own_learner(), []
+        params, projection, state = (self.learned_[name] for name in _KNOWN)
+        for start, rows, count in steps.chunks(len(x)):
+            part = slice(start, start + count)
+            state, answered = steps.learn_rows(
+                learner,
+                params,
+                projection,
+                state,
+                steps.with_rows(standard[part], rows),
+                steps.with_rows(targets[part], rows),
+                count,
+                None if taught is None else steps.with_rows(taught[part], rows),
+            )
+            answers.append(np.asarray(answered)[:count])
+        kept = jax.tree.map(np.asarray, state)
+        _check_finite(kept, np.concatenate(answers), type(self).__name__)
+        self.learned_ = {**self.learned_, "state": kept}
+        return np.concatenate(answers)
+
+    def _learn_with_first_missing(
+        self,
+        first: int,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None,
+    ) -> np.ndarray:
+        """Learn examples of which number `first` is the first ever with a missing value."""
+        before, after = slice(0, first), slice(first, None)
+        parts = []
+        if first:
+            parts.append(self._learn(x[before], targets[before], None if taught is None else taught[before]))
+        known = self.learned_["projection"]
+        room, units = known.shape
+        key = jax.random.fold_in(jax.random.key(self._seed), _MISSING)
+        more = steps.draw_rows(units, room, self.n_features_in_, key)
+        indicators = vars(Indicators.nothing(self.n_features_in_))
+        self.learned_ = {
+            **self.learned_,
+            "projection": np.concatenate([known, np.asarray(more)]),
+            "missing": indicators,
+        }
+        parts.append(self._learn(x[after], targets[after], None if taught is None else taught[after]))
+        return np.concatenate(parts)
+
+    def _take_in(
+        self,
+        x: np.ndarray,
+        counted: np.ndarray | None,
+    ) -> np.ndarray:
+        """Take examples x [n, d] into the statistics; return what enters the projection, [n, rows of it]."""
+        statistics = RunningStatistics(**self.learned_["statistics"])
+        if self.scale_ == "none":
+            standard = _clipped(x)
+        else:
+            statistics, standard = statistics.learn(x, counted=counted)
+        learned = {**self.learned_, "statistics": vars(statistics)}
+        indicators = None
+        if "missing" in learned:
+            known, indicators = Indicators(**learned["missing"]).learn(x, counted)
+            learned["missing"] = vars(known)
+        self.learned_ = learned
+        return self._entering(standard, indicators)
+
+    def _entering(
+        self,
+        standard: np.ndarray,
+        indicators: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return standardised inputs [n, d], and indicators behind them, each with zeros up to the room."""
+        room = steps.bucket(self.n_features_in_)
+        parts = [standard] if indicators is None else [standard, indicators]
+        count, features = standard.shape
+        entering = np.zeros((count, len(parts), room), np.float32)
+        for number, part in enumerate(parts):
+            entering[:, number, :features] = part
+        return entering.reshape(count, -1)
+
+    def _answers(self, X: Any) -> np.ndarray:
+        """Return the answers [n, C or D] to inputs, learning nothing."""
+        check_is_fitted(self)
+        check_dense(X)
+        x = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite="allow-nan")
+        statistics = RunningStatistics(**self.learned_["statistics"])
+        standard = _clipped(x) if self.scale_ == "none" else statistics.apply(x)
+        missing = self.learned_.get("missing")
+        entering = self._entering(standard, None if missing is None else Indicators(**missing).apply(x))
+        learner = self._own_learner()
+        known = [self.learned_[name] for name in _KNOWN]
+        answers = []
+        for start, rows, count in steps.chunks(len(x)):
+            part = steps.with_rows(entering[start : start + count], rows)
+            answered = steps.answer_rows(learner, *known, part, count)
+            answers.append(np.asarray(answered)[:count])
+        return np.concatenate(answers)
+
+    def _own_learner(self) -> Learner:
+        """Return the learner, which is built again only after it has been in a file."""
+        units, outputs = self.learned_["projection"].shape[1], self._outputs()
+        *built_for, learner = getattr(self, "_built", (None, None))
+        if built_for == [units, outputs]:
+            return learner
+        return steps.build_learner(json.dumps(self.model_), units, outputs)
+
+    def _with_missing(self, template: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the template of a file with that of missing values added."""
+        projection = template["projection"]
+        twice = np.concatenate([projection, projection])
+        return {**template, "projection": twice, "missing": vars(Indicators.nothing(self.n_features_in_))}
+
+
+def _clipped(x: np.ndarray) -> np.ndarray:
+    """Return inputs that are standardised already, float32, none beyond `CLIP`, 0 for missing ones."""
+    return np.where(np.isnan(x), 0.0, np.clip(x, -CLIP, CLIP)).astype(np.float32)
+
+
+def _with_single_counts(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template of an older file, whose statistics have one count for all features."""
+    old = dict(template)
+    for name in ("statistics", "targets"):
+        if name in old:
+            old[name] = {**old[name], "count": np.zeros(())}
+    return old
+
+
+def _check_finite(state: State, answers: np.ndarray, name: str) -> None:
+    """Raise a ValueError where an example has spoiled a state for good.
+
+    A state may have infinities from its start on only where answers are finite all the same.
+    """
+    if np.isfinite(answers).all() and not any(np.isnan(leaf).any() for leaf in _floats(state)):
+        return
+    raise ValueError(
+        f"{name}: got examples after which the state is not finite, expected ones that can be learned; "
+        "nothing was learned from this call. A learning algorithm that diverges needs smaller steps, or was "
+        "meta-trained on other outputs"
+    )
+
+
+def _floats(state: State) -> list[np.ndarray]:
+    """Return the floating arrays of a state."""
+    return [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
+
+
+@contextmanager
+def unchanged_by_errors(estimator: Any) -> Iterator[None]:
+    """Give an estimator all its attributes back if what is done with it fails.
+
+    What is learned is replaced and never changed, so that a shallow copy is enough.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def nothing_but(early: int, groups: int, features: int) -> dict[str, np.ndarray]:
+    """Return running statistics with zeros, which keep so many examples."""
+    nothing = RunningStatistics.nothing(groups, features)
+    _, *shape = nothing.early.shape
+    return {**vars(nothing), "early": np.zeros((early, *shape))}
