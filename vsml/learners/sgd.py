@@ -5,7 +5,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,16 @@ from vsml.networks.modules import ConvEncoder, linear
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params
 
+LEAK = 0.1
+"""Slope of `leaky_relu` below 0, as of the rule `backprop` (vsml/rules/known/backprop.rule)."""
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "leaky_relu": lambda x: jnp.maximum(x, LEAK * x),
+}
+"""What `activation` may name."""
+
 CONV_CHANNELS = 8
 CONV_ACTIVATIONS = (jnp.tanh, jnp.tanh, jnp.tanh)
 
@@ -27,8 +37,13 @@ CONV_ACTIVATIONS = (jnp.tanh, jnp.tanh, jnp.tanh)
 class SgdConfig(Section):
     """An MLP that is trained by gradient descent, example by example."""
 
-    num_layers: Positive = Field(default=1, description="linear layers, tanh between them")
+    num_layers: Positive = Field(default=1, description="linear layers, the activation between them")
     hidden_size: Positive = Field(default=160, description="units of each layer but the last")
+    activation: Literal["tanh", "relu", "leaky_relu"] = Field(
+        default="tanh", description="between the layers; leaky_relu has slope 0.1 below 0"
+    )
+    activate_last: Bool = Field(default=False, description="the activation follows the last layer, too")
+    bias: Bool = Field(default=True, description="linear layers have biases")
     optimizer: Text = Field(default="sgd", description="optimizer of optax by name, such as sgd or adam")
     learning_rate: Annotated[Float, Field(gt=0)] = Field(default=0.01, description="its learning rate")
     optimizer_options: Options = Field(
@@ -81,7 +96,7 @@ OPTIMIZERS = _optimizers()
 
 
 class Mlp(nnx.Module):
-    """Linear layers with tanh between them, after convolutions if there are any."""
+    """Linear layers with an activation between them, after convolutions if there are any."""
 
     def __init__(
         self,
@@ -94,17 +109,22 @@ class Mlp(nnx.Module):
         self.conv = ConvEncoder(input_shape, CONV_CHANNELS, activations, rngs)
         hidden = [config.hidden_size] * (config.num_layers - 1)
         sizes = (self.conv.size, *hidden, size)
-        self.dense = nnx.List(
-            [linear(fan_in, fan_out, rngs) for fan_in, fan_out in itertools.pairwise(sizes)]
-        )
+        self.activation = config.activation
+        self.activate_last = config.activate_last
+        layers = [
+            linear(fan_in, fan_out, rngs, bias=config.bias) for fan_in, fan_out in itertools.pairwise(sizes)
+        ]
+        self.dense = nnx.List(layers)
 
     def __call__(self, x: Array) -> Array:
         """Return the unbounded answers [B, C] of inputs x [B, *input_shape]."""
         *hidden, last = self.dense
+        activate = ACTIVATIONS[self.activation]
         x = self.conv(x)
         for layer in hidden:
-            x = jnp.tanh(layer(x))
-        return last(x)
+            x = activate(layer(x))
+        answers = last(x)
+        return activate(answers) if self.activate_last else answers
 
 
 @struct.dataclass
