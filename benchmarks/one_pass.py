@@ -94,7 +94,12 @@ def main() -> None:
 
     saved = options.run_dir / "state.safetensors"
     options.run_dir.mkdir(parents=True, exist_ok=True)
-    template = {"state": state, "seen": jnp.int32(0), "right": jnp.zeros(options.examples), "seconds": jnp.float32(0)}
+    template = {
+        "state": state,
+        "seen": jnp.int32(0),
+        "right": jnp.zeros(options.examples),
+        "seconds": jnp.float32(0),
+    }
     if saved.exists():
         template, _ = checkpoint.load(saved, template)
     state, right = template["state"], np.array(template["right"])
@@ -110,8 +115,15 @@ def main() -> None:
         seen = end
         if seen % options.save == 0 or seen == options.examples:
             recent = right[max(0, seen - options.save) : seen].mean()
-            print(f"{seen} examples: {recent:.4f} of the last {options.save} right, {seconds:.0f} s", flush=True)
-            tree = {"state": state, "seen": jnp.int32(seen), "right": jnp.asarray(right), "seconds": jnp.float32(seconds)}
+            print(
+                f"{seen} examples: {recent:.4f} of the last {options.save} right, {seconds:.0f} s", flush=True
+            )
+            tree = {
+                "state": state,
+                "seen": jnp.int32(seen),
+                "right": jnp.asarray(right),
+                "seconds": jnp.float32(seconds),
+            }
             checkpoint.save(saved, tree, {})
     test = stream(options.config, options.changes, "test", options.test)
     answered = share_right(learner, params, state, test)

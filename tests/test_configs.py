@@ -39,7 +39,9 @@ from vsml.setup import Setup, TaskShape
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
-    path for folder in (".", "algorithms", "figures", "rules") for path in (ROOT / "configs" / folder).glob("*.yaml")
+    path
+    for folder in (".", "algorithms", "figures", "rules")
+    for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))

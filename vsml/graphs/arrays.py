@@ -89,8 +89,8 @@ class GraphArrays:
 
     def to_half_edges(self, value: Array) -> Array:
         """Return a value [N] of nodes at each half-edge, that of its own node, [H]."""
-        # Stored first, by a scatter: XLA would move what computes a node's value into the gather, and compute it
-        # anew at every half-edge.
+        # Stored first, by a scatter: else XLA moves what computes a node's value into the gather, and
+        # computes it anew at every half-edge.
         nodes = jnp.arange(self.num_nodes)
         stored = jnp.zeros_like(value).at[nodes].set(value, mode="promise_in_bounds", unique_indices=True)
         return stored.at[self.node].get(mode="promise_in_bounds")

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
+from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
 if TYPE_CHECKING:
     from vsml.graphs import Graph

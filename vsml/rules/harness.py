@@ -325,7 +325,7 @@ class Harness:
         noise: tuple[Array, Array] | None,
         keep: Callable[[Array, Ports], Kept],
     ) -> tuple[Array, Array, Kept]:
-        """Run ticks of an example; return memory after them, the slot that is read [ticks, N], what is kept."""
+        """Run ticks; return the memory after them, the slot that is read [ticks, N], and what is kept."""
 
         def step(
             memory: Array,
