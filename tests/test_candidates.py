@@ -176,7 +176,10 @@ def test_what_is_tried_can_be_written_as_json():
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        ("{vsml: {synapse: {init: backprop}, backward_pass: true, micro_ticks: 1}}", "gradient descent"),
+        (
+            "{vsml: {synapse: {init: backprop, random_fraction: 0.25}, backward_pass: true, micro_ticks: 1}}",
+            "gradient descent",
+        ),
         ("{type: meta_rnn}", "random"),
         ("{type: rule}", "as written"),
     ],
