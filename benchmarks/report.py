@@ -162,10 +162,10 @@ def record_of(
     }
 
 
-def default_path() -> Path:
-    """Return where results are written unless something else is asked for."""
+def default_path(about: str = "") -> Path:
+    """Return where results are written unless something else is asked for; `about` is put into the name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M")
-    return ROOT / "benchmarks" / "results" / f"{now}-{slug(machine_name())}.json"
+    return ROOT / "benchmarks" / "results" / f"{now}-{about and f'{about}-'}{slug(machine_name())}.json"
 
 
 def write(record: dict[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rates import RATES
 
-from benchmarks import figure, synapses
+from benchmarks import figure, graphs, synapses
 from benchmarks.cases import CONV, Case, cases
 from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
 from benchmarks.report import Result, rows_of
@@ -210,3 +210,30 @@ def test_a_figure_of_nothing_is_refused(tmp_path, capsys):
         "expected a result in which one of inputs, depth, population, episode varies"
         in capsys.readouterr().err
     )
+
+
+def test_graphs_that_are_measured_have_as_many_edges_as_they_say():
+    for edges in (100, 1000, 10000):
+        assert graphs.graph_of(edges).num_edges == edges
+
+
+def test_the_cost_of_an_edge_stands_beside_that_on_the_smallest_graph():
+    found = [
+        graphs.Measured(edges, name, speed)
+        for edges, name, speed in ((100, "a", 1e4), (100, "b", 1e5), (1000, "a", 2e3), (1000, "b", 5e3))
+    ]
+    rows = graphs.rows_of(found)
+    assert [row["edge_ns"] for row in rows] == pytest.approx([1000, 100, 500, 200])
+    assert [row["of_smallest"] for row in rows] == pytest.approx([1, 1, 0.5, 2])
+
+
+def test_ticks_of_rules_and_synapses_are_measured_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(graphs, "SIZES", {6: (1, 2, 2)})
+    monkeypatch.setattr(graphs, "MIN_TICKS", 2)
+    path = tmp_path / "result.json"
+    graphs.main(["--rule", "delta", "--updates", "6", "--repetitions", "1", "--json", str(path)])
+    record = json.loads(path.read_text())
+    rows = record["results"]
+    assert {row["contestant"] for row in rows} == {graphs.INTERPRETER, graphs.COMPILED, graphs.SYNAPSES}
+    assert all(row["ticks_per_s"] > 0 and row["edges"] == 6 for row in rows)
+    assert record["settings"]["rule"] == "delta" and "compiled rule" in capsys.readouterr().out

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flat_vsml import flat_vsml
 
+from vsml.config.checks import RESERVED_NAMES
 from vsml.config.files import ConfigError
-from vsml.evaluation.candidates import compared_candidates, restored_params
+from vsml.evaluation.candidates import compared_candidates, restored_params, start_candidate
 from vsml.evaluation.stored import StoredParams
 from vsml.launching.schema import load_config
 from vsml.learners import make_learner
@@ -170,3 +171,24 @@ def test_what_is_tried_can_be_written_as_json():
         {"sgd.num_layers": 1},
         {"sgd.num_layers": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (
+            "{vsml: {synapse: {init: backprop, random_fraction: 0.25}, backward_pass: true, micro_ticks: 1}}",
+            "gradient descent",
+        ),
+        ("{type: meta_rnn}", "random"),
+        ("{type: rule}", "as written"),
+    ],
+)
+def test_the_start_is_called_by_what_it_is(model, name):
+    setup = setup_of("evaluation.datasets=[digits]", f"model={model}")
+    tasks = setup.evaluation_tasks({"digits": load("digits", "test")})
+    assert start_candidate(setup, tasks).name == f"start: {name}"
+    # A run that goes on from a file does not start from it.
+    goes_on = setup_of("evaluation.datasets=[digits]", f"model={model}", "checkpoint.restore=x.safetensors")
+    assert start_candidate(goes_on, tasks).name == name
+    assert {name, f"start: {name}"} <= set(RESERVED_NAMES)

@@ -40,7 +40,7 @@ from vsml.setup import Setup, TaskShape
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path
-    for folder in (".", "algorithms", "figures", "benchmarks")
+    for folder in (".", "algorithms", "figures", "rules", "benchmarks")
     for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
 ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))

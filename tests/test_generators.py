@@ -114,3 +114,22 @@ def test_inputs_of_values_are_transformed_like_others():
     task = build_task(load("linear_map", "train"), 20, pad_input=[1, 20, 1], shuffle=True)
     assert task.input_shape == (1, 20, 1)
     assert task.sample(KEY).x.shape == (20, 1, 1, 20, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth"),
+    [
+        ("logic_and", lambda a, b: 0.8 * (a > 0) * (b > 0)),
+        ("logic_or", lambda a, b: 0.8 * ((a > 0) | (b > 0))),
+        ("logic_xor", lambda a, b: 0.8 * (a * b < 0)),
+        ("a_plus_b", lambda a, b: a + b),
+    ],
+)
+def test_small_tasks_are_what_they_are_called(name, truth):
+    task = build_task(load(name, "train"), 200)
+    assert task.input_shape == (1, 3, 1) and task.outputs == Values(1)
+    episode = task.sample(KEY)
+    a, b, one = np.asarray(episode.x).reshape(200, 3).T
+    np.testing.assert_array_equal(one, 1)
+    np.testing.assert_allclose(episode.y.ravel(), truth(a, b), atol=1e-6)
+    assert 0.1 < float(episode.y.std()) < 0.5, "all answers occur"

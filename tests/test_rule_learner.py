@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vsml.config.model import ModelConfig, model_choices
+from vsml.config.sections import ComparedLearner
 from vsml.learners import continue_episode, make_learner, run_episode
 from vsml.learners.memory import perturb, state_floats
 from vsml.learners.rule import RuleConfig
+from vsml.learners.sgd import SgdConfig
 from vsml.losses import cross_entropy
 from vsml.pretrained import load_learner
 from vsml.types import Episode, Values
@@ -152,6 +155,54 @@ def test_known_rules_are_taught_as_their_texts_say():
     assert (settings.teach, settings.announce, settings.teach_hold) == ("target", True, 14)
     assert make(rule="backprop").harness.settings.x_ticks == 1
     assert make(rule="backprop", x_hold=2).harness.settings.x_ticks == 2
+
+
+def test_settings_of_a_known_rule_outlive_a_file_and_a_comparison():
+    """Both repeat all settings, also those that nobody has given."""
+    given = {"type": "rule", "rule": {"rule": "predictive_coding", "ticks": 20, "reset": "signals"}}
+    model = ModelConfig.model_validate(given)
+    again = ModelConfig.model_validate(model.model_dump(mode="json"))
+    ((_, compared),) = model_choices(ModelConfig(), ComparedLearner(name="other", model=given))
+    for each in (model, again, compared):
+        settings = each.rule.settings(3, "classes")
+        assert (settings.teach, settings.announce, settings.teach_hold) == ("target", True, 16)
+        assert settings.reset == "signals"
+
+
+def test_constants_may_have_other_values():
+    learner = make(constants={"lr": 0.5})
+    assert float(learner.init_params(KEY)["lr"]) == 0.5
+    with pytest.raises(ValidationError, match="constants: got 'rl', expected one of lr"):
+        RuleConfig(rule="delta", constants={"rl": 1})
+    with pytest.raises(ValidationError, match="lr: got 'much', expected a finite number"):
+        RuleConfig(rule="delta", constants={"lr": "much"})
+
+
+def test_backprop_and_gradient_descent_from_equal_weights_answer_alike_at_every_step():
+    rate = 0.05
+    graph = {"kinds": [{"type": "layered", "options": {"sizes": [6, 6]}}], "hidden": [12]}
+    by_rule = make(rule="backprop", graph=graph, constants={"lr": rate})
+    params = by_rule.init_params(KEY)
+    start = by_rule.init_state(params, KEY)
+    settings = {"num_layers": 3, "hidden_size": 6, "activation": "leaky_relu", "activate_last": True}
+    settings |= {"bias": False, "logit_bound": 0, "learning_rate": rate}
+    sgd = make_learner("sgd", SgdConfig.model_validate(settings), (4,), 3)
+
+    # Edges of a layered graph are sorted by their lower node, then by the higher one: layer by layer.
+    slot = [slot.name for slot in by_rule.rule.slots].index("w")
+    by_edge = start.stream.memory[0, slot, 1::2]
+    layers = []
+    for fan_in, fan_out in ((4, 6), (6, 6), (6, 3)):
+        layers.append({"kernel": by_edge[: fan_in * fan_out].reshape(fan_in, fan_out)})
+        by_edge = by_edge[fan_in * fan_out :]
+    assert len(by_edge) == 0
+    weights = {"dense": dict(enumerate(layers))}
+
+    stream = episode(200)
+    _, want = continue_episode(sgd, {}, sgd.with_weights(weights), stream)
+    _, got = continue_episode(by_rule, params, start, stream)
+    assert np.abs(want[-1] - want[0]).max() > 0.1, "something was learned"
+    np.testing.assert_allclose(got, want, atol=1e-4)
 
 
 def test_a_ready_node_is_one_output_more():

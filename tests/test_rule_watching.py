@@ -13,11 +13,11 @@ from browsers import open_browser
 
 from vsml.graphs import generate
 from vsml.launching.rules import main
-from vsml.launching.small_tasks import FALSE, TASKS, TRUE
 from vsml.reporting.rule_page import page_data, rule_page
 from vsml.reporting.rule_text import store_lines, watched_text
 from vsml.rules import Settings, known_names, known_rule, parse, read_rule, rule_hash, show
 from vsml.rules.watching import learn, watch
+from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

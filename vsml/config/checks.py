@@ -18,8 +18,10 @@ RESERVED_NAMES = (
     "restored",
     "start: gradient descent",
     "start: random",
+    "start: as written",
     "gradient descent",
     "random",
+    "as written",
 )
 """What evaluations call the learners of the run itself."""
 

@@ -68,7 +68,8 @@ def start_name(setup: Setup, task: EvaluationTask) -> str:
         return setup.model.type
     synapse = getattr(setup.model.settings, "synapse", None)
     descends = synapse is not None and synapse.init == "backprop"
-    what = "gradient descent" if descends else "random"
+    drawn = "gradient descent" if descends else "random"
+    what = getattr(learner, "fresh", None) or drawn
     # A run that goes on from a file does not start from what is fresh.
     return what if setup.restores else f"start: {what}"
 

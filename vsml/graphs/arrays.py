@@ -89,11 +89,15 @@ class GraphArrays:
 
     def to_half_edges(self, value: Array) -> Array:
         """Return a value [N] of nodes at each half-edge, that of its own node, [H]."""
-        return value[self.node]
+        # Stored first, by a scatter: else XLA moves what computes a node's value into the gather, and
+        # computes it anew at every half-edge.
+        nodes = jnp.arange(self.num_nodes)
+        stored = jnp.zeros_like(value).at[nodes].set(value, mode="promise_in_bounds", unique_indices=True)
+        return stored.at[self.node].get(mode="promise_in_bounds")
 
     def to_nodes(self, value: Array) -> Array:
         """Return a value [H], the same at all half-edges of a node, at each node, [N]."""
-        return value[self.first]
+        return value.at[self.first].get(mode="promise_in_bounds")
 
     def rev(self, value: Array) -> Array:
         """Return what the other end of each half-edge has of a value [H]."""
@@ -101,7 +105,8 @@ class GraphArrays:
 
     def of_owner(self, value: Array) -> Array:
         """Return what the owner of each half-edge's edge has of a value [H]."""
-        return jnp.repeat(value[1::2], 2, total_repeat_length=value.shape[0])
+        ends = value.reshape(-1, 2)
+        return jnp.broadcast_to(ends[:, 1:], ends.shape).reshape(-1)
 
 
 def to_arrays(

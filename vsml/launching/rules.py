@@ -9,7 +9,6 @@ Nothing that starts JAX is imported before `prepare` has been called.
 """
 
 import argparse
-import math
 import os
 import sys
 import textwrap
@@ -17,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching.small_tasks import NUM_INPUTS, TASKS
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
+from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
 if TYPE_CHECKING:
     from vsml.graphs import Graph
@@ -291,7 +290,7 @@ def _experiment(options: argparse.Namespace) -> "tuple[Rule, Graph, Settings]":
     """
     from vsml.graphs import generate
 
-    rule = _with_constants(_read(options.rule), dict(options.constants))
+    rule = _read(options.rule, dict(options.constants))
     given = dict(options.settings)
     num_outputs = 2 if given.get("read") == "ready" else 1
     parameters = dict(options.graph_options)
@@ -309,10 +308,18 @@ def _experiment(options: argparse.Namespace) -> "tuple[Rule, Graph, Settings]":
     return rule, graph, _settings(options.rule, given, graph)
 
 
-def _read(name: str) -> "Rule":
-    from vsml.rules import read_rule
+def _read(
+    name: str,
+    constants: Mapping[str, Any],
+) -> "Rule":
+    """Return a rule with other values for some constants."""
+    from vsml.rules import read_rule, with_constants
 
-    return read_rule(name)
+    rule = read_rule(name)
+    try:
+        return with_constants(rule, constants)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
 
 
 def _settings(
@@ -343,31 +350,6 @@ def _told(problem: Mapping[str, Any]) -> str:
     """Return a mistake that pydantic found in a setting, as one line."""
     place = ".".join(map(str, problem["loc"]))
     return f"{place}: got {problem['input']!r}; {problem['msg']}"
-
-
-def _with_constants(
-    rule: "Rule",
-    given: Mapping[str, Any],
-) -> "Rule":
-    """Return a rule with other values for constants that may be tuned."""
-    import dataclasses
-
-    from vsml.rules.mistakes import did_you_mean
-
-    for name, value in given.items():
-        if name not in rule.tuned:
-            expected = f"one of {', '.join(rule.tuned)}" if rule.tuned else "none: the rule has none"
-            raise ValueError(
-                f"--constants: got {name!r}, expected {expected}{did_you_mean(name, rule.tuned)}"
-            )
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value)):
-            raise ValueError(f"--constants: {name}: got {value!r}, expected a finite number")
-    constants = []
-    for constant in rule.constants:
-        value = given.get(constant.name, constant.value) if constant.name else constant.value
-        constants.append(dataclasses.replace(constant, value=float(value)))
-    return dataclasses.replace(rule, constants=tuple(constants))
 
 
 def _check_size(

@@ -3,7 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -86,10 +86,12 @@ class LearnerBase:
     Attributes:
         input_shape: shape of one input.
         outputs: what it answers with; an int is a number of classes.
+        fresh: what tables call fresh meta-parameters, of a learner that does not draw them; else None.
     """
 
     input_shape: tuple[int, ...]
     outputs: Outputs
+    fresh: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", as_outputs(self.outputs))

@@ -5,14 +5,15 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
 
-from vsml.graphs.arrays import GraphArrays, stack
+from vsml.graphs.arrays import Bucket, GraphArrays, stack
 from vsml.graphs.distribution import GraphPool
 from vsml.graphs.graph import Graph
 from vsml.graphs.growing import Grown, grow
@@ -22,9 +23,9 @@ from vsml.learners.memory import Change
 from vsml.rules.compiled import CompiledRule, compile_rule
 from vsml.rules.harness import Harness, StreamState
 from vsml.rules.known import HELD, TEACHING, read_rule
-from vsml.rules.rule import Rule
+from vsml.rules.rule import Rule, with_constants
 from vsml.rules.settings import Settings, Teaching
-from vsml.settings import Int, Plugin, Positive, Problem, Text, refuse
+from vsml.settings import Int, Options, Plugin, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params, Values
 
 _GRAPH = 21
@@ -40,13 +41,35 @@ class RuleGraphsConfig(GraphsConfig):
     )
 
 
-class RuleConfig(Teaching):
-    """A local rule on a graph. Settings that are not given are those of the rule, if it is a known one."""
+def _optional(field: FieldInfo) -> tuple[Any, Any]:
+    """Return a field of `Teaching` whose default, null, stands for what the rule itself says."""
+    kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    about, _, default = (field.description or "").partition("; null is ")
+    default = default or str(field.default).lower()
+    return kind | None, Field(default=None, description=f"{about}; null: as the rule says, else {default}")
+
+
+if TYPE_CHECKING:
+    _OptionalTeaching = Teaching
+else:
+    # Nothing but null can say that a setting was not given: files of runs repeat all settings.
+    _OptionalTeaching = create_model(
+        "_OptionalTeaching",
+        __base__=Section,
+        **{name: _optional(field) for name, field in Teaching.model_fields.items()},
+    )
+
+
+class RuleConfig(_OptionalTeaching):
+    """A local rule on a graph. Settings that are null are those of the rule, if it is a known one."""
 
     rule: Text = Field(
         default="backprop", description="a rule that comes with the library, or the path of a .rule file"
     )
     graph: RuleGraphsConfig = Field(default=RuleGraphsConfig(), description="graphs that it runs on")
+    constants: Options = Field(
+        default=(), description="other values for the rule's constants, such as {lr: 0.01}"
+    )
     ticks: Positive | None = Field(
         default=None,
         description="ticks that an example lasts, K; null: 2 (L + 1), with L edges on the longest way up",
@@ -61,11 +84,16 @@ class RuleConfig(Teaching):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        """Yield a rule that cannot be read."""
+        """Yield a rule that cannot be read, and constants that it has not."""
         try:
-            read_rule(self.rule)
+            rule = read_rule(self.rule)
         except (ValueError, OSError) as error:  # RuleError among them, whose lines name the places
             yield Problem("rule", self.rule, f"a rule that can be read, but {error}")
+            return
+        try:
+            with_constants(rule, dict(self.constants))
+        except ValueError as error:
+            yield Problem("constants", dict(self.constants), f"constants of {self.rule}, but {error}")
 
     def settings(self, depth: int, loss: str) -> Settings:
         """Return the settings of the harness.
@@ -77,7 +105,8 @@ class RuleConfig(Teaching):
         Raises:
             ValueError: settings contradict each other.
         """
-        own = {name: getattr(self, name) for name in Teaching.model_fields if name in self.model_fields_set}
+        given = {name: getattr(self, name) for name in Teaching.model_fields}
+        own = {name: value for name, value in given.items() if value is not None}
         merged: dict[str, Any] = {**TEACHING.get(self.rule, {}), **own, "loss": loss}
         merged["ticks"] = 2 * (depth + 1) if self.ticks is None else self.ticks
         merged["read_tick"] = min(depth, merged["ticks"] - 1) if self.read_tick is None else self.read_tick
@@ -124,6 +153,7 @@ class RuleLearner(LearnerBase):
 
     config: RuleConfig = field(default_factory=RuleConfig)
     grown_by: tuple[int, ...] = ()
+    fresh: ClassVar[str] = "as written"
 
     def check(self) -> None:
         """Refuse settings that contradict each other on these graphs, now and not in the middle of a run."""
@@ -132,7 +162,7 @@ class RuleLearner(LearnerBase):
     @functools.cached_property
     def rule(self) -> Rule:
         """The rule."""
-        return read_rule(self.config.rule)
+        return with_constants(read_rule(self.config.rule), dict(self.config.constants))
 
     @functools.cached_property
     def graphs(self) -> tuple[Graph, ...]:
@@ -151,7 +181,7 @@ class RuleLearner(LearnerBase):
         return Harness(self.config.settings(depth, loss))
 
     def init_params(self, key: Array) -> Params:
-        """Return the constants as they are in the text, by name, float32 []; nothing is drawn."""
+        """Return the constants as text and settings say, by name, float32 []; nothing is drawn."""
         del key
         return {name: jnp.float32(value) for name, value in self.rule.tuned.items()}
 
@@ -249,9 +279,11 @@ class RuleLearner(LearnerBase):
 
     @functools.cached_property
     def _pool(self) -> GraphPool:
-        """All graphs, padded to one bucket."""
+        """All graphs, padded to one bucket; one graph alone is not padded."""
+        sizes = {(graph.num_nodes, graph.num_edges) for graph in self.graphs}
+        bucket = Bucket(*sizes.pop()) if len(sizes) == 1 else None
         with jax.ensure_compile_time_eval():
-            return GraphPool(stack(self.graphs))
+            return GraphPool(stack(self.graphs, bucket))
 
     def _graph(self, number: Array) -> GraphArrays:
         """Return one of the graphs."""

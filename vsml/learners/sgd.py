@@ -23,12 +23,16 @@ from vsml.types import Array, Params
 class SgdConfig(Section):
     """An MLP that is trained by gradient descent, example by example."""
 
-    num_layers: Positive = Field(default=1, description="linear layers")
+    num_layers: Positive = Field(default=1, description="linear layers, the activation between them")
     hidden_size: Positive = Field(default=160, description="units of each layer but the last")
     widths: tuple[Positive, ...] | None = Field(
         default=None, description="units of each layer but the last, in place of the two above; null: by them"
     )
-    activation: Activation = Field(default="tanh", description="between layers")
+    activation: Activation = Field(
+        default="tanh", description="between the layers; leaky_relu has slope 0.1 below 0"
+    )
+    activate_last: Bool = Field(default=False, description="the activation follows the last layer, too")
+    bias: Bool = Field(default=True, description="linear layers have biases")
     init: Init = Field(default="normal", description=INIT_WORDS)
     optimizer: Text = Field(default="sgd", description="optimizer of optax by name, such as sgd or adam")
     learning_rate: Annotated[Float, Field(gt=0)] = Field(default=0.01, description="its learning rate")
@@ -126,6 +130,8 @@ class Sgd(TrainedNetwork):
             config.activation,
             config.init,
             config.conv,
+            config.bias,
+            config.activate_last,
         )
 
     @property

@@ -15,8 +15,17 @@ from vsml.types import Array
 CONV_CHANNELS = 8
 CONV_ACTIVATIONS = (jnp.tanh, jnp.tanh, jnp.tanh)
 
-Activation = Literal["tanh", "relu"]
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+LEAK = 0.1
+"""Slope of `leaky_relu` below 0, as of the rule `backprop` (vsml/rules/known/backprop.rule)."""
+
+Activation = Literal["tanh", "relu", "leaky_relu"]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "leaky_relu": lambda x: jnp.maximum(x, LEAK * x),
+}
+"""What `Activation` may name."""
 
 Init = Literal["normal", "uniform", "kaiming"]
 """How linear layers are drawn; see `bounds`."""
@@ -46,17 +55,19 @@ def _layer(
     fan_out: int,
     init: str,
     is_last: bool,
+    bias: bool,
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
     """Make a linear map; "normal" is a truncated normal with variance 1 / fan-in, and biases of 0."""
     if init == "normal":
-        return linear(fan_in, fan_out, rngs)
+        return linear(fan_in, fan_out, rngs, bias=bias)
     kernel_bound, bias_bound = bounds(init, fan_in, is_last)
     return nnx.Linear(
         fan_in,
         fan_out,
         kernel_init=_uniform(kernel_bound),
         bias_init=_uniform(bias_bound),
+        use_bias=bias,
         rngs=rngs,
     )
 
@@ -81,6 +92,8 @@ class Mlp(nnx.Module):
         activation: between the layers.
         init: how layers are drawn.
         conv: three convolutions of 8 channels first.
+        bias: whether linear layers have biases.
+        activate_last: whether the activation follows the last layer, too.
     """
 
     def __init__(
@@ -92,14 +105,17 @@ class Mlp(nnx.Module):
         activation: Activation = "tanh",
         init: Init = "normal",
         conv: bool = False,
+        bias: bool = True,
+        activate_last: bool = False,
     ):
         self.activation = activation
+        self.activate_last = activate_last
         self.conv = ConvEncoder(input_shape, CONV_CHANNELS, CONV_ACTIVATIONS if conv else (), rngs)
         sizes = (self.conv.size, *hidden, size)
         last = len(hidden)
         self.dense = nnx.List(
             [
-                _layer(fan_in, fan_out, init, number == last, rngs)
+                _layer(fan_in, fan_out, init, number == last, bias, rngs)
                 for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes))
             ]
         )
@@ -116,4 +132,5 @@ class Mlp(nnx.Module):
         for layer in hidden:
             x = ACTIVATIONS[self.activation](layer(x))
             activations.append(x)
-        return activations, last(x)
+        answers = last(x)
+        return activations, ACTIVATIONS[self.activation](answers) if self.activate_last else answers

@@ -58,10 +58,11 @@ def linear(
     fan_out: int,
     rngs: nnx.Rngs,
     scale: float = 1.0,
+    bias: bool = True,
 ) -> nnx.Linear:
-    """Make a linear map with a bias of 0 and a kernel from `kernel_init`."""
+    """Make a linear map with a kernel from `kernel_init`, and a bias of 0 or none."""
     init = kernel_init(fan_in, scale)
-    return nnx.Linear(fan_in, fan_out, kernel_init=init, rngs=rngs)
+    return nnx.Linear(fan_in, fan_out, kernel_init=init, use_bias=bias, rngs=rngs)
 
 
 class Lstm(nnx.Module):

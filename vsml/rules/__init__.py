@@ -10,7 +10,7 @@ from vsml.rules.mistakes import RuleError
 from vsml.rules.parser import parse
 from vsml.rules.printer import show
 from vsml.rules.program import Capacity, Program, pack, pack_all
-from vsml.rules.rule import Rule
+from vsml.rules.rule import Rule, with_constants
 from vsml.rules.settings import Settings
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "rule_hash",
     "show",
     "slots_of",
+    "with_constants",
 ]

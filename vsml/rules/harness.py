@@ -1,6 +1,8 @@
 """The harness: what a rule is told in each tick of a stream of examples, and when its answer is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,9 @@ from vsml.losses import loss
 from vsml.rules.machine import Machine, Ports, draw_at
 from vsml.rules.settings import Settings
 from vsml.types import Array, Classes, Values
+
+Kept = TypeVar("Kept")
+"""What is kept of a tick."""
 
 READY_THRESHOLD = 0.5
 """The ready node gives its sign when it rises above this."""
@@ -151,7 +156,8 @@ class Harness:
         Returns:
             The state after, and the answers [O].
         """
-        state, answer, _ = self.recorded(machine, graph, state, x, target, taught)
+        # Memory after each tick is not kept: writing it takes longer than the tick.
+        state, answer, _ = self._example(machine, graph, state, x, target, taught, None, _nothing)
         return state, answer
 
     def recorded(
@@ -175,19 +181,33 @@ class Harness:
             taught: as `example` takes it.
             noise: node_noise [K, N] and edge_noise [K, H] to be used; None: they are drawn.
         """
+        return self._example(machine, graph, state, x, target, taught, noise, Record)
+
+    def _example(
+        self,
+        machine: Machine,
+        graph: GraphArrays,
+        state: StreamState,
+        x: Array,
+        target: Array,
+        taught: Array | None,
+        noise: tuple[Array, Array] | None,
+        keep: Callable[[Array, Ports], Kept],
+    ) -> tuple[StreamState, Array, Kept]:
+        """Run the K ticks of one example; see `recorded`. What `keep` makes of each tick gets an axis K."""
         settings = self.settings
         memory = self.reset(machine, state)
         nothing = Teaching.nothing(graph, memory.dtype)
         early = jnp.arange(settings.read_tick + 1)
         before = machine.out(graph, memory)
-        memory, first = self._run(machine, graph, state, memory, early, x, nothing, noise)
-        answer = self.read(graph, before, jax.vmap(machine.out, (None, 0))(graph, first.memory))
+        memory, outs, first = self._run(machine, graph, state, memory, early, x, nothing, noise, keep)
+        answer = self.read(graph, before, outs)
         teaching = self.teaching(graph, state, answer, target, taught)
         late = jnp.arange(settings.read_tick + 1, settings.ticks)
-        memory, second = self._run(machine, graph, state, memory, late, x, teaching, noise)
-        record = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)
+        memory, _, second = self._run(machine, graph, state, memory, late, x, teaching, noise, keep)
+        kept = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, second)
         after = replace(state, memory=memory, pending=teaching, tick=state.tick + settings.ticks)
-        return after, answer, record
+        return after, answer, kept
 
     def answer(
         self,
@@ -201,8 +221,8 @@ class Harness:
         nothing = Teaching.nothing(graph, memory.dtype)
         early = jnp.arange(self.settings.read_tick + 1)
         before = machine.out(graph, memory)
-        _, record = self._run(machine, graph, state, memory, early, x, nothing, None)
-        return self.read(graph, before, jax.vmap(machine.out, (None, 0))(graph, record.memory))
+        _, outs, _ = self._run(machine, graph, state, memory, early, x, nothing, None, _nothing)
+        return self.read(graph, before, outs)
 
     def reset(
         self,
@@ -303,17 +323,19 @@ class Harness:
         x: Array,
         teaching: Teaching,
         noise: tuple[Array, Array] | None,
-    ) -> tuple[Array, Record]:
-        """Run some ticks of an example, and return the memory after them and what happened in each."""
+        keep: Callable[[Array, Ports], Kept],
+    ) -> tuple[Array, Array, Kept]:
+        """Run ticks; return the memory after them, the slot that is read [ticks, N], and what is kept."""
 
         def step(
             memory: Array,
             number: Array,
-        ) -> tuple[Array, Record]:
+        ) -> tuple[Array, tuple[Array, Kept]]:
             memory, ports = self.tick(machine, graph, state, memory, number, x, teaching, noise)
-            return memory, Record(memory, ports)
+            return memory, (machine.out(graph, memory), keep(memory, ports))
 
-        return jax.lax.scan(step, memory, numbers)
+        memory, (outs, kept) = jax.lax.scan(step, memory, numbers)
+        return memory, outs, kept
 
     def read(
         self,
@@ -391,3 +413,10 @@ class Harness:
         if self.settings.reward == "correct":
             return goal, error, (answer.argmax() == label).astype(answer.dtype)
         return goal, error, -loss(Classes(answer.shape[0]), answer, label)
+
+
+def _nothing(
+    memory: Array,
+    ports: Ports,
+) -> None:
+    """Keep nothing of a tick."""

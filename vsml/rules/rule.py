@@ -1,8 +1,11 @@
 """Rules as programs: slots, constants and instructions over numbered registers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from vsml.rules.mistakes import did_you_mean
 from vsml.rules.operators import OPERATORS
 
 PORTS = ("x", "x_on", "t", "t_on", "node_noise", "edge_noise")
@@ -215,3 +218,30 @@ def draw_streams(rule: Rule) -> dict[int, int]:
     live = slot_order(rule)
     dead = [number for number in range(len(rule.slots)) if number not in live]
     return {number: place for place, number in enumerate([*live, *dead])}
+
+
+def with_constants(
+    rule: Rule,
+    given: Mapping[str, Any],
+) -> Rule:
+    """Return a rule with other values for constants that may be tuned.
+
+    Args:
+        rule: the rule.
+        given: values by name; others keep theirs.
+
+    Raises:
+        ValueError: there is no such constant, or a value is not a finite number.
+    """
+    for name, value in given.items():
+        if name not in rule.tuned:
+            expected = f"one of {', '.join(rule.tuned)}" if rule.tuned else "none: the rule has none"
+            raise ValueError(f"constants: got {name!r}, expected {expected}{did_you_mean(name, rule.tuned)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value)):
+            raise ValueError(f"constants: {name}: got {value!r}, expected a finite number")
+    constants = []
+    for constant in rule.constants:
+        value = given.get(constant.name, constant.value) if constant.name else constant.value
+        constants.append(replace(constant, value=float(value)))
+    return replace(rule, constants=tuple(constants))

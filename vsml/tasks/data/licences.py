@@ -17,6 +17,10 @@ LICENCES: Mapping[str, str] = {
     "tables": DRAWN,
     "linear_map": DRAWN,
     "tanh_network": DRAWN,
+    "logic_and": DRAWN,
+    "logic_or": DRAWN,
+    "logic_xor": DRAWN,
+    "a_plus_b": DRAWN,
 }
 
 NOT_STATED = "not stated by its publisher"

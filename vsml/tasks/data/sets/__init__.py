@@ -22,6 +22,7 @@ from vsml.tasks.data.sets.linear_map import LINEAR_MAP
 from vsml.tasks.data.sets.mnist import MNIST
 from vsml.tasks.data.sets.omniglot import OMNIGLOT
 from vsml.tasks.data.sets.random_labels import RANDOM
+from vsml.tasks.data.sets.small_tasks import A_PLUS_B, LOGIC_AND, LOGIC_OR, LOGIC_XOR
 from vsml.tasks.data.sets.sums import SUM
 from vsml.tasks.data.sets.svhn import SVHN
 from vsml.tasks.data.sets.tables import TABLES
@@ -57,5 +58,9 @@ DATASETS: Registry[Origin] = Registry(
         "tables": TABLES,
         "linear_map": LINEAR_MAP,
         "tanh_network": TANH_NETWORK,
+        "logic_and": LOGIC_AND,
+        "logic_or": LOGIC_OR,
+        "logic_xor": LOGIC_XOR,
+        "a_plus_b": A_PLUS_B,
     },
 )
