@@ -29,7 +29,8 @@ TIERS = {
         rule_machines known_rules native kernels fused antithetic backprop cost benchmarks torch
     """,
     "end to end": """
-        configs sklearn cloning introspection evaluate pretrained probes train figures demo examples report
+        configs sklearn cloning introspection evaluate pretrained probes train figures demo examples
+        notebooks report
         rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside site
         launch one_process kills attacked_runs slurm ssh
