@@ -15,7 +15,10 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
+
+__all__ = ["CellExecutionError", "execute", "main", "smaller", "tidy"]
 
 COLOURS = 64
 """Colours of a picture: figures with lines and bars look the same, at a third of their size."""
@@ -44,7 +47,7 @@ def execute(notebook: nbformat.NotebookNode, folder: str | Path) -> None:
     """Run all cells in a folder; outputs are put into the notebook.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell raises.
+        CellExecutionError: a cell raises.
     """
     client = NotebookClient(
         notebook,
