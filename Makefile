@@ -111,11 +111,12 @@ site: .venv-site/.installed  ## build the documentation site into site/; a broke
 	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict $(ARGS)
 	@echo "built: site/index.html; to look at it: .venv-site/bin/mkdocs serve"
 
-notebook: .venv/.installed  ## run examples/learning_curves.ipynb again, which draws the README's figure (some minutes)
-	@$(in_venv); tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; set -ex; \
-	uv pip install --quiet --target "$$tools" ipykernel nbconvert; \
-	PYTHONPATH="$(CURDIR):$$tools" python -m nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False $(ARGS) examples/learning_curves.ipynb
+# Which notebooks `make notebook` runs.
+NOTEBOOKS ?= examples/*.ipynb
+
+notebook: .venv/.installed  ## run the notebooks of examples/ again, which also draws the README's figure (20 minutes on 2 cores)
+	VSML_NOTEBOOK_FIGURE="$(CURDIR)/docs/results/learning_curves.png" PYTHONPATH="$(CURDIR)" \
+	    $(in_venv) python tools/notebooks.py $(NOTEBOOKS)
 
 lock: .venv/.installed  ## write requirements.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(in_venv) uv pip compile pyproject.toml --universal --extra all --extra dev -o requirements.txt --quiet $(ARGS)

@@ -29,7 +29,7 @@ QUESTIONS = {
 @cache
 def site_python():
     """Return the Python that has the tools of the site; None where there is none."""
-    needed = "import lunr, material, mkdocs, mkdocstrings"
+    needed = "import lunr, material, mkdocs, mkdocstrings, nbconvert"
     for python in (sys.executable, ROOT / ".venv-site" / "bin" / "python"):
         if Path(python).exists():
             tried = subprocess.run([python, "-c", needed], capture_output=True, check=False)
@@ -87,9 +87,16 @@ def test_every_page_is_built_and_every_public_module_is_in_the_reference(site):
 @pytest.mark.slow
 def test_scripts_and_notebooks_that_pages_link_to_are_on_the_site(site):
     index = (site / "index.html").read_text(encoding="utf-8")
-    for name in ("your_own_table/", "meta_train/", "relabelled_stream/", "learning_curves.ipynb"):
-        assert f'href="examples/{name}"' in index, name
+    names = ["your_own_table", "meta_train", "relabelled_stream", "learning_curves"]
+    names += ["own_table_in_five_minutes", "meta_train_and_look_inside", "a_learner_of_your_own"]
+    for name in names:
+        assert f'href="examples/{name}/"' in index, name
     assert "Meta-train a learning algorithm" in (site / "examples" / "meta_train" / "index.html").read_text()
+    notebook = (site / "examples" / "meta_train_and_look_inside" / "index.html").read_text(encoding="utf-8")
+    assert "<table>" in notebook and "<img" in notebook
+    pictures = (site / "examples").glob("meta_train_and_look_inside_*.png")
+    shown = [picture.read_bytes()[:4] for picture in pictures if picture.name in notebook]
+    assert len(shown) == 4 and set(shown) == {b"\x89PNG"}
 
 
 def test_a_table_of_questions_becomes_sections():

@@ -1,7 +1,8 @@
 """Pages of the site that are written elsewhere: hooks of mkdocs, named in mkdocs.yml.
 
 - API reference: a page for each folder of vsml/ and each module at its root, from the docstrings.
-- Tutorials: the scripts of examples/, comments between their parts as prose.
+- Tutorials: the notebooks of examples/ with their outputs, and its scripts, comments between their parts as
+  prose.
 - CHANGELOG.md, CONTRIBUTING.md and SECURITY.md.
 
 In docs/architecture.md each row of the table of questions becomes a section, which the search finds. Links
@@ -27,6 +28,9 @@ TOP_FILES = {"CHANGELOG": "changelog.md", "CONTRIBUTING": "contributing.md", "SE
 """Pages at the root of the repository, by their word in the menu: the page of the site."""
 
 TITLES = {
+    "own_table_in_five_minutes": "Your own table in five minutes",
+    "meta_train_and_look_inside": "Meta-train an algorithm, and look inside",
+    "a_learner_of_your_own": "A learner of your own against the rest",
     "your_own_table": "Your own table",
     "meta_train": "Meta-train a learning algorithm",
     "relabelled_stream": "Labels that change their meaning",
@@ -58,23 +62,23 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the pages that are written here."""
     from mkdocs.structure.files import File
 
-    for path, content in sorted(written_pages().items()):
-        files.append(File.generated(config, path, content=content))
+    written: dict[str, str | bytes] = {**written_pages()}
     for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
-        path = f"examples/{notebook.name}"
-        files.append(File.generated(config, path, abs_src_path=str(notebook)))
+        written |= notebook_files(notebook)
+    for path, content in sorted(written.items()):
+        files.append(File.generated(config, path, content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links to scripts in examples/ lead to their pages, and questions be sections."""
+    """Let links to what is in examples/ lead to its pages, and questions be sections."""
     if page.file.src_uri == "architecture.md":
         markdown = questions_as_sections(markdown)
     depth = page.file.src_uri.count("/")
     up = "../" * depth
     return re.sub(
         rf"\]\({re.escape(up)}\.\./examples/(\w+)\.(py|ipynb)\)",
-        lambda link: f"]({up}examples/{link[1]}.{'md' if link[2] == 'py' else 'ipynb'})",
+        lambda link: f"]({up}examples/{link[1]}.md)",
         markdown,
     )
 
@@ -101,8 +105,9 @@ def written_pages() -> dict[str, str]:
     """Return the Markdown of each page that is written here, by its path in the site."""
     pages = {_api_path(name): _api_page(name, modules) for name, modules in api_pages().items()}
     for name, title in _examples().items():
-        source = (ROOT / "examples" / f"{name}.py").read_text("utf-8")
-        pages[f"examples/{name}.md"] = tutorial(source, name, title)
+        script = ROOT / "examples" / f"{name}.py"
+        if script.exists():
+            pages[f"examples/{name}.md"] = tutorial(script.read_text("utf-8"), name, title)
     for name, path in TOP_FILES.items():
         pages[path] = _from_root((ROOT / f"{name}.md").read_text("utf-8"))
     return pages
@@ -141,9 +146,27 @@ def _api_page(name: str, modules: list[str]) -> str:
     return "\n".join([front_matter, f"# {name}\n", *blocks])
 
 
+def notebook_files(path: Path) -> dict[str, str | bytes]:
+    """Return a notebook as a page and its pictures, by their paths in the site.
+
+    Args:
+        path: of the notebook, whose outputs are kept in it.
+    """
+    from nbconvert import MarkdownExporter
+
+    names = {"unique_key": path.stem, "output_files_dir": ""}
+    page, resources = MarkdownExporter().from_filename(str(path), resources=names)
+    page = page.replace("](../docs/", "](../")
+    page = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", page)
+    page += f"\nThe notebook is `examples/{path.name}`. The tests run it.\n"
+    pictures = {f"examples/{name}": content for name, content in resources["outputs"].items()}
+    return {f"examples/{path.stem}.md": page, **pictures}
+
+
 def _examples() -> dict[str, str]:
-    """Return the title of each script in examples/, in the menu's order."""
-    names = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+    """Return the title of each notebook and script in examples/, in the menu's order."""
+    files = [*(ROOT / "examples").glob("*.ipynb"), *(ROOT / "examples").glob("*.py")]
+    names = sorted(path.stem for path in files)
     titles = {name: title for name, title in TITLES.items() if name in names}
     others = {name: name.replace("_", " ").capitalize() for name in names if name not in titles}
     return titles | others
