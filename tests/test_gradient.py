@@ -210,6 +210,44 @@ def test_clipping_shrinks_a_step_after_smaller_ones():
     assert moved[None] > -0.19
 
 
+def test_steps_are_shorter_by_the_square_where_the_loss_is_steep():
+    params = {"flat": jnp.zeros([]), "steep": jnp.zeros([]), "idle": jnp.zeros([])}
+    slopes = {"flat": 0.05, "steep": 3.0, "idle": 0.0}
+    moved = {}
+    for limit in (None, 0.1):
+        optimizer = meta_adam(0.1, max_slope=limit)
+        state = optimizer.init(params)
+        reached = params
+        for _ in range(3):
+            gradient = {name: jnp.float32(slope) for name, slope in slopes.items()}
+            steps, state = optimizer.update(gradient, state, reached)
+            reached = optax.apply_updates(reached, steps)
+        moved[limit] = {name: float(value) for name, value in reached.items()}
+    assert moved[0.1]["flat"] == pytest.approx(moved[None]["flat"], rel=1e-4)
+    assert moved[0.1]["steep"] == pytest.approx(moved[None]["steep"] * (0.1 / 3.0) ** 2, rel=1e-3)
+    assert moved[0.1]["idle"] == 0
+
+
+def test_a_narrow_valley_is_followed_only_with_a_bound_on_the_slope():
+    """A loss that is 10,000 times as steep in one parameter as in the other, with noise in the steep one."""
+
+    def loss(params, noise):
+        return 50 * jnp.square(100 * params["steep"] - noise) + jnp.square(params["flat"] - 1) / 200
+
+    reached = {}
+    for limit in (None, 0.1):
+        optimizer = meta_adam(0.02, max_slope=limit)
+        params = {"flat": jnp.zeros([]), "steep": jnp.zeros([])}
+        state = optimizer.init(params)
+        step = jax.jit(optimizer.update)
+        for noise in np.random.default_rng(0).normal(size=200):
+            steps, state = step(jax.grad(loss)(params, 0.1 * noise), state, params)
+            params = optax.apply_updates(params, steps)
+        reached[limit] = float(loss(params, 0.0))
+        assert float(params["flat"]) == pytest.approx(1, abs=0.1)
+    assert reached[0.1] < 1e-3 < 1 < reached[None]
+
+
 def test_each_step_has_the_learning_rate_that_the_schedule_gives_it():
     schedule = optax.piecewise_constant_schedule(1.0, {1: 0.5, 2: 0.5})
     optimizer = BackPropagation(meta_adam(schedule))

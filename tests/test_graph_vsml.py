@@ -1,15 +1,21 @@
 """VSML on graphs as a learner: settings, meta-parameters from elsewhere, its cost, and what it learns."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vsml import load_learner
 from vsml.cost.counts import cost_of
 from vsml.learners import continue_episode, make_learner, run_episode
 from vsml.learners.memory import perturb, state_floats
 from vsml.learners.vsml import VsmlConfig
+from vsml.networks.wirings.base import from_tiles
+from vsml.tasks import load
 from vsml.types import Classes, Episode, Values
 
 pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
@@ -68,6 +74,40 @@ def test_meta_parameters_of_layers_serve_on_graphs():
     on_graph = make(SEVERAL)
     shapes = jax.tree.map(jnp.shape, dense.init_params(KEY))
     assert jax.tree.map(jnp.shape, on_graph.init_params(KEY)) == shapes
+
+
+def as_on_a_graph(state, on_graph):
+    """Return the state of dense layers as one of the same network on a layered graph."""
+    (edges,) = on_graph.network.graphs
+    of_pair = {pair: number for number, pair in enumerate(edges.pairs)}
+    layers = [np.array(from_tiles(layer.c[0])) for layer in state.network.layers]
+    sizes = [len(layers[0]), *[c.shape[1] for c in layers]]
+    first = [0, *itertools.accumulate(sizes)]
+    cells = np.zeros((len(edges.pairs), layers[0].shape[-1]), np.float32)
+    for layer, c in enumerate(layers):
+        for i, o in np.ndindex(*c.shape[:2]):
+            cells[of_pair[first[layer] + i, first[layer + 1] + o]] = c[i, o]
+    network = on_graph.network.with_cells(jnp.asarray(cells))
+    return dataclasses.replace(on_graph.with_network(network), features=state.features)
+
+
+@pytest.mark.parametrize("name", ["general", "mnist14"])
+@pytest.mark.parametrize("hidden", [(), (6,)])
+def test_algorithms_that_ship_give_the_numbers_of_layers_on_a_layered_graph(name, hidden):
+    layers = [{"type": "dense", "out_size": size} for size in hidden]
+    shapes = {"input_shape": (8, 8), "num_classes": 10}
+    dense = load_learner(name, **shapes, model={"vsml": {"layers": [*layers, {"type": "dense"}]}})
+    on_graph = load_learner(name, **shapes, model={"vsml": {"graph": layered(*hidden)}})
+    digits = load("digits", "test")
+    x = (np.asarray(digits.images[:100], np.float32).reshape(-1, 1, 8, 8) - digits.mean) / digits.std
+    y = np.asarray(digits.labels[:100], np.int32)[:, None]
+    state = dense.start(seed=3)
+    _, want = dense.run(state, x, y)
+    _, got = on_graph.run(as_on_a_graph(state, on_graph.learner), x, y)
+    np.testing.assert_allclose(got, want, atol=1e-3)
+    if not hidden:  # what ships was made for one layer
+        right = np.argmax(got, -1) == y
+        assert right[50:].mean() > 0.3
 
 
 def test_an_inner_batch_and_values_are_taken():

@@ -15,6 +15,7 @@ from vsml.learners import Learner
 from vsml.meta.mapping import sum_trials
 from vsml.meta.objectives.base import MemberResult, Objective
 from vsml.meta.optimizers.settings import OptimizerConfig
+from vsml.meta.optimizers.slope import DECAY, shorten_steep_steps
 from vsml.meta.schedules import schedule
 from vsml.meta.trials import Chunk, Results
 from vsml.tasks import TaskDistribution
@@ -96,9 +97,10 @@ class OuterLoop:
     iterations: int
 
     def adam(self) -> optax.GradientTransformation:
-        """Return Adam with the configured `learning_rate` and `clip_gradnorm`."""
-        learning_rate = schedule(self.settings.learning_rate, self.iterations)
-        return meta_adam(learning_rate, self.settings.clip_gradnorm)
+        """Return Adam with the configured `learning_rate`, `clip_gradnorm` and `max_slope`."""
+        settings = self.settings
+        learning_rate = schedule(settings.learning_rate, self.iterations)
+        return meta_adam(learning_rate, settings.clip_gradnorm, settings.max_slope)
 
     def noise_std(self) -> float | Callable[[Any], Any]:
         """Return the configured deviation of perturbations, a number or a schedule over meta steps."""
@@ -188,14 +190,23 @@ def summarise(results: Results) -> dict[str, float]:
 
 
 def meta_adam(
-    learning_rate: optax.ScalarOrSchedule, clip_gradnorm: float | None = None
+    learning_rate: optax.ScalarOrSchedule,
+    clip_gradnorm: float | None = None,
+    max_slope: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adam as the outer loop uses it: the norm of the gradient is noted, then clipped to `clip_gradnorm`."""
+    """Adam as the outer loop uses it.
+
+    The norm of the gradient is noted, then clipped to `clip_gradnorm`. With a `max_slope` steps are shorter
+    where the clipped gradient is steeper, and Adam's mean squares follow as fast; see `shorten_steep_steps`.
+    """
     clip = optax.identity() if clip_gradnorm is None else optax.clip_by_global_norm(clip_gradnorm)
+    adam = optax.adam(learning_rate)
+    if max_slope is not None:
+        adam = shorten_steep_steps(optax.adam(learning_rate, b2=DECAY), max_slope)
     return optax.chain(
         optax.snapshot("grad_norm", optax.tree.norm),
         clip,
-        optax.adam(learning_rate),
+        adam,
     )
 
 

@@ -38,6 +38,12 @@ class OptimizerConfig(Section):
     clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
         default=None, description="largest global norm of the gradient; null does not clip"
     )
+    max_slope: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None,
+        description="largest root mean square of a meta-parameter's gradient (nats a unit) up to which its "
+        "steps are Adam's; steeper ones take steps shorter by the square of the ratio. For starts that are "
+        "written down, such as init: backprop with hidden units; null: all alike",
+    )
     truncation_length: Positive | None = Field(
         default=None, description=EpisodeConfig.model_fields["truncation_length"].description
     )
