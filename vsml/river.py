@@ -199,5 +199,6 @@ def _visits(weight: float) -> list[np.float32 | None]:
     """
     if weight == 1:
         return [None]
-    (visits,) = visits_of(check_weights([weight], 1))
+    check_weights([weight], 1)
+    (visits,) = visits_of(np.array([weight]))
     return [taught for taught in visits.taught if taught > 0]

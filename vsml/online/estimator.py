@@ -77,6 +77,8 @@ class OnlineEstimator(BaseEstimator):
     n_features_in_: int
     _seed: int
     """What is drawn later, for missing values and for new classes, is drawn from it."""
+    _built: tuple[int, Outputs, Learner]
+    """The learner, and the input units and outputs that it was built for; not in pickles."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -387,9 +389,9 @@ class OnlineEstimator(BaseEstimator):
     def _own_learner(self) -> Learner:
         """Return the learner, which is built again only after it has been in a file."""
         units, outputs = self.learned_["projection"].shape[1], self._outputs()
-        *built_for, learner = getattr(self, "_built", (None, None))
-        if built_for == [units, outputs]:
-            return learner
+        built = getattr(self, "_built", None)
+        if built is not None and built[:2] == (units, outputs):
+            return built[2]
         return steps.build_learner(json.dumps(self.model_), units, outputs)
 
     def _with_missing(self, template: Mapping[str, Any]) -> dict[str, Any]:

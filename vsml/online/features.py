@@ -161,7 +161,7 @@ class FeatureTable:
         """Return what enters the network, float32 [units]."""
         known = len(self.slots)
         of_values, of_indicators = self._rows
-        entering = standard[:known] @ of_values[:known]
+        entering: np.ndarray = standard[:known] @ of_values[:known]
         if missing[:known].any():
             entering = entering + missing[:known] @ of_indicators[:known]
         return entering / np.float32(math.sqrt(max(present, 1.0)))

@@ -77,7 +77,7 @@ class OnlineNetwork:
         """Return the answer [C or D] to x float32 [units]; nothing is learned."""
         return np.asarray(steps.answer_one(self.learner, self._params, self._state, x))
 
-    def learn(self, x: np.ndarray, y: np.ndarray, taught: np.float32 | None = None) -> None:
+    def learn(self, x: np.ndarray, y: np.ndarray | np.int32, taught: np.float32 | None = None) -> None:
         """Learn one example.
 
         Args:

@@ -162,9 +162,9 @@ def learn_one(
     learner: Learner,
     params: Params,
     state: State,
-    x: np.ndarray,
-    y: np.ndarray,
-    taught: np.ndarray | None = None,
+    x: Array,
+    y: Array,
+    taught: Array | None = None,
 ) -> tuple[State, Array, Array]:
     """Step through one example x [units] with target y [] or [D]; the memory of `state` is used again.
 
@@ -182,7 +182,7 @@ def learn_one(
 
 @standard_numerics()
 @partial(jax.jit, static_argnames=("learner",))
-def answer_one(learner: Learner, params: Params, state: State, x: np.ndarray) -> Array:
+def answer_one(learner: Learner, params: Params, state: State, x: Array) -> Array:
     """Answer one example x [units], [C or D]; nothing is learned."""
     return learner.predict(params, state, x[None])[0]
 
