@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vsml
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
+    from vsml.battery.leaderboard import Leaderboard
     from vsml.battery.learning_test import LearningTest
     from vsml.battery.measuring import Measuring
 
@@ -185,6 +187,23 @@ def _make_panel(options: Any, command: str, tests: "Sequence[LearningTest]") -> 
     say(f"wrote {FILE}")
 
 
+def _write_docs(board: "Leaderboard") -> None:
+    """Write the leaderboard into the docs, where this is a checkout."""
+    from vsml.battery.catalogue import learning_tests
+    from vsml.battery.drawing import heat_map
+    from vsml.battery.page import written_into
+    from vsml.system.files import atomic_write
+
+    docs = Path(vsml.__file__).parents[1] / "docs"
+    document = docs / "battery.md"
+    if not document.exists():
+        return
+    tests, rows = learning_tests(), board.rows()
+    atomic_write(document, written_into(document.read_text(encoding="utf-8"), rows, tests))
+    atomic_write(docs / "battery.svg", heat_map(rows, tests) + "\n")
+    say(f"wrote {document} and battery.svg beside it")
+
+
 def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> None:
     """Measure learners, print and write what came of it."""
     from vsml.battery.contestants import contestant
@@ -206,5 +225,7 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     files = write_report(options.out, rows, tests, ledger)
     say(f"wrote {', '.join(map(str, files.values()))}")
     if options.add:
-        board.with_learners(ledger, panel, options.learners, tests).write()
+        board = board.with_learners(ledger, panel, options.learners, tests)
+        board.write()
         say(f"wrote {FILE}")
+        _write_docs(board)
