@@ -120,6 +120,11 @@ def command_parser() -> ArgumentParser:
         "--add", action="store_true", help="put the learners into the leaderboard that comes with the library"
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing: report, add, or make a panel of what the ledger in --out has",
+    )
+    parser.add_argument(
         "--make_panel",
         action="store_true",
         help="let the reference panel (or the LEARNERs, as its members) take all tests, and store its scores",
@@ -166,7 +171,7 @@ def _measuring(options: Any, command: str) -> "Measuring":
     from vsml.battery.panel import shipped_panel
 
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    ledger = Ledger.open(options.out / "ledger.json", seeds, options.seed, command)
+    ledger = Ledger.open(options.out / "ledger.json", seeds, options.seed, "" if options.report else command)
     return Measuring(ledger, shipped_panel(), say, options.limit_s, options.quick)
 
 
@@ -180,7 +185,8 @@ def _make_panel(options: Any, command: str, tests: "Sequence[LearningTest]") -> 
     measuring = _measuring(options, command)
     before = Panel.read()
     for test in tests:
-        measuring.measure_panel(members, [test])
+        if not options.report:
+            measuring.measure_panel(members, [test])
         made = panel_of(measuring.ledger, [test], names)
         before = before.with_test(made, test)
         before.write()
@@ -217,7 +223,8 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     beside = [] if options.compare is None else board.rows(options.compare)
     measuring = _measuring(options, command)
     ledger, panel = measuring.ledger, measuring.panel
-    measuring.measure(contestants, tests)
+    if not options.report:
+        measuring.measure(contestants, tests)
     rows = [row_of(ledger, panel, word, tests) for word in options.learners]
     rows += [row for row in beside if row.learner not in options.learners]
     print_table(table_of_tests(rows, tests))
