@@ -15,6 +15,9 @@ from vsml.system.files import atomic_write, write_json
 
 _STYLE = Path(vsml.__file__).parent / "reporting" / "page.css"
 
+BEGIN = "<!-- scores: written by `vsml battery LEARNER ... --add` -->"
+END = "<!-- end of scores -->"
+
 _HOW_TO_READ = (
     "0 is the score of answers without learning from inputs, 1 that of the best of the reference panel "
     "(perfect answers, where nobody of it beats the floor). n/a: a learner cannot take the test."
@@ -62,6 +65,20 @@ def markdown(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger)
         parts.append("\n".join(["n/a:", "", *reasons]))
     parts.append(_origin(ledger))
     return "\n\n".join(parts) + "\n"
+
+
+def written_into(document: str, rows: Sequence[Row], tests: Sequence[LearningTest]) -> str:
+    """Return a document whose part between `BEGIN` and `END` is the tables of learners.
+
+    Raises:
+        ValueError: it has no such part.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"got a document without {BEGIN} and {END}, expected both")
+    parts = [tables.markdown(table_of_tags(rows, tests)), tables.markdown(table_of_tests(rows, tests))]
+    return before + begin + "\n\n" + "\n\n".join(parts) + "\n\n" + end + after
 
 
 def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> str:

@@ -11,7 +11,7 @@ from vsml.battery.ledger import Entry, Ledger
 from vsml.battery.measuring import measured_of
 from vsml.battery.panel import Panel
 from vsml.battery.scores import Best, Score, best_of, level_score, levels_in_reach, mean_score, span_score
-from vsml.reporting.tables import Table
+from vsml.reporting.tables import DASH, Table
 
 MOST = 2.0
 """A score counts no more than this in the mean over a tag, so that one test cannot outweigh the others."""
@@ -102,10 +102,11 @@ def tags_of(tests: Sequence[LearningTest]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(test.tags[0] for test in tests))
 
 
-def score_text(score: Score | None) -> str:
-    """Return a score with its error, as in "0.83 ± 0.02"."""
+def score_text(row: Row, test: LearningTest) -> str:
+    """Return a score with its error, as in "0.83 ± 0.02"; n/a, or a dash for what was not measured."""
+    score = row.scores.get(test.name)
     if score is None:
-        return NOT_APPLICABLE
+        return NOT_APPLICABLE if test.name in row.reasons else DASH
     return f"{score.value:.2f} ± {score.error:.2f}"
 
 
@@ -116,7 +117,7 @@ def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     cells = []
     for row in rows:
         means = [row.of_tag(tests, tag) for tag in tags]
-        texts = [NOT_APPLICABLE if mean is None else f"{mean.value:.2f}" for mean in means]
+        texts = [DASH if mean is None else f"{mean.value:.2f}" for mean in means]
         cost = None if row.cost_us is None else float(row.cost_us)
         cells.append([row.learner, *texts, row.state, cost])
     return Table(headings, cells, left=frozenset(["learner"]))
@@ -127,7 +128,7 @@ def table_of_tests(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     headings = ("tag", "test", *(row.learner for row in rows))
     cells = []
     for test in tests:
-        scores = [score_text(row.scores.get(test.name)) for row in rows]
+        scores = [score_text(row, test) for row in rows]
         cells.append([test.tags[0], test.name, *scores])
     return Table(headings, cells, left=frozenset(["tag", "test"]))
 
