@@ -398,3 +398,10 @@ def test_node_perturbation_learns_xor():
         "node_perturbation", {"ticks": 5, "read_tick": 3, "teach": "reward"}, 8100, range(8)
     )
     assert np.median(errors) < 0.25, errors
+
+
+@pytest.mark.slow
+def test_equilibrium_propagation_learns_xor_if_both_phases_settle():
+    settings = {"ticks": 120, "read_tick": 59, "teach_hold": 60, "announce": True, "reset": "signals"}
+    errors = mean_xor_error("equilibrium", settings, 4000, range(3), lr=0.01, beta=0.1, rate=0.5)
+    assert np.median(errors) < 0.1, errors

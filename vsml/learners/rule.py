@@ -43,7 +43,8 @@ class RuleGraphsConfig(GraphsConfig):
 
 def _optional(field: FieldInfo) -> tuple[Any, Any]:
     """Return a field of `Teaching` whose default, null, stands for what the rule itself says."""
-    kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    annotated: Any = Annotated  # a type that is put together while the module is imported
+    kind: Any = annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     about, _, default = (field.description or "").partition("; null is ")
     default = default or str(field.default).lower()
     return kind | None, Field(default=None, description=f"{about}; null: as the rule says, else {default}")
