@@ -34,7 +34,7 @@ TIERS = {
         devices comm assign_gpu trust locks files signals environment_flags runs tracking
         tables text_plots plots console series submission
     """,
-    "published numbers and files": "few_examples decoders",
+    "published numbers and files": "few_examples decoders graph_results",
     "golden cases": "golden rules_golden diagrams",
     "a second implementation": """
         rule_machines known_rules native kernels fused antithetic backprop cost benchmarks torch
