@@ -164,6 +164,8 @@ NAMES: dict[str, str] = {
     "vsml.kernels.fused:MOST_ERROR": "vsml.networks.kernels.fused:MAX_ERROR",
     "vsml.kernels.fused:MOST_IDLE": "vsml.networks.kernels.fused:MAX_IDLE",
     "vsml.kernels.native:MOST_STATE": "vsml.networks.kernels.native:MAX_STATE",
+    "vsml.learners.sgd:CONV_ACTIVATIONS": "vsml.networks.mlp:CONV_ACTIVATIONS",
+    "vsml.learners.sgd:CONV_CHANNELS": "vsml.networks.mlp:CONV_CHANNELS",
     "vsml.meta.cloning:Cloning": "vsml.meta.objectives.clone:cloning",
     "vsml.meta.objective:UNITS_PER_DEVICE": "vsml.meta.mapping:TRIALS_PER_DEVICE",
     "vsml.meta.objective:group_units": "vsml.meta.trials:group_trials",

@@ -15,9 +15,12 @@ from pydantic import Field, model_validator
 from vsml.learners.base import only_if
 from vsml.learners.memory import Change
 from vsml.learners.trained import INIT_WORDS, TrainedNetwork, change_kernels
+from vsml.moved import old_names
 from vsml.networks.mlp import Activation, Init, Mlp
 from vsml.settings import Bool, Float, LogitBound, Options, Positive, Problem, Section, Text, refuse
 from vsml.types import Array, Params
+
+__getattr__ = old_names(__name__)
 
 
 class SgdConfig(Section):
