@@ -4,51 +4,47 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from pydantic import Field, model_validator
 
-from vsml.graphs.settings import GraphsConfig
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.growing import FixedOutputsError
 from vsml.learners.memory import Change
+from vsml.learners.vsml_config import LAYER_TYPES as LAYER_TYPES  # settings are imported from here
+from vsml.learners.vsml_config import Activation as Activation
+from vsml.learners.vsml_config import GraphNetworkConfig as GraphNetworkConfig
+from vsml.learners.vsml_config import ImageFeaturesConfig as ImageFeaturesConfig
+from vsml.learners.vsml_config import MemoryConfig as MemoryConfig
+from vsml.learners.vsml_config import RandomFeaturesConfig as RandomFeaturesConfig
+from vsml.learners.vsml_config import StateType as StateType
+from vsml.learners.vsml_config import SynapseConfig as SynapseConfig
+from vsml.learners.vsml_config import VsmlConfig as VsmlConfig
+from vsml.learners.vsml_config import written_problems as written_problems
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.edges import Edges
-from vsml.networks.episodic import CHANNELS, USEFULNESS, EpisodicMemory, MemoryState, Replacement, Sharpnesses
-from vsml.networks.graph import GraphNetwork, Schedule
+from vsml.networks.episodic import USEFULNESS, EpisodicMemory, MemoryState, Sharpnesses
+from vsml.networks.graph import GraphNetwork
 from vsml.networks.image_features import ImageFeatures
-from vsml.networks.image_features import Kind as ImageFeaturesKind
-from vsml.networks.kernels import Kernel, chosen
+from vsml.networks.kernels import chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
-from vsml.networks.wirings import (
-    WIRINGS,
-    DenseConfig,
-    LayerConfig,
-    LayerSection,
-    build_layer,
-    layer_problems,
-    own_settings,
-    type_problems,
-)
-from vsml.networks.wirings import ConvConfig as ConvConfig  # it is imported from here
+from vsml.networks.wirings import ConvConfig as ConvConfig  # they are imported from here
+from vsml.networks.wirings import DenseConfig as DenseConfig
+from vsml.networks.wirings import LayerConfig as LayerConfig
+from vsml.networks.wirings import build_layer
 from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles, mean_message, to_tiles
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.networks.wirings.reading import ReadingLayer
-from vsml.networks.written import MAX_WEIGHT, back_propagating, cells_of, decode, encode
-from vsml.networks.written import Activation as BackpropActivation
+from vsml.networks.written import back_propagating, cells_of, decode, encode
 from vsml.networks.written_memory import remembering
-from vsml.settings import Bool, Float, Int, LogitBound, Positive, Problem, Section, deep_merge, refuse
+from vsml.settings import deep_merge
 from vsml.types import Array, Classes, Outputs, Params
-
-StateType = Literal["float32", "bfloat16", "float16"]
 
 _FEATURES = 1
 """What the key of a fresh state is folded with for its random features."""
@@ -65,355 +61,6 @@ _ROOM = 0.25
 _BIAS_STD = 0.5
 _TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
 _RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
-
-
-LAYER_TYPES = tuple(WIRINGS)
-"""Kinds of layers of this library."""
-
-
-class SynapseConfig(Section):
-    """The LSTM cell in place of a weight."""
-
-    state_size: Positive = Field(default=16, description="size N of its hidden and of its cell state")
-    message_size: Positive = Field(default=8, description="channels M of each message")
-    random_fraction: Annotated[Float, Field(ge=0, le=1)] = Field(
-        default=0.5,
-        description="share of the cell state that starts random, to break symmetry; the rest starts 0",
-    )
-    layer_norm: Bool = Field(default=False, description="normalise each synapse's outgoing message")
-    init_scale: Annotated[Float, Field(gt=0)] = Field(
-        default=1.0,
-        description="factor on the initial kernels; above 1 the early plateau of meta-training is shorter",
-    )
-    init: Literal["random", "backprop", "memory"] = Field(
-        default="random",
-        description="what meta-training starts from. backprop: gradient descent, written into some of the "
-        "cells; needs backward_pass, and separate_backward if there are hidden layers. memory: a soft "
-        "nearest-neighbour classifier beside it; needs memory, feed_label and a single layer",
-    )
-    init_rate: Annotated[Float, Field(gt=0)] = Field(
-        default=2.0,
-        description="rate of learning that init: backprop starts with; as messages are means, about the "
-        "fan-in times as large as that of a usual network",
-    )
-    init_bias_rate: Annotated[Float, Field(ge=0)] = Field(
-        default=0.02, description="rate of biases, of which a unit has one for each input, as a share of it"
-    )
-    init_activation: BackpropActivation = Field(
-        default="tanh",
-        description="what inputs of a synapse go through; takes 9 cells, relu3 (a better fit) 19, relu4 33",
-    )
-    init_max_weight: Annotated[Float, Field(gt=0)] = Field(
-        default=MAX_WEIGHT,
-        description="largest weight that the cells of init: backprop can hold, about the fan-in times one of "
-        "a usual network; beyond a quarter of it weights move more slowly",
-    )
-    init_weights: Annotated[Float, Field(ge=0)] = Field(
-        default=0.0,
-        description="deviation of the weights that the cells of init: backprop, or of a clone of it, hold in "
-        "a fresh state, as a share of sqrt(fan-in): 1 is as usual networks start, if init_max_weight has "
-        "room for it. Hidden layers need it",
-    )
-
-
-Activation = Literal["linear", "relu", "tanh"]
-
-
-class RandomFeaturesConfig(Section):
-    """A fixed random layer before the synapses, drawn with every fresh state."""
-
-    count: Positive | None = Field(
-        default=None, description="features that inputs of any size become; null: inputs enter as they are"
-    )
-    activation: Activation = Field(
-        default="linear", description="what they are: a random projection, or one with bias and nonlinearity"
-    )
-    keep_input: Bool = Field(
-        default=False, description="the input itself enters beside its features, instead of being replaced"
-    )
-
-
-class MemoryConfig(Section):
-    """An episodic memory whose slots are the input units of the first layer."""
-
-    slots: Positive = Field(default=128, description="examples that it holds, K")
-    replacement: Replacement = Field(
-        default="oldest",
-        description="what gives way when all slots are taken. oldest: the oldest example; balanced: the "
-        "oldest of the class with the most of them; least_useful: the one that synapses say the least of, "
-        "which evolution can find and a gradient cannot",
-    )
-    smooth: Annotated[Float, Field(gt=0)] = Field(
-        default=3.0,
-        description="how fast the smooth kernel falls with the distance, relative to the mean distance; this "
-        "and the two below are where meta-training starts from",
-    )
-    nearest: Annotated[Float, Field(gt=0)] = Field(
-        default=10.0, description="likewise of the softmax over slots"
-    )
-    narrow: Annotated[Float, Field(gt=0)] = Field(
-        default=8.0, description="likewise of the second kernel, which is not read by"
-    )
-    smooth_gain: Annotated[Float, Field(ge=0)] = Field(
-        default=1.0, description="factor on the sum over slots weighted by the smooth kernel"
-    )
-    nearest_gain: Annotated[Float, Field(ge=0)] = Field(
-        default=6.0, description="factor on the sum over slots weighted by the softmax"
-    )
-
-
-class ImageFeaturesConfig(Section):
-    """Fixed features of images, before all else; other inputs go without."""
-
-    kind: Literal["none", ImageFeaturesKind] = Field(
-        default="none",
-        description="orientations: of gradients, pooled; filters: random ones, rectified and pooled",
-    )
-    cell: Positive = Field(default=7, description="height and width of what is pooled, in pixels")
-    count: Positive = Field(default=8, description="directions of gradients, or filters")
-
-
-class GraphNetworkConfig(GraphsConfig):
-    """A graph in place of layers, with a synapse on each edge."""
-
-    schedule: Schedule = Field(
-        default="sweep",
-        description="when synapses tick. sweep: group after group, lower nodes first; sync: all at once, so "
-        "many times a pass; async: as sync, each with a probability. Several graphs need sync or async",
-    )
-    ticks: Positive | None = Field(
-        default=None,
-        description="visits of all synapses in a forward pass, with sync and async; null: edges on the way "
-        "from inputs to outputs",
-    )
-    backward_ticks: Positive | None = Field(
-        default=None, description="likewise in a backward pass; null: as in a forward pass"
-    )
-    rate: Annotated[Float, Field(gt=0, le=1)] = Field(
-        default=0.5, description="probability that a synapse is visited at a tick, with async"
-    )
-
-
-class VsmlConfig(Section):
-    """Variable Shared Meta Learning: a network of LSTM synapses."""
-
-    layers: tuple[LayerConfig, ...] = Field(
-        default=(DenseConfig(),), min_length=1, description="layers, input side first"
-    )
-    graph: GraphNetworkConfig | None = Field(
-        default=None, description="a graph in place of layers, which synapses are the edges of; null: layers"
-    )
-    image_features: ImageFeaturesConfig = Field(
-        default=ImageFeaturesConfig(), description="fixed features of images, before all else"
-    )
-    random_features: RandomFeaturesConfig = Field(
-        default=RandomFeaturesConfig(), description="a fixed random layer before the synapses"
-    )
-    memory: MemoryConfig | None = Field(
-        default=None,
-        description="an episodic memory whose slots are the input units of the first layer; null: inputs are",
-    )
-    views: tuple[RandomFeaturesConfig, ...] = Field(
-        default=(),
-        description="one more network for each, with a state of its own, seeing inputs through these random "
-        "features; probabilities are averaged",
-    )
-    micro_ticks: Positive = Field(default=2, description="ticks of a layer per visit")
-    logit_bound: LogitBound = 100.0
-    output_channel: Annotated[Int, Field(ge=0)] = Field(
-        default=1,
-        description="channel of the last forward message that is the logit, from 0; below message_size",
-    )
-    backward_pass: Bool = Field(
-        default=False,
-        description="second sweep, last layer to first, right after each answer, with the feedback",
-    )
-    separate_backward: Bool = Field(
-        default=False, description="another synapse for the backward sweep; needs backward_pass"
-    )
-    feed_label: Bool = Field(
-        default=False, description="feed the label besides the error; needs message_size >= 2"
-    )
-    error_scale: Annotated[Float, Field(gt=0)] = Field(
-        default=1.0,
-        description="factor on the error that is fed; where synapses do back-propagation, on its rate",
-    )
-    layerwise: Bool = Field(default=False, description="meta-parameters of its own for every layer")
-    synapse: SynapseConfig = Field(default=SynapseConfig(), description="the cell that all synapses share")
-    state_dtype: StateType = Field(
-        default="float32",
-        description="type that states are kept as between visits; shorter ones save memory and, on a GPU, "
-        "time. All arithmetic is in float32",
-    )
-    kernel: Kernel = Field(
-        default="auto",
-        description="what makes synapses tick; all compute the same but for rounding. auto: the fastest that "
-        "can be used; tiled: XLA; native: compiled for the CPU; fused: one kernel a visit, on a GPU; "
-        "reference: nested vmap, slow",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_types(cls, values: Any) -> Any:
-        refuse(type_problems(values.get("layers") if isinstance(values, Mapping) else None))
-        return values
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        refuse(_vsml_problems(self))
-        return self
-
-
-def _vsml_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    size = vsml.synapse.message_size
-    yield from layer_problems(vsml.layers)
-    if vsml.graph is not None:
-        yield from _graph_problems(vsml, vsml.graph)
-    yield from _features_problems("random_features", vsml.random_features, vsml.layers)
-    for index, view in enumerate(vsml.views):
-        yield from _features_problems(f"views.{index}", view, vsml.layers)
-    if vsml.synapse.init != "random":
-        yield from written_problems(vsml, f"synapse.init: {vsml.synapse.init}")
-    yield from _memory_problems(vsml)
-    yield from _image_features_problems(vsml)
-    if weights := vsml.synapse.init_weights:
-        if not all(own_settings(layer).holds_weights for layer in vsml.layers):
-            yield Problem(
-                "synapse.init_weights",
-                weights,
-                "0 unless all layers are dense",
-                ("layers",),
-            )
-        if vsml.synapse.state_size < (cells := cells_of(vsml.synapse.init_activation)):
-            expected = f"0 unless synapse.state_size is {cells} or more, as weights are held in so many cells"
-            yield Problem("synapse.init_weights", weights, expected, ("synapse",))
-    if vsml.output_channel >= size:
-        expected = f"less than synapse.message_size, {size}"
-        yield Problem("output_channel", vsml.output_channel, expected, ("synapse.message_size",))
-    if vsml.separate_backward and not vsml.backward_pass:
-        yield Problem("separate_backward", True, "false unless backward_pass is true", ("backward_pass",))
-    if vsml.feed_label and size < 2:
-        expected = f"false, as the label needs synapse.message_size of 2 or more and it is {size}"
-        yield Problem("feed_label", True, expected, ("synapse.message_size",))
-
-
-def _memory_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    """Yield settings that a memory needs, or that need a memory."""
-    synapse = vsml.synapse
-    if vsml.memory is None:
-        if synapse.init == "memory":
-            yield Problem("synapse.init", "memory", "random or backprop without a memory", ("memory",))
-        return
-    if not vsml.backward_pass:
-        expected = "true with a memory, whose slots are taught by the backward sweep"
-        yield Problem("backward_pass", False, expected, ("memory",))
-    if synapse.layer_norm:
-        expected = "false with a memory, whose readings are of messages as they are"
-        yield Problem("synapse.layer_norm", True, expected, ("memory",))
-    if synapse.message_size < CHANNELS:
-        expected = f"at least {CHANNELS} with a memory, which has so many channels"
-        yield Problem("synapse.message_size", synapse.message_size, expected, ("memory",))
-    if vsml.output_channel > 1:
-        yield Problem("output_channel", vsml.output_channel, "0 or 1 with a memory", ("memory",))
-    if not own_settings(vsml.layers[0]).holds_weights:
-        yield Problem("layers.0.type", getattr(vsml.layers[0], "type", None), "dense", ("memory",))
-    if vsml.graph is not None:
-        yield Problem("memory", "one", "null with a graph, which has no first layer", ("graph",))
-    if synapse.init_weights and len(vsml.layers) == 1:
-        expected = "0 with a memory and no hidden layer, as a slot starts without weights"
-        yield Problem("synapse.init_weights", synapse.init_weights, expected, ("memory",))
-    if synapse.init == "memory":
-        yield from _written_memory_problems(vsml)
-
-
-def _written_memory_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    """Yield what the start that keeps labels cannot be written for."""
-    synapse = vsml.synapse
-    if not vsml.feed_label:
-        expected = "true with synapse.init: memory, which keeps the label"
-        yield Problem("feed_label", False, expected, ("synapse.init",))
-    if len(vsml.layers) > 1:
-        expected = "a single layer with synapse.init: memory, as labels arrive at the last one alone"
-        yield Problem("layers", f"{len(vsml.layers)} layers", expected, ("synapse.init",))
-    if vsml.separate_backward:
-        expected = "false with synapse.init: memory"
-        yield Problem("separate_backward", True, expected, ("synapse.init",))
-    if synapse.init_activation != "tanh":
-        expected = "tanh with synapse.init: memory"
-        yield Problem("synapse.init_activation", synapse.init_activation, expected, ("synapse.init",))
-    random = int(synapse.state_size * synapse.random_fraction)
-    if synapse.state_size - random <= cells_of("tanh"):
-        expected = f"a state_size and a random_fraction that leave {cells_of('tanh') + 1} cells at 0"
-        yield Problem("synapse.random_fraction", synapse.random_fraction, expected, ("synapse.init",))
-
-
-def _image_features_problems(vsml: VsmlConfig) -> Iterator[Problem]:
-    """Yield what does not go together with features of images."""
-    if vsml.image_features.kind == "none":
-        plain = ImageFeaturesConfig()
-        for name in ("cell", "count"):
-            got = getattr(vsml.image_features, name)
-            if got != getattr(plain, name):
-                expected = "its default without image_features.kind"
-                yield Problem(f"image_features.{name}", got, expected, ("image_features.kind",))
-    elif vsml.memory is None and own_settings(vsml.layers[0]).needs_image:
-        expected = "none, as features are no image, which the first layer needs"
-        yield Problem("image_features.kind", vsml.image_features.kind, expected, ("layers",))
-
-
-def _graph_problems(
-    vsml: VsmlConfig,
-    graph: GraphNetworkConfig,
-) -> Iterator[Problem]:
-    """Yield settings that are about layers, or of the schedule, and mean nothing on this graph."""
-    plain = VsmlConfig.model_fields
-    for name in ("layers", "layerwise", "kernel"):
-        got = getattr(vsml, name)
-        default = plain[name].default
-        if got != default:
-            yield Problem(name, got, "its default with a graph, which has no layers", ("graph",))
-    if graph.schedule != "sweep":
-        return
-    for name in ("ticks", "backward_ticks"):
-        got = getattr(graph, name)
-        if got is not None:
-            yield Problem(f"graph.{name}", got, "null with schedule: sweep", ("graph.schedule",))
-    if graph.count > 1:
-        expected = f"sync or async with {graph.count} graphs"
-        yield Problem("graph.schedule", "sweep", expected, ("graph.count",))
-
-
-def written_problems(
-    vsml: VsmlConfig,
-    why: str,
-) -> Iterator[Problem]:
-    """Yield the settings that back-propagation cannot be written for, nor be cloned with."""
-    synapse = vsml.synapse
-    needed = {"backward_pass": True, "synapse.layer_norm": False, "output_channel": 1, "micro_ticks": 1}
-    if len(vsml.layers) > 1:
-        needed["separate_backward"] = True
-    for path, value in needed.items():
-        if (got := functools.reduce(getattr, path.split("."), vsml)) != value:
-            yield Problem(path, got, f"{str(value).lower()} with {why}", ("synapse.init",))
-    fixed = synapse.state_size - int(synapse.state_size * synapse.random_fraction)
-    if fixed < (cells := cells_of(synapse.init_activation)):
-        expected = f"a state_size and a random_fraction that leave {cells} cells which start at 0"
-        yield Problem("synapse.random_fraction", synapse.random_fraction, expected, ("synapse.init",))
-
-
-def _features_problems(
-    path: str,
-    features: RandomFeaturesConfig,
-    layers: Sequence[LayerSection],
-) -> Iterator[Problem]:
-    if features.count is not None and own_settings(layers[0]).needs_image:
-        expected = "null, as random features are no image, which the first layer needs"
-        yield Problem(f"{path}.count", features.count, expected, ("layers",))
-    if features.count is None:
-        for name, without in (("activation", "linear"), ("keep_input", False)):
-            if (got := getattr(features, name)) != without:
-                expected = f"{str(without).lower()} without {path}.count"
-                yield Problem(f"{path}.{name}", got, expected, (f"{path}.count",))
 
 
 def _image_shape(shape: tuple[int, ...]) -> ImageShape:
