@@ -1,4 +1,4 @@
-"""What docs/results/graphs.md says of the algorithm for graphs: it learns on kinds of graphs that it never met."""
+"""The algorithm for graphs of docs/results/graphs.md: it learns on kinds of graphs that it never met."""
 
 from pathlib import Path
 
@@ -50,9 +50,7 @@ def test_it_learns_on_kinds_of_graphs_that_it_never_met_as_well_as_on_those_it_m
     at_100 = {}
     last = {}
     for name, graph in (("met", met), ("unmet", unmet)):
-        found = load_learner(
-            str(FOUND), input_shape=(8, 8), num_classes=10, model={"vsml": {"graph": graph}}
-        )
+        found = load_learner(str(FOUND), input_shape=(8, 8), num_classes=10, model={"vsml": {"graph": graph}})
         at_100[name], last[name] = accuracy(found.learner, found.params)
         # What meta-training started from, on the same episodes and graphs.
         start = make_learner("vsml", found.model.settings, (8, 8), Classes(10))
