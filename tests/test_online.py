@@ -111,7 +111,7 @@ def test_infinite_inputs_are_refused_still():
 # Weights.
 
 
-def test_integer_weights_are_repeats_to_the_bit():
+def test_integer_weights_are_repeats():
     X, y = blobs(20)
     weights = np.arange(20) % 3
     weighted = small().partial_fit(X, y, classes=[0, 1, 2], sample_weight=weights)
@@ -236,7 +236,7 @@ def test_a_classifier_with_classes_that_came_later_is_saved_and_pickled(tmp_path
         assert equal(copied.partial_fit(X, y), again)
 
 
-def test_convolutions_and_learners_with_fixed_outputs_refuse_new_classes_in_words():
+def test_learners_with_fixed_outputs_refuse_new_classes_in_words():
     X, y = blobs(20)
     fixed = VSMLClassifier("rule:backprop", units=4)
     fixed.partial_fit(X[y < 2], y[y < 2])

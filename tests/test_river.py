@@ -146,8 +146,7 @@ def test_presence_alone_tells_the_class():
     assert accuracy(model, stream[150:]) > 0.9
 
 
-def test_missing_values_are_learned_by_both_doors_alike():
-    """River's scale of inputs differs, so what is compared is accuracy, where indicators decide."""
+def test_missing_values_of_a_table_tell_the_class():
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, 200)
     X = draw.normal(size=(200, 3))
