@@ -1,7 +1,7 @@
 """Shorter steps for meta-parameters that the loss is steep in.
 
 Adam moves every parameter by about as much. In meta-parameters that were written down, such as gradient
-descent in synapses, the loss is ten thousand times as steep in some as in others: an error that is made
+descent in synapses, the loss is a thousand times as steep in some as in others: an error that is made
 again at every example adds up over an episode. What is a small step for the one is a leap for the other.
 """
 
