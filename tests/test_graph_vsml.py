@@ -107,7 +107,7 @@ def test_algorithms_that_ship_give_the_numbers_of_layers_on_a_layered_graph(name
     _, want = dense.run(state, x, y)
     _, got = on_graph.run(as_on_a_graph(state, on_graph.learner), x, y)
     assert np.ptp(want) > 0.1
-    # What ships was made for one layer. With two it does not learn, and rounding grows from example to example.
+    # What ships was made for one layer. With two it does not learn, and rounding grows.
     same = 8 if hidden else 100
     np.testing.assert_allclose(got[:same], want[:same], atol=1e-3)
     if not hidden:

@@ -1,7 +1,7 @@
 """Shorter steps for meta-parameters that the loss is steep in.
 
 Adam moves every parameter by about as much. In meta-parameters that were written down, such as gradient
-descent in synapses, the loss is ten thousand times as steep in some as in others: an error that is made
+descent in synapses, the loss is a thousand times as steep in some as in others: an error that is made
 again at every example adds up over an episode. What is a small step for the one is a leap for the other.
 """
 
@@ -21,12 +21,12 @@ class SlopeState(NamedTuple):
     """What is known of the steepness.
 
     Attributes:
-        count: meta steps so far, int32.
+        steps: meta steps so far, int32.
         square: running mean of the squared gradient, like the meta-parameters.
         inner: state of the optimizer whose steps are shortened.
     """
 
-    count: Array
+    steps: Array
     square: Params
     inner: optax.OptState
 
@@ -57,16 +57,16 @@ def shorten_steep_steps(
         state: SlopeState,
         params: Params | None = None,
     ) -> tuple[Params, SlopeState]:
-        steps, inner_state = inner.update(gradient, state.inner, params)
-        count = state.count + 1
+        updates, inner_state = inner.update(gradient, state.inner, params)
+        steps = state.steps + 1
         square = jax.tree.map(lambda mean, g: DECAY * mean + (1 - DECAY) * g**2, state.square, gradient)
         # The mean starts at 0, as Adam's does.
-        unbiased = 1 - DECAY ** count.astype(jnp.float32)
+        unbiased = 1 - DECAY ** steps.astype(jnp.float32)
 
         def shortened(step: Array, mean: Array) -> Array:
             allowed = max_slope**2 * unbiased
             return step * allowed / jnp.maximum(mean, allowed)
 
-        return jax.tree.map(shortened, steps, square), SlopeState(count, square, inner_state)
+        return jax.tree.map(shortened, updates, square), SlopeState(steps, square, inner_state)
 
     return optax.GradientTransformation(init, update)
