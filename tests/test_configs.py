@@ -303,6 +303,7 @@ AS_OTHERS = (
     "figures/fig6",  # as few_examples
     "figures/fig8",
     "introspect",  # test_introspection.py runs parts of it at full size
+    "battery",  # as test_battery.py does, with one test
 )
 
 STREAMS = [path for path in CONFIGS if "\ncall: stream\n" in path.read_text(encoding="utf-8")]

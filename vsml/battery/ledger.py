@@ -43,7 +43,7 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path, seeds: int, seed: int, command: str) -> "Ledger":
-        """Go on with a file, or begin one.
+        """Go on with a file, or begin one; without a command it has that of the file.
 
         Raises:
             ValueError: it has another edition, or other seeds.
@@ -58,6 +58,7 @@ class Ledger:
             raise ValueError(f"{path}: got {got}, expected {expected}; choose another --out")
         ledger.learners = content["learners"]
         ledger.tuned = content["tuned"]
+        ledger.command = command or content["command"]
         return ledger
 
     def entry(self, learner: str, test: LearningTest, level: Level) -> Entry | None:

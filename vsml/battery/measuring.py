@@ -11,7 +11,7 @@ from vsml.battery.floors import FLOORS, oracle
 from vsml.battery.learning_test import LearningTest, Level, NotApplicableError
 from vsml.battery.ledger import Entry, Ledger
 from vsml.battery.measures import mean_so_far, right
-from vsml.battery.panel import Panel
+from vsml.battery.panel import Panel, panel_of
 from vsml.battery.running import HOUR_S, TUNING, Drawn, draw, take
 from vsml.battery.scores import PASSED, Measured, best_of, level_score, levels_in_reach, solved
 from vsml.types import Values
@@ -57,8 +57,6 @@ class Measuring:
 
     def measure_panel(self, members: Sequence[Contestant], tests: Sequence[LearningTest]) -> None:
         """Let the members of a panel take tests; a span ends where the best no longer beats the floor."""
-        from vsml.battery.panel import panel_of
-
         names = [member.name for member in members]
         for test in tests:
             for level in test.levels:

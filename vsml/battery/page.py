@@ -9,11 +9,14 @@ import vsml
 from vsml.battery import drawing
 from vsml.battery.learning_test import LearningTest
 from vsml.battery.ledger import EDITION, Ledger
-from vsml.battery.report import Row, row_json, tag_table, test_table
+from vsml.battery.report import Row, row_json, table_of_tags, table_of_tests
 from vsml.reporting import tables
 from vsml.system.files import atomic_write, write_json
 
 _STYLE = Path(vsml.__file__).parent / "reporting" / "page.css"
+
+BEGIN = "<!-- scores: written by `vsml battery LEARNER ... --add` -->"
+END = "<!-- end of scores -->"
 
 _HOW_TO_READ = (
     "0 is the score of answers without learning from inputs, 1 that of the best of the reference panel "
@@ -52,12 +55,30 @@ def write_report(
 
 def markdown(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> str:
     """Return the tables as Markdown."""
-    parts = [_HOW_TO_READ, tables.markdown(tag_table(rows, tests)), tables.markdown(test_table(rows, tests))]
+    parts = [
+        _HOW_TO_READ,
+        tables.markdown(table_of_tags(rows, tests)),
+        tables.markdown(table_of_tests(rows, tests)),
+    ]
     reasons = [f"- {row.learner}: {test}: {why}" for row in rows for test, why in row.reasons.items()]
     if reasons:
         parts.append("\n".join(["n/a:", "", *reasons]))
     parts.append(_origin(ledger))
     return "\n\n".join(parts) + "\n"
+
+
+def written_into(document: str, rows: Sequence[Row], tests: Sequence[LearningTest]) -> str:
+    """Return a document whose part between `BEGIN` and `END` is the tables of learners.
+
+    Raises:
+        ValueError: it has no such part.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"got a document without {BEGIN} and {END}, expected both")
+    parts = [tables.markdown(table_of_tags(rows, tests)), tables.markdown(table_of_tests(rows, tests))]
+    return before + begin + "\n\n" + "\n\n".join(parts) + "\n\n" + end + after
 
 
 def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> str:
@@ -67,9 +88,9 @@ def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> 
         f"<p>{html.escape(_HOW_TO_READ)}</p>",
         drawing.radar(rows, tests),
         "<h2>By tag</h2>",
-        tables.html_table(tag_table(rows, tests)),
+        tables.html_table(table_of_tags(rows, tests)),
         "<h2>By test</h2>",
-        tables.html_table(test_table(rows, tests)),
+        tables.html_table(table_of_tests(rows, tests)),
         "<h2>Learning curves</h2>",
         '<p class="note">Accuracy of classes, or share of the squared error that is explained of values, '
         "from 0 to 1, from the first to the last example.</p>",

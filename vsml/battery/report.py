@@ -11,7 +11,7 @@ from vsml.battery.ledger import Entry, Ledger
 from vsml.battery.measuring import measured_of
 from vsml.battery.panel import Panel
 from vsml.battery.scores import Best, Score, best_of, level_score, levels_in_reach, mean_score, span_score
-from vsml.reporting.tables import Table
+from vsml.reporting.tables import DASH, Table
 
 MOST = 2.0
 """A score counts no more than this in the mean over a tag, so that one test cannot outweigh the others."""
@@ -69,12 +69,12 @@ def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningT
             by_level[level] = entry
             raw[name] = float(np.mean(entry["raw"]))
             curves[name] = entry["curve"]
-        scores[test.name] = test_score(test, by_level, panel)
+        scores[test.name] = score_of_test(test, by_level, panel)
     known = [entry for entry in entries.values() if "raw" in entry]
     return Row(learner, scores, reasons, raw, _states(known), _cost_us(known), curves)
 
 
-def test_score(test: LearningTest, entries: Mapping[Level, Entry], panel: Panel) -> Score | None:
+def score_of_test(test: LearningTest, entries: Mapping[Level, Entry], panel: Panel) -> Score | None:
     """Return the score of a learner on a test; None where no level could be taken.
 
     Args:
@@ -102,32 +102,33 @@ def tags_of(tests: Sequence[LearningTest]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(test.tags[0] for test in tests))
 
 
-def score_text(score: Score | None) -> str:
-    """Return a score with its error, as in "0.83 ± 0.02"."""
+def score_text(row: Row, test: LearningTest) -> str:
+    """Return a score with its error, as in "0.83 ± 0.02"; n/a, or a dash for what was not measured."""
+    score = row.scores.get(test.name)
     if score is None:
-        return NOT_APPLICABLE
+        return NOT_APPLICABLE if test.name in row.reasons else DASH
     return f"{score.value:.2f} ± {score.error:.2f}"
 
 
-def tag_table(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
+def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each learner: its mean score by tag, its state and its cost."""
     tags = tags_of(tests)
     headings = ("learner", *tags, "state", "µs an example")
     cells = []
     for row in rows:
         means = [row.of_tag(tests, tag) for tag in tags]
-        texts = [NOT_APPLICABLE if mean is None else f"{mean.value:.2f}" for mean in means]
+        texts = [DASH if mean is None else f"{mean.value:.2f}" for mean in means]
         cost = None if row.cost_us is None else float(row.cost_us)
         cells.append([row.learner, *texts, row.state, cost])
     return Table(headings, cells, left=frozenset(["learner"]))
 
 
-def test_table(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
+def table_of_tests(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each test, and a column for each learner."""
     headings = ("tag", "test", *(row.learner for row in rows))
     cells = []
     for test in tests:
-        scores = [score_text(row.scores.get(test.name)) for row in rows]
+        scores = [score_text(row, test) for row in rows]
         cells.append([test.tags[0], test.name, *scores])
     return Table(headings, cells, left=frozenset(["tag", "test"]))
 

@@ -93,7 +93,8 @@ class TrainingConfig(Section):
         default="episode",
         description="what is minimised. episode: the loss of learners over episodes; clone: the distance of "
         "synapses from back-propagation (settings in `clone`); battery: the loss over learning tests "
-        "(options tests, tags, levels); the name of an objective of an installed package, or package.module:Name",
+        "(options tests, tags, levels); the name of an objective of an installed package, or "
+        "package.module:Name",
     )
     objective_options: Options = Field(
         default=(), description="settings of an objective other than episode and clone"

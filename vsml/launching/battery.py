@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vsml
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
+    from vsml.battery.leaderboard import Leaderboard
     from vsml.battery.learning_test import LearningTest
     from vsml.battery.measuring import Measuring
 
@@ -118,6 +120,11 @@ def command_parser() -> ArgumentParser:
         "--add", action="store_true", help="put the learners into the leaderboard that comes with the library"
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing: report, add, or make a panel of what the ledger in --out has",
+    )
+    parser.add_argument(
         "--make_panel",
         action="store_true",
         help="let the reference panel (or the LEARNERs, as its members) take all tests, and store its scores",
@@ -164,7 +171,7 @@ def _measuring(options: Any, command: str) -> "Measuring":
     from vsml.battery.panel import shipped_panel
 
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    ledger = Ledger.open(options.out / "ledger.json", seeds, options.seed, command)
+    ledger = Ledger.open(options.out / "ledger.json", seeds, options.seed, "" if options.report else command)
     return Measuring(ledger, shipped_panel(), say, options.limit_s, options.quick)
 
 
@@ -178,11 +185,29 @@ def _make_panel(options: Any, command: str, tests: "Sequence[LearningTest]") -> 
     measuring = _measuring(options, command)
     before = Panel.read()
     for test in tests:
-        measuring.measure_panel(members, [test])
+        if not options.report:
+            measuring.measure_panel(members, [test])
         made = panel_of(measuring.ledger, [test], names)
         before = before.with_test(made, test)
         before.write()
     say(f"wrote {FILE}")
+
+
+def _write_docs(board: "Leaderboard") -> None:
+    """Write the leaderboard into the docs, where this is a checkout."""
+    from vsml.battery.catalogue import learning_tests
+    from vsml.battery.drawing import heat_map
+    from vsml.battery.page import written_into
+    from vsml.system.files import atomic_write
+
+    docs = Path(vsml.__file__).parents[1] / "docs"
+    document = docs / "battery.md"
+    if not document.exists():
+        return
+    tests, rows = learning_tests(), board.rows()
+    atomic_write(document, written_into(document.read_text(encoding="utf-8"), rows, tests))
+    atomic_write(docs / "battery.svg", heat_map(rows, tests) + "\n")
+    say(f"wrote {document} and battery.svg beside it")
 
 
 def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> None:
@@ -190,7 +215,7 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     from vsml.battery.contestants import contestant
     from vsml.battery.leaderboard import FILE, Leaderboard
     from vsml.battery.page import write_report
-    from vsml.battery.report import row_of, tag_table, test_table
+    from vsml.battery.report import row_of, table_of_tags, table_of_tests
     from vsml.reporting.tables import print_table
 
     contestants = [contestant(word) for word in options.learners]
@@ -198,13 +223,16 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     beside = [] if options.compare is None else board.rows(options.compare)
     measuring = _measuring(options, command)
     ledger, panel = measuring.ledger, measuring.panel
-    measuring.measure(contestants, tests)
+    if not options.report:
+        measuring.measure(contestants, tests)
     rows = [row_of(ledger, panel, word, tests) for word in options.learners]
     rows += [row for row in beside if row.learner not in options.learners]
-    print_table(test_table(rows, tests))
-    print_table(tag_table(rows, tests))
+    print_table(table_of_tests(rows, tests))
+    print_table(table_of_tags(rows, tests))
     files = write_report(options.out, rows, tests, ledger)
     say(f"wrote {', '.join(map(str, files.values()))}")
     if options.add:
-        board.with_learners(ledger, panel, options.learners, tests).write()
+        board = board.with_learners(ledger, panel, options.learners, tests)
+        board.write()
         say(f"wrote {FILE}")
+        _write_docs(board)
