@@ -35,9 +35,10 @@ def test_the_table_is_that_of_its_configuration():
         (each.name, name) for each in config.evaluation.learners for name in each.datasets or datasets
     }
     assert {(row["learner"], row["dataset"]) for row in TABLE} <= evaluated
+    counts = {each.name: each.count or config.evaluation.count for each in config.evaluation.learners}
     for row in TABLE:
         settings = (row["episodes"], row["examples"], row["recent_share"])
-        assert settings == (config.evaluation.count, config.evaluation.episode_length, 0)
+        assert settings == (counts[row["learner"]], config.evaluation.episode_length, 0)
 
 
 @pytest.mark.parametrize(("learner", "dataset"), PARTS)

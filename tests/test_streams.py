@@ -13,7 +13,7 @@ from data_files import write_data_root
 from vsml import learners
 from vsml.config.files import ConfigError
 from vsml.evaluation.stream_scores import StreamScore, scores_table
-from vsml.evaluation.streaming import Life
+from vsml.evaluation.streaming import Lives, seed_keys
 from vsml.launching import run as launch
 from vsml.learners.memory import StateFloats
 from vsml.learners.sgd import SgdConfig
@@ -146,7 +146,7 @@ def test_every_kind_of_stream_is_named_once_and_says_whether_it_needs_data():
 def a_life(length=60, **identity):
     stream = Gaussians(config=GaussiansConfig(task_length=length, inputs=4, classes=3, permute_inputs=True))
     learner = learners.Sgd(stream.input_shape, stream.outputs, SgdConfig(learning_rate=0.1))
-    return Life(learner, stream, KEY, {}, {"learner": "sgd", **identity})
+    return Lives(learner, stream, seed_keys(3, 2), {}, {"learner": "sgd", **identity})
 
 
 def test_a_life_that_was_interrupted_is_the_same_to_the_bit(tmp_path):
@@ -158,8 +158,17 @@ def test_a_life_that_was_interrupted_is_the_same_to_the_bit(tmp_path):
     second = a_life()
     assert second.restore(tmp_path / "life") and second.done == 2
     second.go_on(4)
-    assert jax.tree.all(jax.tree.map(np.array_equal, second.state, whole.state))
+    assert jax.tree.all(jax.tree.map(np.array_equal, second.states, whole.states))
     assert all(np.array_equal(second.sums[name], whole.sums[name]) for name in whole.sums)
+
+
+def test_the_first_of_two_lives_is_as_it_is_alone():
+    both = a_life()
+    alone = Lives(both.learner, both.stream, both.keys[:1], {}, {})
+    for lives in (both, alone):
+        lives.go_on(2)
+    assert np.allclose(both.sums["loss"][:, :1], alone.sums["loss"], rtol=1e-4)
+    assert not np.allclose(both.sums["loss"][:, 0], both.sums["loss"][:, 1], rtol=1e-2)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
@@ -185,10 +194,10 @@ def test_a_life_of_other_settings_is_refused(tmp_path):
 def test_a_learner_lives_on_from_task_to_task():
     """Tasks that are all alike are learned further; a learner that began anew would not get better."""
     stream = Gaussians(config=GaussiansConfig(task_length=30, inputs=8, classes=3, spread=1.0))
-    learner = learners.Sgd(stream.input_shape, stream.outputs, SgdConfig(learning_rate=0.1))
-    life = Life(learner, stream, KEY, {}, {})
+    learner = learners.Sgd(stream.input_shape, stream.outputs, SgdConfig(learning_rate=0.01))
+    life = Lives(learner, stream, seed_keys(3, 2), {}, {})
     life.go_on(30)
-    by_task = life.sums["score"].sum(1) / life.sums["weight"].sum(1)
+    by_task = life.sums["score"].sum((1, 2)) / life.sums["weight"].sum((1, 2))
     assert by_task[-10:].mean() > by_task[:3].mean() + 0.1
     assert by_task[-10:].mean() <= life.sums["best"][-10:].mean() + 0.05
 
@@ -198,13 +207,13 @@ def test_a_learner_lives_on_from_task_to_task():
 
 def test_scores_are_weighted_means_and_published_numbers_stand_beside_them():
     sums = {
-        "score": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32),
-        "weight": np.full((2, 2), 4, np.float32),
-        "loss": np.zeros((2, 2), np.float32),
-        "nonfinite": np.zeros(2, np.int32),
-        "best": np.full(2, 0.9, np.float32),
+        "score": np.array([[[1.0, 2.0]], [[3.0, 4.0]]], np.float32),
+        "weight": np.full((2, 1, 2), 4, np.float32),
+        "loss": np.zeros((2, 1, 2), np.float32),
+        "nonfinite": np.zeros((2, 1), np.int32),
+        "best": np.full((2, 1), 0.9, np.float32),
     }
-    score = StreamScore("one", "a", Classes(2), 8, StateFloats(7), [sums], 2.0)
+    score = StreamScore("one", "a", Classes(2), 8, StateFloats(7), sums, 2.0)
     row = score.summary()
     assert row["score"] == pytest.approx(10 / 16) and row["examples"] == 16 and row["state"] == 7
     assert row["first_tasks"] == pytest.approx(3 / 8) and row["last_tasks"] == pytest.approx(7 / 8)

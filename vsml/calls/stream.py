@@ -1,11 +1,12 @@
-"""The call `stream`: learners on long streams of tasks, each in one life that a checkpoint keeps."""
+"""The call `stream`: learners on long streams of tasks, each in a life that a checkpoint keeps."""
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-import jax
 from pydantic import Field
 
 from vsml.calls.sources import tell_sources
@@ -20,7 +21,7 @@ from vsml.evaluation.candidates import (
 )
 from vsml.evaluation.stream_results import FIGURE, write_stream_results
 from vsml.evaluation.stream_scores import Mark, StreamScore
-from vsml.evaluation.streaming import Life, fresh_params
+from vsml.evaluation.streaming import Lives, seed_keys
 from vsml.learners import make_learner
 from vsml.learners.memory import state_floats
 from vsml.options import build_plugin, plugin_problems
@@ -61,7 +62,9 @@ class StreamConfig(Section):
         "slow_bits, gaussians: drawn, with evaluation.datasets=[]; each a name or the mapping below",
     )
     tasks: Positive = Field(default=10, description="tasks of a stream, one after the other")
-    seeds: Positive = Field(default=1, description="lives of each learner, each with a stream of its own")
+    seeds: Positive = Field(
+        default=1, description="lives of each learner, side by side, each with its own stream"
+    )
     only: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="names of those of evaluation.learners that live, as one for each process; null: all",
@@ -183,16 +186,13 @@ class RunStreams:
         scores = []
         for candidate in candidates:
             for stream, identity in self._streams_of(setup, candidate):
-                lives = [
-                    self._life(setup, candidate, stream, identity, seed) for seed in range(self.config.seeds)
-                ]
-                for seed, life in enumerate(lives):
-                    folder = run.path / FOLDER / _folder_name(candidate.name, stream.name, seed)
-                    if resume and life.restore(folder):
-                        say(f"{candidate.name}, {stream.name}, seed {seed}: goes on from task {life.done}")
-                    keeper = _Keeper(folder, stop, self.config.checkpoint_s)
-                    life.go_on(self.config.tasks, keeper)
-                    keeper.save(life)
+                lives = self._lives(setup, candidate, stream, identity)
+                folder = run.path / FOLDER / _folder_name(candidate.name, stream.name)
+                if resume and lives.restore(folder):
+                    say(f"{candidate.name}, {stream.name}: goes on from task {lives.done}")
+                keeper = _Keeper(folder, stop, self.config.checkpoint_s)
+                lives.go_on(self.config.tasks, keeper)
+                keeper.save(lives)
                 scores.append(_score_of(candidate.name, stream, lives, self.config.tasks))
                 row = scores[-1].summary()
                 measure = row["metric"].replace("_", " ")
@@ -224,74 +224,67 @@ class RunStreams:
             made.append((stream, {**own, "evaluation.datasets": f"{specs[each.number].task}, {subset}"}))
         return made
 
-    def _life(
+    def _lives(
         self,
         setup: Setup,
         candidate: Candidate,
         stream: Stream,
         identity: dict[str, Any],
-        seed: int,
-    ) -> Life:
-        """Return a life at its beginning; learners with the same seed meet the same stream."""
+    ) -> Lives:
+        """Return lives at their beginning; learners with the same seed meet the same stream."""
         _, model = candidate.choices[0]
         with config_mistakes():
             learner = make_learner(model.type, model.settings, stream.input_shape, stream.outputs)
-        key = jax.random.fold_in(jax.random.key(setup.config.evaluation.seed), seed)
-        params = candidate.params_for(learner)
-        if not jax.tree.leaves(params):
-            params = fresh_params(learner, key)
+        keys = seed_keys(setup.config.evaluation.seed, self.config.seeds)
         identity = {
             "learner": candidate.name,
             "model": model.model_dump(mode="json"),
             "evaluation.seed": setup.config.evaluation.seed,
+            "stream.seeds": self.config.seeds,
             **identity,
         }
-        return Life(learner, stream, key, params, identity)
+        return Lives(learner, stream, keys, candidate.params_for(learner), identity)
 
 
 class _Keeper:
-    """Saves a life between tasks from time to time, and before it is stopped."""
+    """Saves lives between tasks from time to time, and before they are stopped."""
 
-    def __init__(self, folder: Any, stop: StopSignals, every_s: float) -> None:
+    def __init__(self, folder: Path, stop: StopSignals, every_s: float) -> None:
         self.folder = folder
         self.stop = stop
         self.every_s = every_s
         self.saved_at = time.monotonic()
         self.saved = -1
 
-    def __call__(self, life: Life) -> None:
+    def __call__(self, lives: Lives) -> None:
         if self.stop:
-            self.save(life)
+            self.save(lives)
             raise Stopped(self.stop.received or "a signal")
         if time.monotonic() - self.saved_at >= self.every_s:
-            self.save(life)
+            self.save(lives)
 
-    def save(self, life: Life) -> None:
+    def save(self, lives: Lives) -> None:
         """Write what is not written yet."""
-        if self.saved != life.done:
-            life.save(self.folder)
-            self.saved = life.done
+        if self.saved != lives.done:
+            lives.save(self.folder)
+            self.saved = lives.done
             self.saved_at = time.monotonic()
 
 
-def _folder_name(learner: str, stream: str, seed: int) -> str:
-    """Return the name of the folder of a life: what file systems take, and no two alike."""
-    from urllib.parse import quote
-
-    return f"{quote(learner, safe='+ ')}@{quote(stream, safe='+ ')}@{seed}".replace(" ", "_")
+def _folder_name(learner: str, stream: str) -> str:
+    """Return the name of the folder of the lives of a learner: what file systems take, and no two alike."""
+    return f"{quote(learner, safe='+ ')}@{quote(stream, safe='+ ')}".replace(" ", "_")
 
 
-def _score_of(name: str, stream: Stream, lives: Sequence[Life], tasks: int) -> StreamScore:
-    """Return what the lives of a learner came to, all over the same number of tasks."""
-    sums = [{key: values[:tasks] for key, values in life.sums.items()} for life in lives]
-    examples = sum(life.done for life in lives) * stream.task_length
-    seconds = sum(life.seconds for life in lives)
+def _score_of(name: str, stream: Stream, lives: Lives, tasks: int) -> StreamScore:
+    """Return what the lives of a learner came to over so many tasks."""
+    examples = lives.done * len(lives.keys) * stream.task_length
     return StreamScore(
         learner=name,
         stream=stream.name,
         outputs=stream.outputs,
         task_length=stream.task_length,
-        state=state_floats(lives[0].learner),
-        lives=sums,
-        us_per_example=1e6 * seconds / examples,
+        state=state_floats(lives.learner),
+        sums={name: values[:tasks] for name, values in lives.sums.items()},
+        us_per_example=1e6 * lives.seconds / examples,
     )

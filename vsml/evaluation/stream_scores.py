@@ -36,7 +36,7 @@ class StreamScore:
         outputs: what is answered.
         task_length: examples of a task.
         state: numbers that the learner keeps.
-        lives: what was measured, of each seed, all of the same number of tasks.
+        sums: what was measured, of S seeds.
         us_per_example: time of an example in microseconds, mean over seeds.
     """
 
@@ -45,7 +45,7 @@ class StreamScore:
     outputs: Outputs
     task_length: int
     state: StateFloats
-    lives: Sequence[Sums]
+    sums: Sums
     us_per_example: float
 
     @property
@@ -55,35 +55,33 @@ class StreamScore:
 
     def over(self, first: int, end: int) -> np.ndarray:
         """Return the score of each seed over the tasks from `first` to before `end`, [seeds]."""
-        found = [life["score"][first:end].sum() / life["weight"][first:end].sum() for life in self.lives]
-        return np.array(found)
+        scores = self.sums["score"][first:end].sum((0, 2))
+        return scores / self.sums["weight"][first:end].sum((0, 2))
 
     def by_task(self) -> np.ndarray:
         """Return the score of each task, [seeds, tasks]."""
-        return np.stack([life["score"].sum(1) / life["weight"].sum(1) for life in self.lives])
+        by_task = self.sums["score"].sum(2) / self.sums["weight"].sum(2)
+        return by_task.T
 
     def within_task(self) -> np.ndarray:
         """Return the score at each place of a task, over all tasks, [seeds, places]."""
-        return np.stack([life["score"].sum(0) / life["weight"].sum(0) for life in self.lives])
+        return self.sums["score"].sum(0) / self.sums["weight"].sum(0)
 
     def best(self) -> float | None:
         """Return the score that nobody can exceed; None: unknown."""
-        mean = float(np.mean([life["best"].mean() for life in self.lives]))
+        mean = float(self.sums["best"].mean())
         return mean if math.isfinite(mean) else None
 
     def summary(self) -> dict[str, Any]:
         """Return what stands in a table and in JSON."""
-        tasks = len(self.lives[0]["score"])
+        tasks, seeds, places = self.sums["score"].shape
         edge = max(1, round(EDGE * tasks))
         columns = {
             "score": self.over(0, tasks),
             "first_tasks": self.over(0, edge),
             "last_tasks": self.over(tasks - edge, tasks),
-            "end_of_task": self.within_task()[:, -max(1, round(EDGE * self.within_task().shape[1])) :].mean(
-                1
-            ),
+            "end_of_task": self.within_task()[:, -max(1, round(EDGE * places)) :].mean(1),
         }
-        seeds = len(self.lives)
         return {
             "learner": self.learner,
             "stream": self.stream,
@@ -96,7 +94,7 @@ class StreamScore:
                 name: float(half_width(values)) if seeds > 1 else None for name, values in columns.items()
             },
             "best_possible": self.best(),
-            "nonfinite": int(sum(life["nonfinite"].sum() for life in self.lives)),
+            "nonfinite": int(self.sums["nonfinite"].sum()),
             "state": self.state.kept,
             "fixed": dict(self.state.fixed),
             "us_per_example": self.us_per_example,

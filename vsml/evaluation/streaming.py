@@ -24,40 +24,53 @@ PLACES = 50
 """In how many places, evenly over a task, scores are kept: a learning curve within tasks."""
 
 KEPT = 2
-"""Checkpoints of a life that stay: where the newest is damaged, the one before it is taken."""
+"""Checkpoints of lives that stay: where the newest is damaged, the one before it is taken."""
 
 # Purposes: what the key of a life is folded with. Learners with the same key meet the same stream.
-_STREAM, _STATE, _PARAMS = range(3)
+_STREAM, _STATE = range(2)
 
 Sums = dict[str, np.ndarray]
-"""What was measured: "score", "loss", "weight" [tasks done, places], and "best", "nonfinite" [tasks done]."""
+"""What was measured: "score", "loss", "weight" [tasks, S, places], and "best", "nonfinite" [tasks, S]."""
 
 
 @partial(jax.jit, static_argnames=("learner",))
 def live_through_task(
     learner: Learner,
     params: Params,
-    state: State,
+    states: State,
     stream: Stream,
-    key: Array,
+    keys: Array,
     number: Array,
 ) -> tuple[State, dict[str, Array]]:
-    """Let a learner go through one task of a stream, and score its answers; pure.
+    """Let a learner go through one task of S streams, and score its answers; pure.
 
     Args:
         learner: built for the stream.
         params: its meta-parameters.
-        state: what it has become so far.
+        states: what it has become so far on each of the streams, with a leading axis S.
         stream: draws the task.
-        key: of the stream.
+        keys: of the streams [S].
         number: of the task, int [].
 
     Returns:
-        The state after the task, and sums over the answers at each of `PLACES` places of it, float32 [places]
-        or fewer where a task is shorter: "score" (right answers, or squared errors), "loss" and "weight";
-        beside them "nonfinite", answers that are not finite, and "best", the score that nobody can exceed
-        (NaN: unknown).
+        The states after the task, and sums over the answers at each of `PLACES` places of it, or of all
+        steps where these are fewer, float32 [S, places]: "score" (right answers, or squared errors), "loss"
+        and "weight". Beside them [S] "nonfinite", answers that are not finite, and "best", the score that
+        nobody can exceed (NaN: unknown).
     """
+    go_on = partial(_live_through_task, learner, params, stream, number)
+    return jax.vmap(go_on)(states, keys)
+
+
+def _live_through_task(
+    learner: Learner,
+    params: Params,
+    stream: Stream,
+    number: Array,
+    state: State,
+    key: Array,
+) -> tuple[State, dict[str, Array]]:
+    """Let a learner go through one task of one stream; see `live_through_task`."""
     episode = stream.task(key, number)
     state, answers = continue_episode(learner, params, state, episode)
     if isinstance(learner.outputs, Values):
@@ -84,59 +97,57 @@ def live_through_task(
 
 
 @dataclass(eq=False)
-class Life:
-    """One learner on one stream with one seed, as far as it has come.
+class Lives:
+    """One learner on one stream with S seeds, side by side, as far as it has come.
 
     Attributes:
         learner: built for the stream.
         stream: what it meets.
-        key: of the stream, of the first state and of fresh meta-parameters.
+        keys: of the stream and of the first state, one for each seed [S].
         params: its meta-parameters.
         identity: settings that decide what it computes, as JSON has them. A checkpoint of other ones is
             refused.
-        state: of the learner.
+        states: of the learner, with a leading axis S.
         sums: what was measured so far.
-        seconds: spent on it, compilation left out.
+        seconds: spent on all of them, compilation left out.
     """
 
     learner: Learner
     stream: Stream
-    key: Array
+    keys: Array
     params: Params
     identity: Mapping[str, Any]
-    state: State = None
+    states: State = None
     sums: Sums = field(default_factory=dict)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.state is None:
-            self.state = self._first_state()
+        if self.states is None:
+            self.states = self._first_states()
         if not self.sums:
             self.sums = self._no_sums(0)
 
     @property
     def done(self) -> int:
-        """Tasks that lie behind it."""
+        """Tasks that lie behind them."""
         return len(self.sums["score"])
 
-    def go_on(self, tasks: int, after_task: Callable[["Life"], None] = lambda life: None) -> None:
+    def go_on(self, tasks: int, after_task: Callable[["Lives"], None] = lambda lives: None) -> None:
         """Live until `tasks` tasks are done.
 
         Args:
             tasks: in all.
             after_task: called after each task; may raise to end it.
         """
-        stream_key = jax.random.fold_in(self.key, _STREAM)
-        compiled = live_through_task
+        stream_keys = _fold_in_each(self.keys, _STREAM)
+        program: Any = None
         while self.done < tasks:
-            number = jnp.int32(self.done)
-            arguments = (self.learner, self.params, self.state, self.stream, stream_key, number)
-            if compiled is live_through_task:
-                # Ahead of time, so that the clock below measures what an example costs and nothing else.
-                run = live_through_task.lower(*arguments).compile()
-                compiled = lambda learner, *others: run(*others)  # noqa: E731, B023
+            arguments = (self.params, self.states, self.stream, stream_keys, jnp.int32(self.done))
+            if program is None:
+                # Compiled ahead of time, so that the clock below measures what an example costs.
+                program = live_through_task.lower(self.learner, *arguments).compile()
             started = time.monotonic()
-            self.state, measured = jax.block_until_ready(compiled(*arguments))
+            self.states, measured = jax.block_until_ready(program(*arguments))
             self.seconds += time.monotonic() - started
             for name, values in measured.items():
                 self.sums[name] = np.concatenate([self.sums[name], np.asarray(values)[None]])
@@ -146,10 +157,10 @@ class Life:
         """Write a checkpoint, which replaces older ones only once it is whole.
 
         Args:
-            folder: of this life alone; the folder around it must exist.
+            folder: of these lives alone; the folder around it must exist.
         """
         metadata = {"identity": jsonable(self.identity), "done": self.done, "seconds": self.seconds}
-        CheckpointStore(folder, KEPT).save(self.done, {"state": self.state, "sums": self.sums}, metadata)
+        CheckpointStore(folder, KEPT).save(self.done, {"states": self.states, "sums": self.sums}, metadata)
 
     def restore(self, folder: Path) -> bool:
         """Go on from the newest checkpoint that is whole; return False where there is none.
@@ -166,26 +177,34 @@ class Life:
         if changed:
             name, before, now = changed[0]
             raise ConfigError([f"{name}: got {now!r}, expected {before!r} as in {path}; start a new run"])
-        template = {"state": self.state, "sums": self._no_sums(metadata["done"])}
+        template = {"states": self.states, "sums": self._no_sums(metadata["done"])}
         tree, _ = load(path, template)
-        self.state, self.sums = tree["state"], tree["sums"]
+        self.states, self.sums = tree["states"], tree["sums"]
         self.seconds = metadata["seconds"]
         return True
 
-    def _first_state(self) -> State:
-        return self.learner.init_state(self.params, jax.random.fold_in(self.key, _STATE), 1)
+    def _first_states(self) -> State:
+        begin = partial(self.learner.init_state, self.params, batch_size=1)
+        return jax.jit(jax.vmap(begin))(_fold_in_each(self.keys, _STATE))
 
     def _no_sums(self, done: int) -> Sums:
         """Return empty sums of the shapes that they have after so many tasks."""
+        seeds = len(self.keys)
         places = min(PLACES, self.stream.task_length)
-        of_places = {name: np.zeros((done, places), np.float32) for name in ("score", "loss", "weight")}
+        shape = (done, seeds, places)
+        of_places = {name: np.zeros(shape, np.float32) for name in ("score", "loss", "weight")}
         return {
             **of_places,
-            "nonfinite": np.zeros(done, np.int32),
-            "best": np.zeros(done, np.float32),
+            "nonfinite": np.zeros((done, seeds), np.int32),
+            "best": np.zeros((done, seeds), np.float32),
         }
 
 
-def fresh_params(learner: Learner, key: Array) -> Params:
-    """Draw the meta-parameters of a life that has none of a file."""
-    return learner.init_params(jax.random.fold_in(key, _PARAMS))
+def seed_keys(seed: int, seeds: int) -> Array:
+    """Return the keys of so many lives, which follow from one seed."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(seeds))
+
+
+def _fold_in_each(keys: Array, purpose: int) -> Array:
+    """Return keys [S] for a purpose."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,14 @@ from vsml.learners.base import only_if
 from vsml.learners.memory import Change
 from vsml.learners.trained import ReluMlpConfig, TrainedNetwork, change_kernels
 from vsml.networks.mlp import Mlp
+from vsml.networks.noise import binomial_noise
 from vsml.settings import Float
 from vsml.types import Array, Params
+
+_DRAWS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "normal": jax.random.normal,
+    "binomial": binomial_noise,
+}
 
 
 class UpgdConfig(ReluMlpConfig):
@@ -26,6 +33,10 @@ class UpgdConfig(ReluMlpConfig):
     )
     noise: Annotated[Float, Field(ge=0)] = Field(
         default=0.1, description="standard deviation of the perturbation of gradients, sigma"
+    )
+    draws: Literal["normal", "binomial"] = Field(
+        default="normal",
+        description="of the perturbation. binomial: nearly normal, of 33 values, many times as fast on a CPU",
     )
     weight_decay: Annotated[Float, Field(ge=0)] = Field(
         default=0.01, description="share of a weight, times the learning rate, that each step takes away"
@@ -156,7 +167,7 @@ class Upgd(TrainedNetwork):
         keys = jax.tree.unflatten(structure, list(jax.random.split(draw_key, len(leaves))))
 
         def move(w: Array, g: Array, u: Array, key: Array) -> Array:
-            noise = config.noise * jax.random.normal(key, w.shape)
+            noise = config.noise * _DRAWS[config.draws](key, w.shape)
             free = 1 - jax.nn.sigmoid(scale * u)
             return (1 - config.learning_rate * config.weight_decay) * w - config.learning_rate * (
                 g + noise

@@ -160,6 +160,7 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
         columns = tables.accuracy_columns(run.evaluation)
         columns |= tables.metric_columns(run.evaluation)
+        prices = tables.price_columns(run.evaluation)
         for row in run.evaluation:
             cells: dict[str, Any] = {
                 "data set": row["dataset"],
@@ -168,6 +169,8 @@ def _accuracies(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
             }
             for name, heading in columns.items():
                 cells[heading] = tables.score_cell(row, name)
+            for heading, price in prices.items():
+                cells[heading] = price(row)
             cells["chance"] = row.get("chance")
             cells["loss"] = row.get("loss")
             cells["episodes"] = row.get("episodes")
