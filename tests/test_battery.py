@@ -155,9 +155,9 @@ def test_a_span_is_how_far_a_learner_gets():
     # 2 is passed, and of what 4 asks half is there: half of the way from 2 to 4.
     halfway = {2: measured([1.0, 1.0]), 4: measured([0.25, 0.25])}
     assert span_score(levels, halfway, bests).value == pytest.approx(3 / 8)
-    # What comes behind a level that is not passed does not count.
+    # What comes behind a level that is not passed counts by the share of that one: 2 + 2 / 2 + 4 / 2.
     lucky = halfway | {8: measured([1.0, 1.0])}
-    assert span_score(levels, lucky, bests).value == pytest.approx(3 / 8)
+    assert span_score(levels, lucky, bests).value == pytest.approx(5 / 8)
 
 
 def test_the_standard_error_of_a_span_is_that_of_its_mean_where_it_is_one():

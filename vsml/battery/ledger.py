@@ -16,7 +16,7 @@ EDITION = 1
 Entry = dict[str, Any]
 """What came of a learner at a level.
 
-Either `refused`, why there is nothing, or `raw` [S], `floor` [S], `oracle`, `seconds`, `steps`, `state`,
+Either `refused`, why there is nothing, or `raw` [S], `floor` [S], `oracle`, `cpu_s`, `steps`, `state`,
 `settings` and `curve`.
 """
 

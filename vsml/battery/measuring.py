@@ -112,7 +112,7 @@ class Measuring:
             "raw": _rounded(raw),
             "floor": _rounded(floor_of(drawn)),
             "oracle": float(drawn.score_of(oracle).mean()),
-            "seconds": round(taken.seconds, _DIGITS),
+            "cpu_s": round(taken.cpu_s, _DIGITS),
             "steps": self.ledger.seeds * drawn.task.steps,
             "state": taken.state,
             "settings": dict(settings),
@@ -190,4 +190,4 @@ def _in_words(entry: Entry) -> str:
     if "refused" in entry:
         return f"n/a: {entry['refused']}"
     raw, floor = np.mean(entry["raw"]), np.mean(entry["floor"])
-    return f"{raw:.3f} (floor {floor:.3f}, {entry['seconds']:.1f} s)"
+    return f"{raw:.3f} (floor {floor:.3f}, {entry['cpu_s']:.1f} s)"

@@ -29,7 +29,7 @@ class Row:
         reasons: why tests are n/a.
         raw: mean raw score by level, `place`.
         state: numbers of state, by the task with the most and the least.
-        cost_us: microseconds of an example in one episode, the median over levels.
+        cost_us: processor time of an example of one episode in microseconds, the median over levels.
         curves: by level.
     """
 
@@ -113,7 +113,7 @@ def score_text(row: Row, test: LearningTest) -> str:
 def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each learner: its mean score by tag, its state and its cost."""
     tags = tags_of(tests)
-    headings = ("learner", *tags, "state", "µs an example")
+    headings = ("learner", *tags, "state", "CPU µs an example")
     cells = []
     for row in rows:
         means = [row.of_tag(tests, tag) for tag in tags]
@@ -172,6 +172,6 @@ def _states(entries: Sequence[Entry]) -> str:
 
 
 def _cost_us(entries: Sequence[Entry]) -> float | None:
-    """Return the median time of an example, in microseconds."""
-    costs = [1e6 * entry["seconds"] / entry["steps"] for entry in entries]
+    """Return the median processor time of an example, in microseconds."""
+    costs = [1e6 * entry["cpu_s"] / entry["steps"] for entry in entries if "cpu_s" in entry]
     return round(float(np.median(costs)), 2) if costs else None

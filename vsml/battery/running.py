@@ -116,12 +116,12 @@ class Taken:
 
     Attributes:
         answers: [S, T, C] or [S, T, D].
-        seconds: of all its steps in all episodes, without compilation.
+        cpu_s: processor time of all its steps in all episodes, without compilation, in seconds.
         state: numbers that it keeps between steps; fixed ones do not count.
     """
 
     answers: np.ndarray
-    seconds: float
+    cpu_s: float
     state: int
 
 
@@ -146,7 +146,7 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
     seeds = len(drawn.keys)
     beside = int(size) * seeds <= SIDE_BY_SIDE or jax.default_backend() != "cpu"
     states = _begin(learner, params, drawn.keys)
-    answers, seconds, done = [], 0.0, 0
+    answers, seconds, cpu_s, done = [], 0.0, 0.0, 0
     for part in _parts(drawn.task):
         for event in part.events:
             refusal = event.refusal(learner)
@@ -158,9 +158,11 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
         for start, stop in part.segments():
             piece = jax.tree.map(lambda a, s=start, e=stop: a[:, s:e], drawn.episodes)
             run = _compiled(learner, beside, params, states, piece)
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             states, given = jax.block_until_ready(run(params, states, piece))
             seconds += time.perf_counter() - began
+            # Does not depend on who else uses the machine.
+            cpu_s += time.process_time() - cpu_began
             answers.append(np.asarray(given)[:, :, 0])
             done += stop - start
             estimate = seconds / done * drawn.task.steps
@@ -168,7 +170,7 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
                 raise NotApplicableError(
                     f"it would take about {estimate / 60:,.0f} minutes, more than {limit_s / 60:,.0f}"
                 )
-    return Taken(np.concatenate(answers, axis=1), seconds, int(size))
+    return Taken(np.concatenate(answers, axis=1), cpu_s, int(size))
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,13 @@ def _span(
     measured: Mapping[Level, Measured],
     bests: Mapping[Level, Best],
 ) -> float | None:
-    """Return the last level that was passed, plus the share of the way to the next one."""
-    reached = 0.0
+    """Return the sum of the steps between levels, each times the shares of all levels up to it.
+
+    A level that is passed has share 1. So this is the last level that was passed, plus parts of the steps
+    behind it, and it does not jump where a level is just passed or just not.
+    """
+    reached, before = 0.0, 0.0
+    share = 1.0
     known = False
     for level in levels:
         if level not in measured:
@@ -155,8 +160,7 @@ def _span(
         if score is None:
             continue
         known = True
-        share = min(max(score.value, 0.0) / PASSED, 1.0)
-        reached += share * (float(level) - reached)
-        if share < 1:
-            break
+        share *= min(max(score.value, 0.0) / PASSED, 1.0)
+        reached += share * (float(level) - before)
+        before = float(level)
     return reached / float(levels[-1]) if known else None
