@@ -55,7 +55,9 @@ def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningT
     """Return what a learner in a ledger came to."""
     entries = ledger.learners.get(learner, {})
     scores: dict[str, Score | None] = {}
-    reasons, raw, curves = {}, {}, {}
+    reasons: dict[str, str] = {}
+    raw: dict[str, float] = {}
+    curves: dict[str, Sequence[float]] = {}
     for test in tests:
         by_level: dict[Level, Entry] = {}
         for level in test.levels:

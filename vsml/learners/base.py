@@ -21,6 +21,9 @@ class Learner(Protocol):
     dataclass), so that it can be a static argument of compiled functions. Batch over members with `jax.vmap`.
     """
 
+    def __hash__(self) -> int:
+        """Learners with the same settings are the same to compiled functions."""
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
