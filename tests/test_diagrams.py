@@ -56,7 +56,7 @@ def test_the_house_has_a_floor_for_each_row_of_the_layout_test():
     rooms = diagrams.read_rooms()
     drawn = [words for words, *_ in texts_of(diagrams.draw_house().svg())]
     for row in rooms:
-        assert "  ".join(name.removeprefix("vsml.") for name in row) in drawn
+        assert "  ".join(diagrams.short_names(row)) in drawn
 
 
 def test_rooms_are_read_in_the_order_of_the_layout_test(tmp_path):

@@ -247,6 +247,7 @@ ABOUT = {
     "vsml.runs": "files, tables, figures of a run",
     "vsml.config": "settings, files, arrays",
     "vsml.meta": "objectives and optimizers",
+    "vsml.battery": "tests of what can be learned",
     "vsml.learners": "learning algorithms",
     "vsml.networks": "synapses; data; local rules",
     "vsml.graphs": "nodes and edges as data",
@@ -294,6 +295,17 @@ def about_row(row: Sequence[str]) -> str:
     raise ValueError(f"ABOUT: got nothing about {', '.join(row)}, expected a few words about one of them")
 
 
+def short_names(row: Sequence[str]) -> list[str]:
+    """Return the rooms of a row as they are drawn: parts of one room that has a row of its own are one."""
+    shown = []
+    for name in row:
+        room, _, part = name.removeprefix("vsml.").partition(".")
+        shown.append(
+            f"{room}.*" if part and part != "__main__" and len(row) > 4 else name.removeprefix("vsml.")
+        )
+    return list(dict.fromkeys(shown))
+
+
 def draw_house() -> Drawing:
     """Draw who may import whom, as floors of a house, and the way of the data through them."""
     rooms = read_rooms()
@@ -306,7 +318,7 @@ def draw_house() -> Drawing:
     for number, row in enumerate(rooms):
         y: float = top + floor_height * number
         drawing.box(14, y, 772, floor_height - 6, "panel", 5)
-        names = "  ".join(name.removeprefix("vsml.") for name in row)
+        names = "  ".join(short_names(row))
         about = about_row(row)
         drawing.text(26, y + 17, names, "code", "start")
         drawing.text(26, y + 33, about, "quiet", "start")
