@@ -158,7 +158,7 @@ class BatteryLoss:
     def examples(self, shape: EpisodeShape | None) -> int:
         """Return the mean steps of an episode, rounded up."""
         del shape
-        steps = [task.steps for task in self.tasks]
+        steps = [task.episode_length for task in self.tasks]
         return math.ceil(sum(steps) / len(steps))
 
     def trial_bytes(
@@ -170,7 +170,7 @@ class BatteryLoss:
     ) -> int:
         """Count the states that are kept, and two copies of the longest episode."""
         del shape
-        steps = max(task.steps for task in self.tasks)
+        steps = max(task.episode_length for task in self.tasks)
         states = WORKING_COPIES
         if differentiated:
             states += kept_states(steps, segments_of(learner, steps, 1))
