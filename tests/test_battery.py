@@ -412,6 +412,16 @@ def test_each_level_is_a_group_of_its_shapes():
         training("training.population_size=1").groups  # noqa: B018
 
 
+def test_what_a_run_plans_with_is_known_without_data():
+    setup = training()
+    # 200 steps of either test, of four trials.
+    assert setup.config.examples_per_step == 800
+    assert setup.chunk_size(1) == 2
+    learner = setup.groups[0].learner
+    forward = setup.objective.trial_bytes(learner, None, 1, False)
+    assert setup.objective.trial_bytes(learner, None, 1, True) > forward > 0
+
+
 def test_a_test_that_there_is_not_is_refused_with_its_setting():
     with pytest.raises(ValueError, match=r"objective_options.tests: got \('xorr',\).*did you mean 'xor'"):
         training("training.objective_options={tests: [xorr]}")

@@ -25,7 +25,7 @@ class Row:
 
     Attributes:
         learner: its name.
-        scores: by test; None: n/a.
+        scores: by test that was measured; None: n/a, or a test in which nobody beats the floor.
         reasons: why tests are n/a.
         raw: mean raw score by level, `place`.
         state: numbers of state, by the task with the most and the least.
@@ -42,11 +42,18 @@ class Row:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def of_tag(self, tests: Sequence[LearningTest], tag: str) -> Score | None:
-        """Return the mean score of the tests whose first tag it is, each at least 0 and at most `MOST`."""
+        """Return the mean score of the tests whose first tag it is, each at least 0 and at most `MOST`.
+
+        None where a test was not measured, or all are n/a: means over different tests are not to be compared.
+        """
         found = []
         for test in tests:
-            score = self.scores.get(test.name)
-            if test.tags[0] == tag and score is not None:
+            if test.tags[0] != tag:
+                continue
+            if test.name not in self.scores:
+                return None
+            score = self.scores[test.name]
+            if score is not None:
                 found.append(Score(min(max(score.value, 0.0), MOST), score.error))
         return mean_score(found) if found else None
 
@@ -71,7 +78,8 @@ def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningT
             by_level[level] = entry
             raw[name] = float(np.mean(entry["raw"]))
             curves[name] = entry["curve"]
-        scores[test.name] = score_of_test(test, by_level, panel)
+        if by_level or test.name in reasons:
+            scores[test.name] = score_of_test(test, by_level, panel)
     known = [entry for entry in entries.values() if "raw" in entry]
     return Row(learner, scores, reasons, raw, _states(known), _cost_us(known), curves)
 
@@ -137,11 +145,12 @@ def table_of_tests(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
 
 def row_json(row: Row, tests: Sequence[LearningTest]) -> dict[str, Any]:
     """Return what a leaderboard keeps of a learner."""
-    scores = {}
+    scores: dict[str, list[float] | None] = {}
     for test in tests:
-        score = row.scores.get(test.name)
-        if score is not None:
-            scores[test.name] = [round(score.value, 4), round(score.error, 4)]
+        if test.name not in row.scores:
+            continue
+        score = row.scores[test.name]
+        scores[test.name] = None if score is None else [round(score.value, 4), round(score.error, 4)]
     raw = {name: round(value, 4) for name, value in row.raw.items()}
     return {
         "scores": scores,
@@ -154,7 +163,9 @@ def row_json(row: Row, tests: Sequence[LearningTest]) -> dict[str, Any]:
 
 def row_from_json(learner: str, content: Mapping[str, Any]) -> Row:
     """Return a learner of a leaderboard."""
-    scores = {name: Score(*pair) for name, pair in content["scores"].items()}
+    scores = {}
+    for name, pair in content["scores"].items():
+        scores[name] = None if pair is None else Score(*pair)
     return Row(
         learner,
         scores,
