@@ -112,7 +112,8 @@ def changed(
     place = jnp.argmax(table[None, :] == circuit.functions[:, None], axis=1)
     further = jax.random.randint(function_key, (count,), 1, len(_FUNCTIONS))
     others = table[(place + further) % len(_FUNCTIONS)]
-    return dataclasses.replace(circuit, functions=jnp.where(chosen, others, circuit.functions))
+    functions = jnp.where(chosen, others, circuit.functions)
+    return dataclasses.replace(circuit, functions=functions)
 
 
 def as_number(bits: Array) -> Array:
