@@ -355,6 +355,12 @@ def test_the_command_measures_compares_and_writes(tmp_path, capsys):
     assert "linear_sgd" in capsys.readouterr().out
 
 
+def test_the_leaderboard_is_shown_without_measuring_anything(tmp_path, capsys):
+    words = ["--compare", "general", "--tests", "xor", "--report", "--out", str(tmp_path / "new")]
+    assert command_line.main(words) == 0
+    assert "general" in capsys.readouterr().out and (tmp_path / "new" / "battery.html").exists()
+
+
 def test_the_command_refuses_what_there_is_not(tmp_path, capsys):
     assert command_line.main(["sgd", "--tests", "xorr", "--out", str(tmp_path)]) == 2
     assert "did you mean 'xor'" in capsys.readouterr().err

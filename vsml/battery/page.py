@@ -38,6 +38,7 @@ def write_report(
     Returns:
         The files by their kind.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     files = {kind: folder / f"battery.{kind}" for kind in ("md", "json", "html")}
     atomic_write(files["md"], markdown(rows, tests, ledger))
     content = {
