@@ -189,7 +189,7 @@ def test_what_is_not_taught_is_not_counted_and_values_are_refused():
     state = learner.init_state({}, KEY, 1)
     after, _ = learner.step({}, state, jnp.eye(3)[:1], jnp.array([2]), jnp.zeros(1))
     assert float(after.counts.sum()) == 0
-    with pytest.raises(ValueError, match="expected Classes: values cannot be counted"):
+    with pytest.raises(ValueError, match="expected Classes, as values cannot be counted"):
         Ngrams((3,), Values(2), NgramsConfig())
 
 

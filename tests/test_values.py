@@ -20,6 +20,7 @@ from vsml.learners.meta_rnn import MetaRnnConfig
 from vsml.learners.naive_bayes import NaiveBayesConfig
 from vsml.learners.nearest_mean import NearestMeanConfig
 from vsml.learners.neighbours import NeighboursConfig
+from vsml.learners.ngrams import NgramsConfig
 from vsml.learners.sgd import SgdConfig
 from vsml.learners.upgd import UpgdConfig
 from vsml.losses import error_signal, label_signal, loss
@@ -73,6 +74,7 @@ ONLY_CLASSES = {
     "hebbian": lambda outputs: make_learner("hebbian", HebbianConfig(), SHAPE, outputs),
     "nearest_mean": lambda outputs: make_learner("nearest_mean", NearestMeanConfig(), SHAPE, outputs),
     "naive_bayes": lambda outputs: make_learner("naive_bayes", NaiveBayesConfig(), SHAPE, outputs),
+    "ngrams": lambda outputs: make_learner("ngrams", NgramsConfig(), SHAPE, outputs),
     "floor, majority": lambda outputs: make_learner("floor", FloorConfig(answer="majority"), SHAPE, outputs),
 }
 OJA = {"hebbian, oja": lambda outputs: make_learner("hebbian", HebbianConfig(rule="oja"), SHAPE, outputs)}

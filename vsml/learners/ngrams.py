@@ -65,7 +65,7 @@ class Ngrams(LearnerBase):
     def check(self) -> None:
         """Refuse values, which cannot be counted."""
         if not isinstance(self.outputs, Classes):
-            raise ValueError(f"ngrams: got {self.outputs}, expected Classes: values cannot be counted")
+            raise ValueError(f"outputs: got {self.outputs}, expected Classes, as values cannot be counted")
 
     def init_params(self, key: Array) -> Params:
         """Return no meta-parameters."""
