@@ -97,7 +97,7 @@ class GraphArrays:
 
     def to_nodes(self, value: Array) -> Array:
         """Return a value [H], the same at all half-edges of a node, at each node, [N]."""
-        return value.at[self.first].get(mode="promise_in_bounds")
+        return jnp.asarray(value).at[self.first].get(mode="promise_in_bounds")
 
     def rev(self, value: Array) -> Array:
         """Return what the other end of each half-edge has of a value [H]."""
