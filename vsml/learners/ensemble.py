@@ -86,15 +86,15 @@ class Ensemble:
             answers.append(member.predict(params, own, x))
         return self._together(answers)
 
-    def grown(
+    def with_new_outputs(
         self,
         state: tuple[State, ...],
         fresh: tuple[State, ...],
         kept: Array,
     ) -> tuple[State, ...]:
-        """Return the states of members with more outputs; see `Grows`."""
+        """Return the states of members with more outputs; see `GrowsOutputs`."""
         members = zip(self.members, state, fresh, strict=True)
-        return tuple(check_grows(member).grown(own, new, kept) for member, own, new in members)
+        return tuple(check_grows(member).with_new_outputs(own, new, kept) for member, own, new in members)
 
     def map_memory(
         self,

@@ -10,13 +10,13 @@ class FixedOutputsError(ValueError):
 
 
 @runtime_checkable
-class Grows(Protocol):
+class GrowsOutputs(Protocol):
     """A learner whose outputs do not share what they have learned, so that there can be more of them.
 
     Its meta-parameters do not depend on the number of outputs.
     """
 
-    def grown(
+    def with_new_outputs(
         self,
         state: State,
         fresh: State,
@@ -35,13 +35,13 @@ class Grows(Protocol):
         """
 
 
-def check_grows(learner: object) -> Grows:
+def check_grows(learner: object) -> GrowsOutputs:
     """Return a learner that can get more outputs.
 
     Raises:
         FixedOutputsError: it cannot.
     """
-    if isinstance(learner, Grows):
+    if isinstance(learner, GrowsOutputs):
         return learner
     raise FixedOutputsError(
         f"{type(learner).__name__}: got a class that is new, expected those known from the start, as the "

@@ -525,13 +525,13 @@ class Vsml(LearnerBase):
         inputs = self._arriving(synapses, memory, self.features(state, x))
         return self._answer(synapses, network, feedback, inputs)[2]
 
-    def grown(
+    def with_new_outputs(
         self,
         state: VsmlState,
         fresh: VsmlState,
         kept: Array,
     ) -> VsmlState:
-        """Return a state with more outputs, whose synapses in the last layer are fresh; see `Grows`."""
+        """Return a state with more outputs, whose synapses at the end are fresh; see `GrowsOutputs`."""
         if isinstance(self.network, GraphNetwork) or not isinstance(
             self.network.layers[-1], DenseLayer | ReadingLayer
         ):

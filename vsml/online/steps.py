@@ -116,7 +116,7 @@ def grow(learner: Learner, params: Params, state: State, kept: np.ndarray, key: 
 
 @partial(jax.jit, static_argnames=("learner",))
 def _grow(learner: Learner, params: Params, state: State, kept: Array, key: Array) -> State:
-    return check_grows(learner).grown(state, learner.init_state(params, key), kept)
+    return check_grows(learner).with_new_outputs(state, learner.init_state(params, key), kept)
 
 
 @standard_numerics()
