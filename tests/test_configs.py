@@ -297,6 +297,11 @@ SMALLER = {
     "clone_learned": ["clone.follow=0", "evaluation.datasets=[mnist]"],
 }
 
+# The small folder has two images of a class, and all queries may be of one class.
+TWO_WAYS = "{dataset: mnist, episode_length: 3, few_shot: {ways: 2, shots: 1, teach_queries: false}}"
+for _name in ("benchmarks/k_shot", "benchmarks/split_mnist"):
+    SMALLER[_name] = [f"evaluation.datasets=[{TWO_WAYS}]"]
+
 AS_OTHERS = (
     "algorithms/mnist14",  # as baselines14, with the learner of general
     "improve_clone",  # as algorithms/general, with the synapse of clone
