@@ -250,7 +250,7 @@ def shrunk(config):
         | {"tune": {path: values[:1] for path, values in entry.tune.items()}}
         | {"datasets": None}
         | (  # the list is put into every entry of an array
-            {} if entry.restore else {"model": {"type": config.model.type, **entry.model}}
+            {} if entry.restore or entry.refit else {"model": {"type": config.model.type, **entry.model}}
         )
         for entry in config.evaluation.learners
     ]
