@@ -287,6 +287,7 @@ SMALLER = {
         "training.population_size=4",
     ],
     "algorithms/general": ["data.filter_classes=null", "evaluation.datasets=[digits]"],  # one shape
+    "graphs": ["optimizer.learning_rate.warmup_steps=0"],
     "compare": ["evaluation.datasets=[mnist, {dataset: kmnist, optional: true}]"],
     "sgd": ["evaluation.datasets=[mnist]"],
     "few_examples": ["evaluation.datasets=[mnist]"],
