@@ -1,7 +1,9 @@
 """What every test runs under, and in which order; flags are set before JAX, which reads them once."""
 
+import itertools
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,10 @@ MOST_COMPILED = 2**30
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 30_000
+_TORN_DOWN = itertools.count()
 
 # Test files by what they hold the library against, in the order in which they run: the first tier that fails
 # names the kind of fault. Each file is in it once, less `test_` and `.py`; in a tier, long files go first.
@@ -77,6 +83,20 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     """Run the tests tier by tier; the tests of a file stay together, in their order."""
     items.sort(key=lambda item: ORDER.index(item.path.name))
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Forget compiled programs before there are too many: each is mapped into memory some times over.
+
+    Linux ends a process that asks for more than 65,530 maps, unless it was told another number.
+    """
+    if nextitem is not None and nextitem.path == item.path and next(_TORN_DOWN) % 5:
+        return
+    if "jax" in sys.modules and MAPS.is_file():
+        with MAPS.open("rb") as lines:
+            count = sum(1 for _ in lines)
+        if count > MOST_MAPS:
+            sys.modules["jax"].clear_caches()
 
 
 def pytest_terminal_summary(terminalreporter):
