@@ -85,11 +85,11 @@ learners: dict[str, VSMLClassifier | OnlineSGD] = {
     f"VSML '{options.algorithm}'": VSMLClassifier(options.algorithm),
     "SGD": OnlineSGD(),
 }
-print(
-    "This takes about half a minute for some hundred rows. Ctrl-C shows the learners that are done by then."
-)
 done = {}
 with StopSignals() as stop:
+    print(
+        "This takes about half a minute for some hundred rows. Ctrl-C shows the learners that are done by then."
+    )
     for name, learner in learners.items():
         result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
         print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n", flush=True)

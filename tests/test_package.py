@@ -126,6 +126,8 @@ def test_learning_algorithms_are_used_without_what_only_runs_need():
 
 
 def test_what_is_missing_is_said_with_the_command_that_installs_it(monkeypatch, tmp_path):
+    for name in [each for each in sys.modules if each.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)  # of what another test has imported
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError) as caught:
         plots.learning_curves(tmp_path / "a.png", [plots.Curve("a", "b", [[1.0]])])
