@@ -87,9 +87,8 @@ learners: dict[str, VSMLClassifier | OnlineSGD] = {
 }
 done = {}
 with StopSignals() as stop:
-    print(
-        "This takes about half a minute for some hundred rows. Ctrl-C shows the learners that are done by then."
-    )
+    print("This takes about half a minute for some hundred rows.")
+    print("Ctrl-C shows the learners that are done by then.")
     for name, learner in learners.items():
         result = learn_online(learner, x[stream], y[stream], classes=np.unique(y))
         print(f"{name}: {result.correct.mean():.3f} of {len(stream)} answers right\n{result}\n", flush=True)
