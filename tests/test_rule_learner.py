@@ -169,6 +169,15 @@ def test_settings_of_a_known_rule_outlive_a_file_and_a_comparison():
         assert settings.reset == "signals"
 
 
+@pytest.mark.parametrize("rule", ["delta", "hebb", "oja"])
+def test_rules_of_one_layer_have_no_hidden_nodes_unless_the_settings_say_so(rule):
+    (graph,) = make_learner("rule", RuleConfig(rule=rule), (4,), 3).graphs
+    assert graph.num_nodes == 4 + 3
+    asked = RuleConfig.model_validate({"rule": rule, "graph": {"kinds": ["waxman"], "hidden": [5]}})
+    assert asked.graph.hidden == (5,)
+    assert RuleConfig(rule="backprop").graph.hidden == (32,)
+
+
 def test_constants_may_have_other_values():
     learner = make(constants={"lr": 0.5})
     assert float(learner.init_params(KEY)["lr"]) == 0.5

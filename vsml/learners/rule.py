@@ -22,7 +22,7 @@ from vsml.learners.base import LearnerBase, batch_elements
 from vsml.learners.memory import Change
 from vsml.rules.compiled import CompiledRule, compile_rule
 from vsml.rules.harness import Harness, StreamState
-from vsml.rules.known import HELD, TEACHING, read_rule
+from vsml.rules.known import HELD, ONE_LAYER, TEACHING, read_rule
 from vsml.rules.rule import Rule, with_constants
 from vsml.rules.settings import Settings, Teaching
 from vsml.settings import Int, Options, Plugin, Positive, Problem, Section, Text, refuse
@@ -67,7 +67,10 @@ class RuleConfig(_OptionalTeaching):
     rule: Text = Field(
         default="backprop", description="a rule that comes with the library, or the path of a .rule file"
     )
-    graph: RuleGraphsConfig = Field(default=RuleGraphsConfig(), description="graphs that it runs on")
+    graph: RuleGraphsConfig = Field(
+        default=RuleGraphsConfig(),
+        description="graphs that it runs on; without hidden nodes for delta, hebb and oja, unless it says how many",
+    )
     constants: Options = Field(
         default=(), description="other values for the rule's constants, such as {lr: 0.01}"
     )
@@ -78,6 +81,17 @@ class RuleConfig(_OptionalTeaching):
     read_tick: Annotated[Int, Field(ge=0)] | None = Field(
         default=None, description="the answer is read after this tick, R, from 0 to K - 1; null: L"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_hidden_nodes(cls, given: Any) -> Any:
+        """Give a rule of one layer a graph of one layer, where nothing says how many nodes are hidden."""
+        if not isinstance(given, dict) or given.get("rule") not in ONE_LAYER:
+            return given
+        graph = given.get("graph", {})
+        if not isinstance(graph, dict) or "hidden" in graph:
+            return given
+        return {**given, "graph": {**graph, "hidden": (0,)}}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
