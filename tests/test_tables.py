@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vsml.reporting.intervals import half_width
+from vsml.reporting.intervals import half_width, ratios
 from vsml.reporting.tables import (
     Table,
     accuracy_cell,
@@ -166,3 +166,21 @@ def test_intervals_over_few_episodes_are_those_of_student():
         assert half_width(values) == pytest.approx(expected, rel=1e-3)
     with pytest.raises(ValueError, match="expected at least 2"):
         half_width(np.ones(1))
+
+
+def test_a_ratio_is_that_of_sums_and_no_episode_with_a_small_weight_decides_it():
+    values, weights = np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 1e-9])
+    shares = ratios(values, weights)
+    assert shares.mean() == pytest.approx(6 / 5, rel=1e-6)
+    assert ratios(np.ones(3), np.zeros(3)).max() < np.inf
+
+
+def test_the_interval_of_a_ratio_has_its_true_value_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    inside = []
+    for _ in range(400):
+        weights = random.exponential(size=60) + 0.1
+        values = 0.3 * weights + 0.2 * random.normal(size=60)
+        shares = ratios(values, weights)
+        inside.append(abs(shares.mean() - 0.3) < half_width(shares))
+    assert 0.92 < np.mean(inside) < 0.98

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vsml.reporting.intervals import half_width
+from vsml.reporting.intervals import half_width, ratios
 
 RECENT_SHARE = 0.2
 """Share of the examples up to some point, the latest, that the score there is taken over."""
@@ -52,11 +52,14 @@ class Measured:
     weights: np.ndarray | None = None
 
     def over(self, start: int, end: int) -> np.ndarray:
-        """Return the metric of each episode over its answers from `start` to before `end`, [episodes]."""
+        """Return what each episode gives to the metric of answers from `start` to before `end`, [episodes].
+
+        The metric is the mean over episodes; see `vsml.reporting.intervals.ratios` for one with weights.
+        """
         values = self.values[:, start:end]
         if self.weights is None:
             return values.mean(1)
-        return values.sum(1) / self.weights[:, start:end].sum(1)
+        return ratios(values.sum(1), self.weights[:, start:end].sum(1))
 
 
 @dataclass(frozen=True)

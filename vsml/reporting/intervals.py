@@ -7,6 +7,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 
+_TINY = 1e-12  # keeps ratios finite where all weights are 0
+
 
 def half_width(values: np.ndarray) -> np.ndarray:
     """Return the half width of the 95 % interval of the mean over episodes.
@@ -28,6 +30,28 @@ def half_width(values: np.ndarray) -> np.ndarray:
         raise ValueError(f"half_width: got {episodes} episode(s), expected at least 2")
     deviation = values.std(axis=0, ddof=1)
     return student_t(episodes) * deviation / math.sqrt(episodes)
+
+
+def ratios(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return what each episode gives to the ratio of two sums over episodes.
+
+    Their mean is the ratio R of the sums, and the interval of that mean is the ratio's own, to first order: an episode
+    gives `R + (v - R w) / mean(w)`. A mean of each episode's `v / w` would be whatever the
+    episode with the smallest `w` says, which may be next to nothing.
+
+    Args:
+        values: v [episodes, ...].
+        weights: w, likewise, at least 0.
+
+    Returns:
+        [episodes, ...].
+
+    Source: W. G. Cochran, Sampling Techniques, 1977, chapter 6 (ratio estimators).
+    """
+    values, weights = np.asarray(values, float), np.asarray(weights, float)
+    mean_weight = np.maximum(weights.mean(0), _TINY)
+    ratio = values.mean(0) / mean_weight
+    return ratio + (values - ratio * weights) / mean_weight
 
 
 def student_t(episodes: int) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from vsml.reporting.intervals import half_width
+from vsml.reporting.intervals import half_width, ratios
 from vsml.system.extras import needed_for
 from vsml.system.files import atomic_write
 from vsml.system.terminal import say
@@ -29,7 +29,6 @@ COLOURS_ON_DARK = ("#3D9BE0", "#F07F2E", "#1FBF93", "#DE92BD", "#8CCBF2", "#F2B9
 _STYLES = ("solid", (0, (5, 1)), "dotted")  # for more learners than colours; chance is dashed otherwise
 _GREY = "#767676"
 _PANELS_PER_ROW = 3
-_TINY = 1e-12  # keeps quotients finite where targets do not vary
 MOST_ERROR = 1.5
 """Relative errors above are off the panel: learners begin with a multiple of the mean's."""
 
@@ -77,12 +76,15 @@ class Curve:
         return "accuracy" if self.baseline is None else "relative error"
 
     def trailing(self, window: int = 50) -> np.ndarray:
-        """Return the measure over the latest examples, [episodes, T]; see `trailing_accuracy`."""
+        """Return what each episode gives to the measure over the latest examples, [episodes, T].
+
+        See `trailing_accuracy`, and `vsml.reporting.intervals.ratios` for values.
+        """
         score = trailing_accuracy(self.correct, window)
         if self.baseline is None:
             return score
         of_mean = trailing_accuracy(self.baseline, window)
-        return score / np.maximum(of_mean, _TINY)
+        return ratios(score, of_mean)
 
 
 def trailing_accuracy(correct: np.ndarray, window: int = 50) -> np.ndarray:
