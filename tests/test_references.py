@@ -416,8 +416,10 @@ def test_draws_of_upgd_differ_from_step_to_step_and_are_those_of_the_key():
     assert not np.array_equal(one.key, learner.init_state({}, KEY).key)
 
 
-def test_continual_backprop_is_the_published_generate_and_test():
+@pytest.mark.parametrize("utility", ["contribution", "adaptable"])
+def test_continual_backprop_is_the_published_generate_and_test(utility):
     maturity, rate, eta = 3, 0.15, 0.9
+    adaptable = utility == "adaptable"
     learner = build(
         "continual_backprop",
         widths=(5, 4),
@@ -425,12 +427,14 @@ def test_continual_backprop_is_the_published_generate_and_test():
         replacement_rate=rate,
         maturity=maturity,
         utility_decay=eta,
+        utility=utility,
         logit_bound=0,
     )
     x, y = examples(20)
     state = learner.init_state({}, KEY)
     network = relu_network(state.weights)
     utilities, ages, due = [np.zeros(5), np.zeros(4)], [np.zeros(5), np.zeros(4)], [0.0, 0.0]
+    means = [np.zeros(5), np.zeros(4)]
     replaced = 0
     step = jax.jit(learner.step)
     for each, label in zip(x, y, strict=True):
@@ -439,15 +443,24 @@ def test_continual_backprop_is_the_published_generate_and_test():
             for part in range(2):
                 network[layer][part] = network[layer][part] - 0.1 * gradient[layer][part]
         sizes = [np.abs(network[layer + 1][0]).sum(1) for layer in range(2)]
+        heard = [np.abs(network[layer][0]).sum(0) for layer in range(2)]
         state, _ = step({}, state, each[None], label[None])
         got = relu_network(state.weights)
         for layer in range(2):
             ages[layer] += 1
-            utilities[layer] = eta * utilities[layer] + (1 - eta) * np.abs(hidden[layer]) * sizes[layer]
+            worth, counted = np.abs(hidden[layer]), np.ones_like(ages[layer])
+            if adaptable:
+                counted = 1 - eta ** ages[layer]
+                means[layer] = eta * means[layer] + (1 - eta) * hidden[layer]
+                worth = np.abs(hidden[layer] - means[layer] / counted) / heard[layer]
+            utilities[layer] = eta * utilities[layer] + (1 - eta) * worth * sizes[layer]
             mature = np.flatnonzero(ages[layer] > maturity)
             due[layer] += rate * len(mature)
             if due[layer] >= 1:
-                unit = mature[utilities[layer][mature].argmin()]
+                unit = mature[(utilities[layer] / counted)[mature].argmin()]
+                if adaptable:
+                    usual = means[layer][unit] / counted[unit]
+                    network[layer + 1][1] = network[layer + 1][1] + usual * network[layer + 1][0][unit]
                 fresh = got[layer][0][:, unit]
                 bound = np.sqrt(6 / len(fresh))
                 assert (np.abs(fresh - network[layer][0][:, unit]) > 1e-6).any()
@@ -455,7 +468,7 @@ def test_continual_backprop_is_the_published_generate_and_test():
                 network[layer][0][:, unit] = fresh
                 network[layer][1][unit] = 0
                 network[layer + 1][0][unit] = 0
-                utilities[layer][unit] = ages[layer][unit] = 0
+                utilities[layer][unit] = means[layer][unit] = ages[layer][unit] = 0
                 due[layer] -= 1
                 replaced += 1
         for (got_kernel, got_bias), (kernel, bias) in zip(got, network, strict=True):

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class ContinualBackpropConfig(ReluMlpConfig):
         default=0.99, description="of the running mean of utilities, eta"
     )
 
+    utility: Literal["contribution", "adaptable"] = Field(
+        default="contribution",
+        description="of a unit. contribution: of Algorithm 1; adaptable: of the experiments behind the paper",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         refuse(self._problems())
@@ -54,6 +59,7 @@ class ContinualBackpropState:
     Attributes:
         weights: a nested dict of arrays.
         utilities: running means for each hidden layer, [units] each.
+        means: of the activations of each hidden layer, likewise; none for `utility: contribution`.
         ages: steps since each unit was drawn, int32, likewise.
         due: units of each hidden layer that are to be replaced, float32 [layers], below 1.
         key: of the next draws, uint32 [2].
@@ -61,6 +67,7 @@ class ContinualBackpropState:
 
     weights: Params
     utilities: list[Array]
+    means: list[Array]
     ages: list[Array]
     due: Array
     key: Array
@@ -77,7 +84,15 @@ class ContinualBackprop(TrainedNetwork):
 
     When one is due, the mature unit of least utility gets new incoming weights and a bias of 0, outgoing
     weights of 0, utility 0 and age 0. So it changes no answer until it has learned.
-    The inner batch shares the network, and |h| is averaged over it.
+
+    The configurations of the experiments that the authors publish (`lop/permuted_mnist/cfg/cbp.json` of
+    shibhansh/loss-of-plasticity) have another utility, `adaptable`. With v the incoming weights and m the
+    running mean of h with the same decay, divided by 1 - eta^age as u is before units are compared,
+
+        u_i <- eta u_i + (1 - eta) |h_i - m_i| sum_k |w_ik| / sum_j |v_ji|,
+
+    and what a replaced unit gave on average, m_i w_ik, goes to the biases of the next layer.
+    The inner batch shares the network, and activations are averaged over it.
 
     Attributes:
         input_shape: shape of one input.
@@ -109,6 +124,7 @@ class ContinualBackprop(TrainedNetwork):
         return ContinualBackpropState(
             weights=self.module.init(weights_key),
             utilities=[jnp.zeros(units) for units in widths],
+            means=[jnp.zeros(units) for units in widths] if self._is_adaptable else [],
             ages=[jnp.zeros(units, jnp.int32) for units in widths],
             due=jnp.zeros(len(widths)),
             key=jax.random.key_data(draw_key),
@@ -153,6 +169,11 @@ class ContinualBackprop(TrainedNetwork):
         """Return the state with other weights; the rest stays. Units are the inputs of each layer."""
         return dataclasses.replace(state, weights=change_kernels(state.weights, change))
 
+    @property
+    def _is_adaptable(self) -> bool:
+        """Whether units are judged as in the experiments behind the paper."""
+        return self.config.utility == "adaptable"
+
     def _replace_units(
         self,
         state: ContinualBackpropState,
@@ -163,38 +184,48 @@ class ContinualBackprop(TrainedNetwork):
         config = self.config
         dense = dict(state.weights["dense"])
         key, draw_key = jax.random.split(jax.random.wrap_key_data(state.key))
-        utilities, ages, due = [], [], []
+        utilities, means, ages, due = [], [], [], []
         for number, h in enumerate(activations):
-            size = _mean_size(h, taught)
-            contribution = size * jnp.abs(state.weights["dense"][number + 1]["kernel"]).sum(-1)
-            eta = config.utility_decay
-            utility = eta * state.utilities[number] + (1 - eta) * contribution
             age = state.ages[number] + 1
+            told = 1 - config.utility_decay**age  # of a running mean: the share that is not its start at 0
+            current, outgoing = state.weights["dense"][number], state.weights["dense"][number + 1]
+            if self._is_adaptable:
+                mean = self._running(state.means[number], _mean_over(h, taught))
+                usual = mean / told
+                worth = _mean_over(jnp.abs(h - usual[None]), taught) / jnp.abs(current["kernel"]).sum(0)
+            else:
+                usual, worth = None, _mean_over(jnp.abs(h), taught)
+            utility = self._running(state.utilities[number], worth * jnp.abs(outgoing["kernel"]).sum(-1))
+            compared = utility / told if self._is_adaptable else utility
 
             is_mature = age > config.maturity
             waiting = state.due[number] + config.replacement_rate * is_mature.sum()
             is_due = (waiting >= 1) & is_mature.any()
-            unit = jnp.where(is_mature, utility, jnp.inf).argmin()
+            unit = jnp.where(is_mature, compared, jnp.inf).argmin()
             replaced = is_due & (jnp.arange(len(age)) == unit)
 
             fresh = self._fresh(dense[number]["kernel"].shape[0], jax.random.fold_in(draw_key, number))
-            incoming, outgoing = dense[number], dense[number + 1]
-            dense[number] = {
-                "kernel": jnp.where(replaced[None], fresh[:, None], incoming["kernel"]),
-                "bias": jnp.where(replaced, 0.0, incoming["bias"]),
-            }
-            kernel = jnp.where(replaced[:, None], 0.0, outgoing["kernel"])
-            dense[number + 1] = {**outgoing, "kernel": kernel}
+            dense[number], dense[number + 1] = _with_fresh_units(
+                dense[number], dense[number + 1], replaced, fresh, usual
+            )
             utilities.append(jnp.where(replaced, 0.0, utility))
+            if self._is_adaptable:
+                means.append(jnp.where(replaced, 0.0, mean))
             ages.append(jnp.where(replaced, 0, age))
             due.append(waiting - is_due)
         return ContinualBackpropState(
             weights={**state.weights, "dense": dense},
             utilities=utilities,
+            means=means,
             ages=ages,
             due=jnp.stack(due),
             key=jax.random.key_data(key),
         )
+
+    def _running(self, mean: Array, new: Array) -> Array:
+        """Return a running mean with one value more."""
+        eta = self.config.utility_decay
+        return eta * mean + (1 - eta) * new
 
     def _fresh(
         self,
@@ -208,13 +239,38 @@ class ContinualBackprop(TrainedNetwork):
         return jax.random.uniform(key, (fan_in,), minval=-bound, maxval=bound)
 
 
-def _mean_size(
-    activations: Array,
+def _with_fresh_units(
+    incoming: Params,
+    outgoing: Params,
+    replaced: Array,
+    fresh: Array,
+    usual: Array | None,
+) -> tuple[Params, Params]:
+    """Return a layer and the next one after units of the first were replaced.
+
+    Args:
+        incoming: kernel [fan-in, units] and bias [units].
+        outgoing: kernel [units, fan-out] and bias [fan-out].
+        replaced: which units, bool [units].
+        fresh: new incoming weights of each, [fan-in].
+        usual: mean activations [units], whose share of the next layer's sums its biases take over; None: none.
+    """
+    kernel = outgoing["kernel"]
+    gone = jnp.where(replaced[:, None], kernel, 0.0)
+    bias = outgoing["bias"] if usual is None else outgoing["bias"] + usual @ gone
+    changed = {
+        "kernel": jnp.where(replaced[None], fresh[:, None], incoming["kernel"]),
+        "bias": jnp.where(replaced, 0.0, incoming["bias"]),
+    }
+    return changed, {**outgoing, "kernel": kernel - gone, "bias": bias}
+
+
+def _mean_over(
+    values_BxH: Array,
     taught: Array | None,
 ) -> Array:
-    """Return the mean of |h| [units] over the elements of the inner batch that are taught."""
-    size_BxH = jnp.abs(activations)
+    """Return the mean [units] over the elements of the inner batch that are taught."""
     if taught is None:
-        return size_BxH.mean(0)
-    told_B = (taught > 0).astype(size_BxH.dtype)
-    return told_B @ size_BxH / jnp.maximum(told_B.sum(), 1)
+        return values_BxH.mean(0)
+    told_B = (taught > 0).astype(values_BxH.dtype)
+    return told_B @ values_BxH / jnp.maximum(told_B.sum(), 1)
