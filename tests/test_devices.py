@@ -203,6 +203,7 @@ def test_each_core_is_a_device_and_only_ranks_limit_threads(monkeypatch):
     flags = "--xla_force_host_platform_device_count={} --xla_cpu_multi_thread_eigen=false"
     assert alone["XLA_FLAGS"] == flags.format(8)
     assert "OMP_NUM_THREADS" not in alone
+    assert alone["OPENBLAS_NUM_THREADS"] == rank["OPENBLAS_NUM_THREADS"] == "1"
     assert rank["XLA_FLAGS"] == flags.format(4)
     assert rank["OMP_NUM_THREADS"] == "4"
 

@@ -229,8 +229,8 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
     """Make each CPU core of this process a device of its own, so that members are evaluated side by side.
 
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
-    then their bits do not depend on the number of cores. Ranks of one machine share its cores, those of
-    numpy's linear algebra too. What XLA compiles is kept for the next process, in the folder `xla` of the
+    then their bits do not depend on the number of cores. So are solutions of linear systems. Ranks of one
+    machine share its cores, those of other libraries too. What XLA compiles is kept for the next process, in the folder `xla` of the
     cache, each user and each kind of processor for itself. Matrix products of accelerators are in float32,
     too, which is not their default. What the user has set already is left as it is.
 
@@ -250,6 +250,10 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
     environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     if "JAX_COMPILATION_CACHE_DIR" not in environ:
         _keep_compiled(environ)
+    if "OMP_NUM_THREADS" not in environ:
+        # XLA solves linear systems with it, on all its own threads at once. Its threads beside them wait for
+        # each other: a system of 128 equations took 40 times as long on 2 cores.
+        environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if (local_size(environ) or 1) > 1:
         # OpenBLAS and MKL heed it too, unless their own variables are set.
         environ.setdefault("OMP_NUM_THREADS", str(cores))
