@@ -22,7 +22,7 @@ help:  ## list the targets
 
 install: .venv/.installed  ## set up .venv (every target below does it, where it is missing or out of date)
 
-demo: .venv/.installed  ## watch a learning algorithm that comes with the library learn (20 seconds on 2 cores)
+demo: .venv/.installed  ## watch a learning algorithm that comes with the library learn (half a minute on 2 cores)
 	@$(in_venv) python -m vsml.demo $(ARGS)
 
 quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits, and test it (6 minutes on 2 cores)

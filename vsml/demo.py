@@ -36,6 +36,9 @@ ADAM_LEARNING_RATE = 0.01
 """Of the baseline of one layer: the best of six on MNIST, Fashion-MNIST and projected MNIST for 100 examples,
 docs/results/paper.md."""
 
+BUFFER = 128
+"""Examples that kernel ridge regression keeps, the latest: what one would use without any meta-training."""
+
 _WHAT = (
     "The learning algorithm '{algorithm}' is shown one image after the other. It answers, is then told the "
     "label, and so learns: by running forward alone, without any gradient."
@@ -121,13 +124,14 @@ def _tasks(examples: int) -> "tuple[dict[str, TaskDistribution], list[str]]":
 
 
 def _learn(tasks: "Mapping[str, TaskDistribution]", algorithm: str, episodes: int) -> "list[Evaluation]":
-    """Let the algorithm, and Adam, go through the same episodes of each task.
+    """Let the algorithm and the references go through the same episodes of each task.
 
     Each learner is compiled once for each shape of input, two at a time.
     """
     import jax
 
     from vsml.calls.evaluate import Evaluation
+    from vsml.evaluation.episodes import price_of
 
     keys = jax.random.split(jax.random.key(0), episodes)
     draw = jax.jit(lambda task, keys: jax.vmap(task.sample)(keys))
@@ -136,7 +140,7 @@ def _learn(tasks: "Mapping[str, TaskDistribution]", algorithm: str, episodes: in
     with ThreadPoolExecutor(max_workers=2) as pool:
         try:
             compiled = {
-                (shape, name): (params, pool.submit(_compile, learner, params, task, keys))
+                (shape, name): (learner, params, pool.submit(_compile, learner, params, task, keys))
                 for shape, task in first_of_shape.items()
                 for name, (learner, params) in _learners(algorithm, task).items()
             }
@@ -144,10 +148,12 @@ def _learn(tasks: "Mapping[str, TaskDistribution]", algorithm: str, episodes: in
             results = []
             for title, task in tasks.items():
                 episode = drawn[title].result()
-                for (shape, name), (params, run) in compiled.items():
+                chance = 1 / task.real_classes
+                for (shape, name), (learner, params, run) in compiled.items():
                     if shape == task.input_shape:
                         correct, loss = jax.device_get(run.result()(params, episode, keys))
-                        results.append(Evaluation(name, title, 1 / task.real_classes, correct, loss))
+                        price = price_of(learner, task.batch_size)
+                        results.append(Evaluation(name, title, chance, correct, loss, price=price))
         finally:
             pool.shutdown(cancel_futures=True)
     return results
@@ -155,16 +161,19 @@ def _learn(tasks: "Mapping[str, TaskDistribution]", algorithm: str, episodes: in
 
 def _learners(algorithm: str, task: "TaskDistribution") -> "dict[str, tuple[Learner, Params]]":
     """Return who learns a task, with their meta-parameters."""
-    from vsml.learners import Sgd
+    from vsml.learners import KernelRidge, Sgd
+    from vsml.learners.kernel_ridge import KernelRidgeConfig
     from vsml.learners.sgd import SgdConfig
     from vsml.pretrained import load_learner
 
     loaded = load_learner(algorithm, input_shape=task.input_shape, num_classes=task.num_classes)
     settings = SgdConfig(optimizer="adam", learning_rate=ADAM_LEARNING_RATE)
     adam = Sgd(task.input_shape, loaded.learner.outputs, settings)
+    ridge = KernelRidge(task.input_shape, loaded.learner.outputs, KernelRidgeConfig(buffer=BUFFER))
     return {
         f"VSML '{Path(algorithm).stem}'": (loaded.learner, loaded.params),
         f"Adam (1 layer, rate {ADAM_LEARNING_RATE})": (adam, {}),
+        f"Kernel ridge (last {BUFFER})": (ridge, {}),
     }
 
 
@@ -194,9 +203,22 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
 
 
 def _tables(results: "Sequence[Evaluation]", columns: int) -> str:
-    """Return the accuracies as text, a table for each learner."""
+    """Return the accuracies as text, a table for each learner; with what learners keep and take where it fits."""
+    with_price = _tables_of(results, with_price=True)
+    narrow = max(map(len, with_price.splitlines())) > columns
+    text = _tables_of(results, with_price=False) if narrow else with_price
+    chance = ", ".join(sorted({f"{each.chance:.0%}" for each in results}))
+    note = f"accuracy: share of right answers in the last fifth of the images up to there; chance: {chance}"
+    if not narrow:
+        note += "; state: numbers kept between images; cost: of an image"
+    return text + "\n" + textwrap.fill(f"({note})", columns)
+
+
+def _tables_of(results: "Sequence[Evaluation]", with_price: bool) -> str:
+    """Return a table for each learner, as text."""
     from vsml.reporting import tables
 
+    headings = ["data set", "at 10", "at 100", "at end"]
     texts = []
     for learner in dict.fromkeys(each.learner for each in results):
         rows = []
@@ -205,12 +227,11 @@ def _tables(results: "Sequence[Evaluation]", columns: int) -> str:
                 summary = each.summary()
                 shown = [summary.get(f"accuracy_{when}") for when in ("at_10", "at_100", "last")]
                 accuracies = [tables.DASH if value is None else f"{value:.0%}" for value in shown]
-                rows.append([each.dataset, *accuracies])
-        headings = ["data set", "at 10", "at 100", "at end"]
-        texts.append(tables.plain(tables.Table(headings, rows, learner, left=frozenset(["data set"]))))
-    chance = ", ".join(sorted({f"{each.chance:.0%}" for each in results}))
-    note = f"(accuracy: share of right answers in the last fifth of the images up to there; chance: {chance})"
-    return "\n\n".join(texts) + "\n" + textwrap.fill(note, columns)
+                price = [f"{summary['state']:,}", tables.cost_cell(summary)] if with_price else []
+                rows.append([each.dataset, *accuracies, *price])
+        columns = [*headings, "state", "cost"] if with_price else headings
+        texts.append(tables.plain(tables.Table(columns, rows, learner, left=frozenset(["data set"]))))
+    return "\n\n".join(texts)
 
 
 def _draw(picture: Path, curves: "Sequence[Curve]") -> None:
