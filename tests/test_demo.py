@@ -35,7 +35,9 @@ def test_digits_are_learned_without_a_data_folder(algorithm, tmp_path, monkeypat
     sizes = ["--episodes", "2", "--examples", "100"]
     assert demo.main(["--algorithm", str(algorithm), "--picture", str(picture), *sizes]) == 0
     printed = capsys.readouterr().out
-    vsml, adam, ridge = re.findall(r"^digits, held out \(8x8\) +(\d+)% +(\d+)% +(\d+)%$", printed, re.MULTILINE)
+    vsml, adam, ridge = re.findall(
+        r"^digits, held out \(8x8\) +(\d+)% +(\d+)% +(\d+)%$", printed, re.MULTILINE
+    )
     assert int(adam[1]) > 30 and int(ridge[1]) > 30  # they learn: chance is 10 %
     assert max(map(len, printed.splitlines()[:-2])) <= 60  # the path of the picture is longer
     assert re.search(r"not downloaded .*: MNIST .14x14., Fashion-MNIST", printed.replace("\n", " "))

@@ -203,7 +203,7 @@ def _compile(learner: "Learner", params: "Params", task: "TaskDistribution", key
 
 
 def _tables(results: "Sequence[Evaluation]", columns: int) -> str:
-    """Return the accuracies as text, a table for each learner; with what learners keep and take where it fits."""
+    """Return the accuracies as text, a table for each learner, with state and cost where they fit."""
     with_price = _tables_of(results, with_price=True)
     narrow = max(map(len, with_price.splitlines())) > columns
     text = _tables_of(results, with_price=False) if narrow else with_price

@@ -253,7 +253,7 @@ def _with_fresh_units(
         outgoing: kernel [units, fan-out] and bias [fan-out].
         replaced: which units, bool [units].
         fresh: new incoming weights of each, [fan-in].
-        usual: mean activations [units], whose share of the next layer's sums its biases take over; None: none.
+        usual: mean activations [units], whose share of the next sums the biases take over; None: none.
     """
     kernel = outgoing["kernel"]
     gone = jnp.where(replaced[:, None], kernel, 0.0)

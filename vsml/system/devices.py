@@ -230,9 +230,10 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> None:
 
     Members are independent, so one core each beats all cores on one. Matrix products are kept on one thread:
     then their bits do not depend on the number of cores. So are solutions of linear systems. Ranks of one
-    machine share its cores, those of other libraries too. What XLA compiles is kept for the next process, in the folder `xla` of the
-    cache, each user and each kind of processor for itself. Matrix products of accelerators are in float32,
-    too, which is not their default. What the user has set already is left as it is.
+    machine share its cores, those of other libraries too. What XLA compiles is kept for the next process, in
+    the folder `xla` of the cache, each user and each kind of processor for itself. Matrix products of
+    accelerators are in float32, too, which is not their default. What the user has set already is left as
+    it is.
 
     Args:
         environ: environment variables to read and to add to, by default those of this process.
