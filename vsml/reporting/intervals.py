@@ -35,7 +35,7 @@ def half_width(values: np.ndarray) -> np.ndarray:
 def ratios(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return what each episode gives to the ratio of two sums over episodes.
 
-    Their mean is the ratio R of the sums, and the interval of that mean is the ratio's own, to first order: an
+    Their mean is the ratio R of the sums; the interval of that mean is the ratio's own, to first order. An
     episode gives `R + (v - R w) / mean(w)`. A mean of each episode's `v / w` would be whatever the
     episode with the smallest `w` says, which may be next to nothing.
 
