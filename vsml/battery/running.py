@@ -168,7 +168,7 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
             estimate = seconds / done * drawn.task.steps
             if estimate > limit_s:
                 raise NotApplicableError(
-                    f"it would take about {estimate / 60:,.0f} minutes, more than {limit_s / 60:,.0f}"
+                    f"it would take about {estimate:,.0f} seconds, more than {limit_s:,.0f}"
                 )
     return Taken(np.concatenate(answers, axis=1), cpu_s, int(size))
 

@@ -48,8 +48,8 @@ PANEL = (
     "naive_bayes",
     "linear_sgd",
     "adam",
-    "upgd",
-    "continual_backprop",
+    "upgd:widths=[64]",
+    "continual_backprop:widths=[64]",
 )
 """Members of the reference panel."""
 
