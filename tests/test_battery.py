@@ -12,6 +12,7 @@ import pytest
 from vsml.battery import floors, measuring
 from vsml.battery.catalogue import LEARNING_TESTS, learning_test, learning_tests
 from vsml.battery.contestants import Contestant, contestant
+from vsml.battery.drawing import heat_map
 from vsml.battery.episodes import stream
 from vsml.battery.leaderboard import Leaderboard
 from vsml.battery.learning_test import LearningTest, NotApplicableError, Task
@@ -21,9 +22,9 @@ from vsml.battery.measuring import Measuring
 from vsml.battery.page import written_into
 from vsml.battery.panel import Panel, panel_of, shipped_panel
 from vsml.battery.perturbation import Perturbation
-from vsml.battery.report import row_of, score_of_test
+from vsml.battery.report import Row, row_of, score_of_test
 from vsml.battery.running import answers_through_events, draw, take
-from vsml.battery.scores import Best, Measured, best_of, level_score, levels_in_reach, span_score
+from vsml.battery.scores import Best, Measured, Score, best_of, level_score, levels_in_reach, span_score
 from vsml.launching import battery as command_line
 from vsml.launching.schema import load_config
 from vsml.learners import Sgd
@@ -447,3 +448,15 @@ def test_meta_training_lowers_the_loss_of_a_battery(optimizer):
     )
     losses = losses_of(setup, 8)
     assert np.mean(losses[-2:]) < np.mean(losses[:2]) - 0.02
+
+
+def test_what_a_learner_cannot_take_is_not_what_was_not_measured():
+    lesions = learning_tests(tags=["lesion"])
+    names = [test.name for test in lesions]
+    refused = Row("refused", dict.fromkeys(names), dict.fromkeys(names, "no memory"), state="7")
+    partly = Row("partly", {names[0]: Score(0.5, 0.1)})
+    whole = Row("whole", dict.fromkeys(names, Score(0.5, 0.1)))
+    texts = [row.text_of_tag(lesions, "lesion") for row in (refused, partly, whole)]
+    assert texts == ["n/a", "-", "0.50"]
+    picture = heat_map([refused, partly, whole], lesions)
+    assert picture.count(">n/a<") == 1 and ">7<" in picture

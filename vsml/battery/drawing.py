@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from vsml.battery.learning_test import LearningTest
 from vsml.battery.report import MOST, Row, tags_of
-from vsml.reporting.tables import DASH
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Of learners, in their order (Okabe and Ito); they begin again where there are more."""
@@ -18,6 +17,7 @@ _SHOWN = 1.25
 _RINGS = (0.5, 1.0)
 _CELL_WIDTH = 52.0
 _CELL_HEIGHT = 28.0
+_STATE_WIDTH = 160.0
 _CURVE_WIDTH = 220.0
 _CURVE_HEIGHT = 110.0
 
@@ -71,24 +71,29 @@ def radar(rows: Sequence[Row], tests: Sequence[LearningTest]) -> str:
 
 
 def heat_map(rows: Sequence[Row], tests: Sequence[LearningTest]) -> str:
-    """Return a picture with a row for each learner, and a column for each tag: the darker, the better."""
+    """Return a picture with a row for each learner, and a column for each tag: the darker, the better.
+
+    Behind them is how many numbers each keeps between two examples, by test.
+    """
     tags = tags_of(tests)
     left = 12 + 7.2 * max((len(row.learner) for row in rows), default=0)
-    width, height = left + _CELL_WIDTH * len(tags) + 10, 90 + _CELL_HEIGHT * len(rows)
+    right = left + _CELL_WIDTH * len(tags)
+    width, height = right + _STATE_WIDTH, 90 + _CELL_HEIGHT * len(rows)
     parts = []
-    for column, tag in enumerate(tags):
+    for column, tag in enumerate((*tags, "state")):
         x = left + _CELL_WIDTH * (column + 0.5)
         parts.append(f'<text transform="translate({x:.1f} 78) rotate(-40)">{html.escape(tag)}</text>')
     for line, row in enumerate(rows):
         y = 86 + _CELL_HEIGHT * line
         parts.append(
             f'<text x="{left - 8:.1f}" y="{y + 18:.1f}" text-anchor="end">{html.escape(row.learner)}</text>'
+            f'<text x="{right + 8:.1f}" y="{y + 18:.1f}">{html.escape(row.state)}</text>'
         )
         for column, tag in enumerate(tags):
             score = row.of_tag(tests, tag)
             x = left + _CELL_WIDTH * column
             shade = 0.0 if score is None else min(score.value, _SHOWN) / _SHOWN
-            text = DASH if score is None else f"{score.value:.2f}"
+            text = row.text_of_tag(tests, tag)
             ink = "#ffffff" if shade > 0.55 else "#333333"
             parts.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL_WIDTH - 2:g}" height="{_CELL_HEIGHT - 2:g}" '

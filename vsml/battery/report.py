@@ -57,6 +57,14 @@ class Row:
                 found.append(Score(min(max(score.value, 0.0), MOST), score.error))
         return mean_score(found) if found else None
 
+    def text_of_tag(self, tests: Sequence[LearningTest], tag: str) -> str:
+        """Return the mean score as text; n/a, or a dash where a test was not measured."""
+        score = self.of_tag(tests, tag)
+        if score is not None:
+            return f"{score.value:.2f}"
+        of_tag = [test.name for test in tests if test.tags[0] == tag]
+        return NOT_APPLICABLE if all(name in self.scores for name in of_tag) else DASH
+
 
 def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningTest]) -> Row:
     """Return what a learner in a ledger came to."""
@@ -126,8 +134,7 @@ def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     headings = ("learner", *tags, "state", "CPU µs an example")
     cells = []
     for row in rows:
-        means = [row.of_tag(tests, tag) for tag in tags]
-        texts = [DASH if mean is None else f"{mean.value:.2f}" for mean in means]
+        texts = [row.text_of_tag(tests, tag) for tag in tags]
         cost = None if row.cost_us is None else float(row.cost_us)
         cells.append([row.learner, *texts, row.state, cost])
     return Table(headings, cells, left=frozenset(["learner"]))
