@@ -79,8 +79,10 @@ BASELINES: dict[str, Tuned] = {
     "sgd": Tuned("sgd", _MLP, {"learning_rate": _SGD_RATES}),
     "adam": Tuned("sgd", {**_MLP, "optimizer": "adam"}, {"learning_rate": _ADAM_RATES}),
     "linear_sgd": Tuned("sgd", {"num_layers": 1}, {"learning_rate": _SGD_RATES}),
+    "upgd": Tuned("upgd", {"widths": [64]}, {"learning_rate": _SGD_RATES}),
+    "continual_backprop": Tuned("continual_backprop", {"widths": [64]}, {"learning_rate": _SGD_RATES}),
 }
-"""Baselines that are tuned, by name: a network with one hidden layer of 64 units, and one with none."""
+"""Baselines that are tuned, by name: networks with one hidden layer of 64 units, and one with none."""
 
 
 def contestant(word: str) -> Contestant:

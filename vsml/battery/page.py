@@ -95,7 +95,8 @@ def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> 
         "<h2>Learning curves</h2>",
         '<p class="note">Accuracy of classes, or share of the squared error that is explained of values, '
         "from 0 to 1, from the first to the last example.</p>",
-        '<div class="panels">',
+        _legend(rows),
+        '<div class="tiles">',
     ]
     for test in tests:
         for level in test.levels:
@@ -110,6 +111,14 @@ def page(rows: Sequence[Row], tests: Sequence[LearningTest], ledger: Ledger) -> 
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Battery</title><style>{style}</style>'
     )
     return head + "".join(parts) + "</html>\n"
+
+
+def _legend(rows: Sequence[Row]) -> str:
+    """Return the names of learners in the colours of their curves, as HTML."""
+    names = []
+    for place, row in enumerate(rows):
+        names.append(f'<b style="color:{drawing.colour(place)}">{html.escape(row.learner)}</b>')
+    return f"<p>{' &nbsp; '.join(names)}</p>"
 
 
 def _reasons(rows: Sequence[Row]) -> str:

@@ -48,8 +48,8 @@ PANEL = (
     "naive_bayes",
     "linear_sgd",
     "adam",
-    "upgd:widths=[64]",
-    "continual_backprop:widths=[64]",
+    "upgd",
+    "continual_backprop",
 )
 """Members of the reference panel."""
 
@@ -86,7 +86,8 @@ def command_parser() -> ArgumentParser:
         "learners",
         nargs="*",
         metavar="LEARNER",
-        help="sgd, adam, linear_sgd; one that comes with the library; rule:NAME; a type of learner, as "
+        help="sgd, adam, linear_sgd, upgd, continual_backprop; one that comes with the library; rule:NAME; "
+        "a type of learner, as "
         "TYPE or TYPE:key=value,key=value; package.module:Name; a file or a run's folder",
     )
     parser.add_argument("--tags", nargs="+", default=[], help="only tests with one of these tags")
