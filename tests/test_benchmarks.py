@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rates import RATES
 
-from benchmarks import figure, graphs, synapses
+from benchmarks import figure, graphs, on_gpu, synapses
 from benchmarks.cases import CONV, Case, cases
 from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
 from benchmarks.report import Result, rows_of
@@ -237,3 +237,33 @@ def test_ticks_of_rules_and_synapses_are_measured_and_written(tmp_path, monkeypa
     assert {row["contestant"] for row in rows} == {graphs.INTERPRETER, graphs.COMPILED, graphs.SYNAPSES}
     assert all(row["ticks_per_s"] > 0 and row["edges"] == 6 for row in rows)
     assert record["settings"]["rule"] == "delta" and "compiled rule" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_accelerator_is_measured_in_one_call_and_each_part_says_what_came_of_it(tmp_path, capsys):
+    store_rates()
+    path = tmp_path / "result.json"
+    on_gpu.main(["--small", "--parts", "parity", "roofline", "speed", "populations", "--json", str(path)])
+    record = json.loads(path.read_text())
+    rows = {part: [row for row in record["results"] if row["part"] == part] for part in record["parts"]}
+    assert all(row["answers"] < 1e-4 and row["gradient"] < 1e-4 for row in rows["parity"])
+    assert {row["what"] for row in rows["speed"]} == {"forward", "gradient"}
+    assert [row["members"] for row in rows["populations"]] == list(on_gpu.SMALL.populations)
+    assert all(row["examples_per_s"] > 0 for part in ("speed", "populations") for row in rows[part])
+    assert all(entry["note"] == "" for entry in record["parts"].values())
+
+
+def test_a_part_that_fails_or_comes_too_late_leaves_the_others(tmp_path, monkeypatch):
+    def broken(sizes):
+        yield {"before": 1}
+        raise ValueError("no such kernel\nand more")
+
+    monkeypatch.setitem(on_gpu.PARTS, "parity", broken)
+    monkeypatch.setitem(on_gpu.PARTS, "speed", lambda sizes: iter([{"speed": 2}]))
+    path = tmp_path / "result.json"
+    found = on_gpu.run(["parity", "speed"], on_gpu.SMALL, 60.0, path)
+    assert found["parity"]["note"] == "failed: ValueError: no such kernel"
+    rows = json.loads(path.read_text())["results"]
+    assert rows == [{"part": "parity", "before": 1}, {"part": "speed", "speed": 2}]
+    late = on_gpu.run(["speed", "parity"], on_gpu.SMALL, 1e-9, path)
+    assert "were over" in late["speed"]["note"] and late["parity"]["note"].startswith("not begun")
