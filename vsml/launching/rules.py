@@ -4,6 +4,7 @@
     python -m vsml.rules check mine.rule
     python -m vsml.rules run mine.rule --task xor
     python -m vsml.rules step mine.rule --html ticks.html
+    python -m vsml.rules db query rules.db --test xor
 
 Nothing that starts JAX is imported before `prepare` has been called.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml.launching import rule_database
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options = parser.parse_args(words)
     prepare()
-    commands = {"show": _show, "check": _check, "run": _run, "step": _step}
+    commands = {"show": _show, "check": _check, "run": _run, "step": _step, "db": rule_database.run}
     try:
         return commands[options.command](options)
     except (MissingExtraError, OSError, ValueError) as error:
@@ -72,9 +74,10 @@ def command_parser() -> ArgumentParser:
     """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="python -m vsml.rules",
-        description="Local rules: look at one, check it, let it learn, step through it. See docs/rules.md.",
+        description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
+        "See docs/rules.md and docs/rules_database.md.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show | check | run | step")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show | check | run | step | db")
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
     showing.add_argument("rule", metavar="FILE", help=rule_help)
@@ -98,6 +101,9 @@ def command_parser() -> ArgumentParser:
         "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
+    rule_database.add_commands(
+        commands.add_parser("db", help="databases of rules, as the search writes them")
+    )
     return parser
 
 
