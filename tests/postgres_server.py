@@ -53,6 +53,14 @@ class Server:
         """Stop it; `immediate` is as a crash."""
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
 
+    def cpu_s(self) -> float:
+        """Return the seconds that its processes have computed; those of clients count when they are gone."""
+        postmaster = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        of_itself_and_the_gone = _times(postmaster)
+        of_those_there = [sum(_times(child)[:2]) for child in children]
+        return (sum(of_itself_and_the_gone) + sum(of_those_there)) / os.sysconf("SC_CLK_TCK")
+
     def _run(self, program: str, *arguments: str) -> None:
         as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []
         done = subprocess.run(
@@ -106,6 +114,15 @@ def _made(folder: Path, clients: int) -> Server:
             pytest.skip(f"needs a user {_USER}: PostgreSQL does not run as root")
         os.chown(folder, user.pw_uid, user.pw_gid)
     return Server(folder, programs, clients)
+
+
+def _times(process: str) -> list[int]:
+    """Return user and system time of a process, and of its children that have ended, in ticks."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return [0, 0, 0, 0]
+    return list(map(int, fields[11:15]))
 
 
 def _programs() -> Path | None:

@@ -216,7 +216,7 @@ def attack(server, url: str, folder: Path, seconds: float, searchers: int, seed:
     for number in range(searchers):
         start(number)
     end = time.monotonic() + seconds
-    while time.monotonic() < end or not (kills and stops):
+    while time.monotonic() < end or kills < 3 or stops < 3:
         time.sleep(draws.uniform(0.2, 1.5))
         if draws.random() < 0.4:
             server.stop()
@@ -259,7 +259,7 @@ def attack(server, url: str, folder: Path, seconds: float, searchers: int, seed:
 @pytest.mark.slow
 def test_no_rule_is_lost_when_the_writer_is_killed_and_the_server_stops(server, url, tmp_path):
     kills, stops = attack(server, url, tmp_path, seconds=10, searchers=1, seed=0)
-    assert kills and stops
+    assert kills >= 3 and stops >= 3
 
 
 @pytest.mark.robust
@@ -268,11 +268,12 @@ def test_no_rule_is_lost_when_writers_are_killed_and_the_server_stops_again_and_
     assert kills >= 10 and stops >= 10
 
 
-def load(url: str, folder: Path, clients: int, seconds: float, period_s: float = 0.2) -> dict[str, float]:
-    """Let clients write a row, and flush it, each period; return what was measured.
+def load(server, url: str, folder: Path, clients: int, seconds: int, flushes: int = 1) -> dict[str, float]:
+    """Let clients write 5 rows a second each, and flush some times a second; return what was measured.
 
     Clients are threads of this process, each with a connection and a spool of its own.
     """
+    period_s = 1 / 5
     with Database(url, create=True) as database:
         sizes(database)
     delays: list[float] = []
@@ -286,23 +287,26 @@ def load(url: str, folder: Path, clients: int, seconds: float, period_s: float =
                 sizes(database)
                 barrier.wait()
                 begin = time.monotonic() + period_s * number / clients
-                for place in range(round(seconds / period_s)):
+                for place in range(5 * seconds):
                     time.sleep(max(0.0, begin + place * period_s - time.monotonic()))
-                    at = time.monotonic()
                     writer.write(plain_row(number * 100_000 + place))
-                    unsent.append(writer.flush().waiting)
-                    delays.append(time.monotonic() - at)
+                    if (place + 1) % (5 // flushes) == 0:
+                        at = time.monotonic()
+                        unsent.append(writer.flush().waiting)
+                        delays.append(time.monotonic() - at)
         except BaseException as error:
             faults.append(error)
             barrier.abort()
 
     threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
+    cpu_before, server_before = time.process_time(), server.cpu_s()
     begin = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     wall_s = time.monotonic() - begin
+    cpu_s = time.process_time() - cpu_before
     assert not faults, faults[0]
     with Database(url) as database:
         count = sizes(database)["rule"]
@@ -312,6 +316,8 @@ def load(url: str, folder: Path, clients: int, seconds: float, period_s: float =
         "rows": count,
         "rows_unsent": sum(unsent),
         "wall_s": wall_s,
+        "clients_cpu_s": cpu_s,
+        "server_cpu_s": server.cpu_s() - server_before,
         "rows_per_s": count / wall_s,
         "delay_median_s": delays[len(delays) // 2],
         "delay_99_s": delays[len(delays) * 99 // 100],
@@ -319,15 +325,15 @@ def load(url: str, folder: Path, clients: int, seconds: float, period_s: float =
     }
 
 
-def test_clients_write_at_once(url, tmp_path):
-    measured = load(url, tmp_path, clients=8, seconds=1)
+def test_clients_write_at_once(server, url, tmp_path):
+    measured = load(server, url, tmp_path, clients=8, seconds=1)
     assert measured["rows"] == 8 * 5
     assert measured["rows_unsent"] == 0
 
 
 @pytest.mark.slow
-def test_200_clients_write_5_rows_a_second_each(url, tmp_path):
-    measured = load(url, tmp_path, clients=200, seconds=10)
+def test_200_clients_write_5_rows_a_second_each(server, url, tmp_path):
+    measured = load(server, url, tmp_path, clients=200, seconds=10)
     print(json.dumps(measured))
     assert measured["rows"] == 200 * 5 * 10
     assert measured["rows_unsent"] == 0

@@ -35,6 +35,8 @@ def merge(source: Database, target: Database) -> dict[str, int]:
     """
     if source.name == target.name or _same_file(source, target):
         raise StoreError(f"{source.name}: got the same database twice, expected two")
+    with target.reading():
+        pass  # raises where it cannot be used, also if there is nothing to copy
     changed = dict.fromkeys(TABLES, 0)
     with source.reading() as reader:
         for name, table in TABLES.items():
