@@ -59,7 +59,6 @@ def export(database: Database, folder: Path) -> dict[str, int]:
         StoreError: the database cannot be used.
     """
     with needed_for("Parquet files"):
-        import pyarrow
         import pyarrow.parquet
 
     counts = dict.fromkeys(TABLES, 0)
@@ -91,7 +90,8 @@ def _chunks(connection: sa.Connection, table: sa.Table) -> Iterator[list[dict[st
 
 def _arrow_schema(table: sa.Table) -> "pyarrow.Schema":
     """Return the columns of a table as Parquet has them."""
-    import pyarrow
+    with needed_for("Parquet files"):
+        import pyarrow
 
     fields: list[Any] = []
     for column in table.columns:

@@ -141,7 +141,7 @@ TABLES = {table.name: table for table in (RULE, PARENT, RUN, EVALUATION, WORKER,
 _NEWEST = {"worker": "heartbeat_s", "island": "updated_s", "cell": "updated_s"}
 """Tables whose rows say how things are now, and the column with the time: the newest row stays."""
 
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 Key = tuple[Any, ...]
 Values = Mapping[str, Any]
