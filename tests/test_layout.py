@@ -33,6 +33,7 @@ ROOMS = [
         "vsml.cost",
         "vsml.evaluation",
         "vsml.introspection",
+        "vsml.laws",
         # Those of the battery that know settings and files; the tests themselves are further down.
         "vsml.battery.contestants",
         "vsml.battery.measuring",
