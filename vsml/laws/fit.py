@@ -246,8 +246,8 @@ def _starts(
 def _least_squares(terms_gxKxn: np.ndarray, weights_Rxn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients [R, g, K] of terms that shall add up to 1, and the sums of squares [R, g].
 
-    None is negative. With at most three coefficients each set of those that are above 0 is tried: the best one
-    without a negative number is the answer.
+    None is negative. With at most three coefficients each set of those that are above 0 is tried: the best
+    one without a negative number is the answer.
     """
     g, K, n = terms_gxKxn.shape
     products = np.einsum("gkn,gln->ngkl", terms_gxKxn, terms_gxKxn).reshape(n, g * K * K)

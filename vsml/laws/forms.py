@@ -11,7 +11,8 @@ numbers that it is not linear in, its *shape*:
                                         2023, arXiv 2210.14891, with one break and a fixed f
     constant     E                      nothing is gained
 
-Terms are handled as logarithms, so that no size is too large. An exponent may be negative: then more is worse.
+Terms are handled as logarithms, so that no size is too large. An exponent may be negative: then more is
+worse.
 """
 
 from collections.abc import Callable
