@@ -3,8 +3,8 @@
 Runs are drawn with replacement, as many as there are, and the law is fitted to each draw: 1,000 of them.
 Points of a run stay together, because they share its luck. Percentiles of few runs are too narrow, so they
 are taken further out, as far as Student's t with n - P degrees of freedom is wider than the normal
-distribution, and by sqrt(n / (n - P)), of n runs and P numbers (Hesterberg, 2015, "What teachers should know about the
-bootstrap", section 5.3, where P is 1).
+distribution, and by sqrt(n / (n - P)), of n runs and P numbers (Hesterberg, 2015, "What teachers should know
+about the bootstrap", section 5.3, where P is 1).
 """
 
 import math

@@ -29,11 +29,20 @@ HUBER = 1e-3
 STARTS = 5
 """Parts of the grid of shapes, of each of which the best shape is a start."""
 
+SMOOTH = (0.1, 0.03, 0.01, 0.003)
+"""What HUBER is replaced by at first: a sum without sharp edges is walked along quickly."""
+
+SMOOTH_STEPS = 40
+"""Steps of a descent in each of these sums, at most."""
+
 MOST_STEPS = 600
 """Steps of a descent, after which it counts as not converged."""
 
 GAIN = 1e-8
 """Share of the sum that steps must gain, or the descent ends."""
+
+RESAMPLED_GAIN = 1e-6
+"""Likewise, of resamples: far below the differences between them."""
 
 PATIENCE = 3
 """Steps in a row that gain less before a descent ends."""
@@ -47,7 +56,11 @@ NEAR_STARTS = 2
 BLOCK = 2**18
 """Numbers in the largest array of a descent: resamples are fitted in blocks of such a size."""
 
-_FLOOR = 1e-7  # least coefficient that a start has, as a share of the typical loss: it can grow again
+_MOST_LOG = 60.0  # of a coefficient at a typical size, by a typical loss
+_EXPONENT_RANGE = (-2.0, 4.0)
+_PROBE = 0.1  # how far of a step ahead it is looked for a bend
+_MOST_BEND = 0.75  # of a correction, by the step: larger ones are not to be trusted
+_FLOOR = 1e-7  # least coefficient at a typical size, as a share of the typical loss
 _MOST_SHAPE = 30.0
 _MOST_STEP = 3.0
 _NOTHING = 1e-25  # a sum below it is one of rounding errors
@@ -207,13 +220,19 @@ def _fit_block(
         beside = np.broadcast_to(near, (len(weights), 1, len(near)))
         starts_RxSxP = np.concatenate([starts_RxSxP, beside], axis=1)
     R, S, P = starts_RxSxP.shape
-    problem = _Problem(form, log_x, log_loss, np.repeat(weights, S, axis=0))
+    problem = _Problem(form, log_x, log_loss, np.repeat(weights, S, axis=0), SMOOTH[0])
     early = problem.descend(starts_RxSxP.reshape(R * S, P), EARLY_STEPS)
     kept = S if near is None else 1
     order = np.argsort(early.objective.reshape(R, S), axis=1)[:, :kept]
     chosen = (np.arange(R)[:, None] * S + order).ravel()
-    problem = _Problem(form, log_x, log_loss, np.repeat(weights, kept, axis=0))
-    late = problem.descend(early.numbers[chosen], MOST_STEPS)
+    numbers = early.numbers[chosen]
+    least_gain = GAIN if near is None else RESAMPLED_GAIN
+    weights = np.repeat(weights, kept, axis=0)
+    for huber in SMOOTH:
+        numbers = (
+            _Problem(form, log_x, log_loss, weights, huber).descend(numbers, SMOOTH_STEPS, least_gain).numbers
+        )
+    late = _Problem(form, log_x, log_loss, weights, HUBER).descend(numbers, MOST_STEPS, least_gain)
     best = np.arange(R) * kept + late.objective.reshape(R, kept).argmin(axis=1)
     return late.numbers[best], late.objective[best], late.converged[best]
 
@@ -313,23 +332,24 @@ class _Problem:
     log_x: np.ndarray
     log_loss: np.ndarray
     weights: np.ndarray
+    huber: float
 
-    def descend(self, numbers: np.ndarray, most_steps: int) -> _Descended:
+    def descend(self, numbers: np.ndarray, most_steps: int, least_gain: float = GAIN) -> _Descended:
         """Take steps from numbers [R, P] until they gain nothing more."""
         numbers = numbers.copy()
         rows = np.arange(len(numbers))
         state = self._at(numbers)
-        objective = _total(state.residual, self.weights)
+        objective = _total(state.residual, self.weights, self.huber)
         damping = np.ones(len(numbers))
         idle = np.zeros(len(numbers), int)
         for _ in range(most_steps):
             if not len(rows):
                 break
             weights = self.weights[rows]
-            step = self._step(state.rows(rows), weights, damping[rows])
-            tried = self._bounded(numbers[rows] + step)
+            step = self._step(numbers[rows], state.rows(rows), weights, damping[rows])
+            tried = np.clip(numbers[rows] + step, *self._range)
             there = self._at(tried)
-            value = _total(there.residual, weights)
+            value = _total(there.residual, weights, self.huber)
             before = objective[rows]
             better = value < before
             gained = np.where(better, (before - value) / np.maximum(before, _NOTHING), 0.0)
@@ -338,7 +358,7 @@ class _Problem:
             objective[moved] = value[better]
             state.put(moved, there, better)
             damping[rows] = np.clip(damping[rows] * np.where(better, 0.25, 5.0), 1e-5, _MOST_DAMPING)
-            is_idle = (better & (gained < GAIN)) | (damping[rows] >= 1e6)
+            is_idle = (better & (gained < least_gain)) | (damping[rows] >= 1e6)
             idle[rows] = np.where(is_idle, idle[rows] + 1, np.where(better, 0, idle[rows]))
             rows = rows[(idle[rows] < PATIENCE) & (objective[rows] > _NOTHING)]
         converged = np.ones(len(numbers), bool)
@@ -359,46 +379,75 @@ class _Problem:
         jacobian_RxPxn = np.concatenate([share_RxKxn, *[each[:, None] for each in by_shape]], axis=1)
         return _State(residual, jacobian_RxPxn)
 
-    def _step(self, state: "_State", weights: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    def _residual(self, numbers: np.ndarray) -> np.ndarray:
+        """Return logarithms of predicted less measured losses, [R, n]."""
+        K = len(self.form.coefficients)
+        terms, _ = self.form.terms(numbers[:, K:], self.log_x)
+        logs = numbers[:, :K, None] + terms
+        top = logs.max(axis=1)
+        return top + np.log(np.exp(logs - top[:, None]).sum(axis=1)) - self.log_loss
+
+    def _step(
+        self,
+        numbers: np.ndarray,
+        state: "_State",
+        weights: np.ndarray,
+        damping: np.ndarray,
+    ) -> np.ndarray:
         """Return steps [R, P]: between Newton's, for small damping, and short ones, for large damping.
 
-        Beyond HUBER the loss is a line, whose curvature is 0: Newton's steps are long there, and often too
-        long. With damping 1 it is taken to be HUBER / |r|, of the square that touches the line from above.
+        Beyond `huber` the loss is a line, whose curvature is 0: Newton's steps are long there, and often too
+        long. With damping 1 it is taken to be `huber` / |r|, of the square that touches the line from above.
+        Valleys are bent, and as narrow as `huber`: a second-order correction follows them (geodesic
+        acceleration: Transtrum & Sethna, 2012, arXiv 1201.5885).
         """
         size = np.abs(state.residual)
-        is_inside = size <= HUBER
-        slope = np.where(is_inside, state.residual, HUBER * np.sign(state.residual))
-        bowl = HUBER / np.maximum(size, HUBER)
+        is_inside = size <= self.huber
+        slope = np.where(is_inside, state.residual, self.huber * np.sign(state.residual))
+        bowl = self.huber / np.maximum(size, self.huber)
         softened = np.minimum(damping, 1.0)[:, None]
         curvature = weights * np.where(is_inside, 1.0, softened * bowl)
-        jacobian = state.jacobian
+        gradient = (state.jacobian @ (weights * slope)[..., None])[..., 0]
+        # What is at the end of its range, and would go on, stays there.
+        low, high = self._range
+        is_stuck = ((numbers <= low) & (gradient > 0)) | ((numbers >= high) & (gradient < 0))
+        gradient = np.where(is_stuck, 0.0, gradient)
+        jacobian = np.where(is_stuck[..., None], 0.0, state.jacobian)
         matrix = (jacobian * curvature[:, None]) @ jacobian.transpose(0, 2, 1)
-        gradient = (jacobian @ (weights * slope)[..., None])[..., 0]
         diagonal = np.einsum("rpp->rp", matrix)
         scale = diagonal + 1e-9 * diagonal.max(axis=1, keepdims=True) + 1e-300
         shortened = 1e-9 + 1e-2 * np.maximum(damping - 1.0, 0.0)
         matrix = matrix + (shortened[:, None] * scale)[..., None] * np.eye(matrix.shape[-1])
-        step = -np.linalg.solve(matrix, gradient[..., None])[..., 0]
-        return np.clip(step, -_MOST_STEP, _MOST_STEP)
+        inverse = np.linalg.inv(matrix)
+        step = -(inverse @ gradient[..., None])[..., 0]
+        step = np.clip(step, -_MOST_STEP, _MOST_STEP)
+        along = (step[:, None] @ jacobian)[:, 0]
+        ahead = self._residual(numbers + _PROBE * step)
+        bend = 2 / _PROBE * ((ahead - state.residual) / _PROBE - along)
+        correction = -0.5 * (inverse @ (jacobian @ (curvature * bend)[..., None]))[..., 0]
+        is_small = np.abs(correction).max(axis=1) <= _MOST_BEND * np.abs(step).max(axis=1)
+        return np.where(is_small[:, None], step + correction, step)
 
-    def _bounded(self, numbers: np.ndarray) -> np.ndarray:
-        """Keep numbers where exponentials are finite."""
+    @cached_property
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Between which ends numbers stay, [P] each: there exponentials are finite."""
         K = len(self.form.coefficients)
-        low = np.full(numbers.shape[1], -_MOST_SHAPE)
-        high = np.full(numbers.shape[1], _MOST_SHAPE)
-        low[:K], high[:K] = -60.0, 60.0
+        typical = float(np.median(self.log_loss))
+        low = np.full(len(self.form.parameters), -_MOST_SHAPE)
+        high = np.full(len(self.form.parameters), _MOST_SHAPE)
+        low[:K], high[:K] = typical + np.log(_FLOOR), typical + _MOST_LOG
         for number, name in enumerate(self.form.shape):
             if not name.startswith("log"):
-                low[K + number], high[K + number] = -4.0, 8.0
-        return np.clip(numbers, low, high)
+                low[K + number], high[K + number] = _EXPONENT_RANGE
+        return low, high
 
 
-def huber_loss(residual: np.ndarray) -> np.ndarray:
-    """Return Huber's loss: `r^2 / 2` up to HUBER, `HUBER (|r| - HUBER / 2)` beyond."""
+def huber_loss(residual: np.ndarray, huber: float = HUBER) -> np.ndarray:
+    """Return Huber's loss: `r^2 / 2` up to `huber`, `huber (|r| - huber / 2)` beyond."""
     size = np.abs(residual)
-    return np.where(size <= HUBER, 0.5 * size**2, HUBER * (size - 0.5 * HUBER))
+    return np.where(size <= huber, 0.5 * size**2, huber * (size - 0.5 * huber))
 
 
-def _total(residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _total(residual: np.ndarray, weights: np.ndarray, huber: float) -> np.ndarray:
     """Return the weighted sums of Huber's losses, [R]."""
-    return (weights * huber_loss(residual)).sum(axis=-1)
+    return (weights * huber_loss(residual, huber)).sum(axis=-1)
