@@ -112,11 +112,14 @@ def rivals(form: Form, points: Points, variable: int = 0, factor: float = FACTOR
 
 
 def best_rival(found: Sequence[Rival]) -> Rival:
-    """Return the form that did best at held-out sizes, or by information where none could be held out."""
-    checked = [rival for rival in found if rival.held_out_error is not None]
-    if checked:
-        return min(checked, key=lambda rival: rival.held_out_error or 0.0)
-    return min(found, key=lambda rival: rival.information)
+    """Return the form that did best at held-out sizes; by information where some could not be tried there.
+
+    Fits that have not converged come last.
+    """
+    errors = [rival.held_out_error for rival in found]
+    if None in errors:
+        return min(found, key=lambda rival: (not rival.fit.converged, rival.information))
+    return min(found, key=lambda rival: (not rival.fit.converged, rival.held_out_error or 0.0))
 
 
 def _rival(form: Form, points: Points, variable: int, factor: float) -> Rival | None:

@@ -305,20 +305,20 @@ def _shared(point: RunPoint, variables: Sequence[Variable], loss: str) -> list[M
 
 def differing(found: Sequence[Family]) -> list[str]:
     """Return for each family the settings that tell it from the others, as `a.b=value, ...`."""
-    flat = [dict(_flat(family.training)) for family in found]
-    paths = sorted({path for each in flat for path in each})
-    told_apart = [path for path in paths if len({json.dumps(each.get(path)) for each in flat}) > 1]
+    each_flat = [dict(flat(family.training)) for family in found]
+    paths = sorted({path for one in each_flat for path in one})
+    told_apart = [path for path in paths if len({json.dumps(one.get(path)) for one in each_flat}) > 1]
     lines = []
-    for each in flat:
-        lines.append(", ".join(f"{path}={json.dumps(each.get(path))}" for path in told_apart))
+    for one in each_flat:
+        lines.append(", ".join(f"{path}={json.dumps(one.get(path))}" for path in told_apart))
     return lines
 
 
-def _flat(settings: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
     """Yield dotted paths and values."""
     for key, value in settings.items():
         path = f"{above}{key}"
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}.")
+            yield from flat(value, f"{path}.")
         else:
             yield path, value
