@@ -252,6 +252,7 @@ def _draw(path: Path, rows: Sequence[Row], settings: Mapping[str, Any]) -> None:
     """Draw efficiencies against examples seen once, and against sights of the most examples."""
     with needed_for("figures"):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
     measured = [row for row in rows if "efficiency" in row]
     if not measured:
@@ -281,6 +282,7 @@ def _draw(path: Path, rows: Sequence[Row], settings: Mapping[str, Any]) -> None:
                 sights = np.arange(1, settings["sights"] + 1)
                 below.errorbar(sights, values[-1], halves[-1], color=colour, ls=style, marker="o", ms=3)
         above.set_xscale("log")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
         above.set_title(dataset)
         above.set_xlabel("examples, each seen once")
         below.set_xlabel(f"sights of {settings['counts'][-1]} examples")
