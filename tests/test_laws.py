@@ -7,8 +7,9 @@ import pytest
 from scipy import optimize
 
 from vsml.laws.bootstrap import measure_law, resampled_weights, tails
+from vsml.laws.descent import HUBER, huber_loss
 from vsml.laws.extrapolation import best_rival, extrapolate, rivals, split
-from vsml.laws.fit import HUBER, Law, fit_law, fit_weighted, huber_loss
+from vsml.laws.fit import Law, fit_law, fit_weighted
 from vsml.laws.forms import BROKEN, CONSTANT, FORMS, POWER, SATURATING, TWO_POWERS
 from vsml.laws.points import Points, points_of
 

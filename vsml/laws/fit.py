@@ -20,11 +20,9 @@ from functools import cached_property
 
 import numpy as np
 
+from vsml.laws.descent import GAIN, HUBER, LEAST_SHARE, Problem
 from vsml.laws.forms import Form
 from vsml.laws.points import Points
-
-HUBER = 1e-3
-"""Differences of logarithms up to which Huber's loss is a square."""
 
 STARTS = 5
 """Parts of the grid of shapes, of each of which the best shape is a start."""
@@ -38,14 +36,8 @@ SMOOTH_STEPS = 40
 MOST_STEPS = 600
 """Steps of a descent, after which it counts as not converged."""
 
-GAIN = 1e-8
-"""Share of the sum that steps must gain, or the descent ends."""
-
 RESAMPLED_GAIN = 1e-6
 """Likewise, of resamples: far below the differences between them."""
-
-PATIENCE = 3
-"""Steps in a row that gain less before a descent ends."""
 
 EARLY_STEPS = 12
 """Steps after which only the most promising start of a resample goes on."""
@@ -55,16 +47,6 @@ NEAR_STARTS = 2
 
 BLOCK = 2**18
 """Numbers in the largest array of a descent: resamples are fitted in blocks of such a size."""
-
-_MOST_LOG = 60.0  # of a coefficient at a typical size, by a typical loss
-_EXPONENT_RANGE = (-2.0, 4.0)
-_PROBE = 0.1  # how far of a step ahead it is looked for a bend
-_MOST_BEND = 0.75  # of a correction, by the step: larger ones are not to be trusted
-_FLOOR = 1e-7  # least coefficient at a typical size, as a share of the typical loss
-_MOST_SHAPE = 30.0
-_MOST_STEP = 3.0
-_NOTHING = 1e-25  # a sum below it is one of rounding errors
-_MOST_DAMPING = 1e12
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +202,8 @@ def _fit_block(
         beside = np.broadcast_to(near, (len(weights), 1, len(near)))
         starts_RxSxP = np.concatenate([starts_RxSxP, beside], axis=1)
     R, S, P = starts_RxSxP.shape
-    problem = _Problem(form, log_x, log_loss, np.repeat(weights, S, axis=0), SMOOTH[0])
+    # All starts take a few steps, of which the best one goes on; of all points every one does.
+    problem = Problem(form, log_x, log_loss, np.repeat(weights, S, axis=0), SMOOTH[0])
     early = problem.descend(starts_RxSxP.reshape(R * S, P), EARLY_STEPS)
     kept = S if near is None else 1
     order = np.argsort(early.objective.reshape(R, S), axis=1)[:, :kept]
@@ -229,10 +212,9 @@ def _fit_block(
     least_gain = GAIN if near is None else RESAMPLED_GAIN
     weights = np.repeat(weights, kept, axis=0)
     for huber in SMOOTH:
-        numbers = (
-            _Problem(form, log_x, log_loss, weights, huber).descend(numbers, SMOOTH_STEPS, least_gain).numbers
-        )
-    late = _Problem(form, log_x, log_loss, weights, HUBER).descend(numbers, MOST_STEPS, least_gain)
+        smooth = Problem(form, log_x, log_loss, weights, huber)
+        numbers = smooth.descend(numbers, SMOOTH_STEPS, least_gain).numbers
+    late = Problem(form, log_x, log_loss, weights, HUBER).descend(numbers, MOST_STEPS, least_gain)
     best = np.arange(R) * kept + late.objective.reshape(R, kept).argmin(axis=1)
     return late.numbers[best], late.objective[best], late.converged[best]
 
@@ -252,11 +234,12 @@ def _starts(
     best, errors = [], []
     for part in parts:
         coefficients_RxgxK, error_Rxg = _least_squares(relative_GxKxn[part], weights)
+        # The best shape of this part, for each weighting.
         winner_R = error_Rxg.argmin(axis=1)
         errors.append(error_Rxg.min(axis=1))
         coefficients_RxK = np.take_along_axis(coefficients_RxgxK, winner_R[:, None, None], axis=1)[:, 0]
         typical = np.exp(np.median(log_loss))
-        log_coefficients = np.log(np.maximum(coefficients_RxK, _FLOOR * typical))
+        log_coefficients = np.log(np.maximum(coefficients_RxK, LEAST_SHARE * typical))
         best.append(np.concatenate([log_coefficients, shapes_GxQ[part][winner_R]], axis=1))
     order_RxS = np.argsort(np.stack(errors, axis=1), axis=1)[:, :count]
     return np.take_along_axis(np.stack(best, axis=1), order_RxS[..., None], axis=1)
@@ -269,6 +252,7 @@ def _least_squares(terms_gxKxn: np.ndarray, weights_Rxn: np.ndarray) -> tuple[np
     one without a negative number is the answer.
     """
     g, K, n = terms_gxKxn.shape
+    # Normal equations of all weightings and all shapes, in two matrix products.
     products = np.einsum("gkn,gln->ngkl", terms_gxKxn, terms_gxKxn).reshape(n, g * K * K)
     gram = (weights_Rxn @ products).reshape(-1, g, K, K)
     linear = (weights_Rxn @ terms_gxKxn.transpose(2, 0, 1).reshape(n, g * K)).reshape(-1, g, K)
@@ -281,7 +265,9 @@ def _least_squares(terms_gxKxn: np.ndarray, weights_Rxn: np.ndarray) -> tuple[np
         matrix = gram[..., chosen, :][..., chosen]
         ridge = 1e-12 * np.trace(matrix, axis1=-2, axis2=-1)[..., None, None]
         right = linear[..., chosen]
-        solved = np.linalg.solve(matrix + ridge * np.eye(len(chosen)) + 1e-300, right[..., None])[..., 0]
+        # Where two terms are nearly the same, any share of either is right.
+        steadied = matrix + ridge * np.eye(len(chosen)) + 1e-300
+        solved = np.linalg.solve(steadied, right[..., None])[..., 0]
         error = total - (solved * right).sum(axis=-1)
         better = (solved >= 0).all(axis=-1) & (error < best_error)
         filled = np.zeros_like(linear)
@@ -289,165 +275,3 @@ def _least_squares(terms_gxKxn: np.ndarray, weights_Rxn: np.ndarray) -> tuple[np
         best[better] = filled[better]
         best_error[better] = error[better]
     return best, best_error
-
-
-@dataclass(frozen=True, eq=False)
-class _Descended:
-    """Where descents have ended: numbers [R, P], sums [R], and whether they were at an end [R]."""
-
-    numbers: np.ndarray
-    objective: np.ndarray
-    converged: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """What a step needs to know of where it starts.
-
-    Attributes:
-        residual: logarithms of predicted less measured losses, [R, n].
-        jacobian: their derivatives by the numbers, [R, P, n].
-    """
-
-    residual: np.ndarray
-    jacobian: np.ndarray
-
-    def rows(self, rows: np.ndarray) -> "_State":
-        """Return what belongs to some of the descents."""
-        if len(rows) == len(self.residual):
-            return self
-        return _State(self.residual[rows], self.jacobian[rows])
-
-    def put(self, rows: np.ndarray, other: "_State", chosen: np.ndarray) -> None:
-        """Replace some of the descents by some of others."""
-        self.residual[rows] = other.residual[chosen]
-        self.jacobian[rows] = other.jacobian[chosen]
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """Points and how much each counts, for many descents at a time."""
-
-    form: Form
-    log_x: np.ndarray
-    log_loss: np.ndarray
-    weights: np.ndarray
-    huber: float
-
-    def descend(self, numbers: np.ndarray, most_steps: int, least_gain: float = GAIN) -> _Descended:
-        """Take steps from numbers [R, P] until they gain nothing more."""
-        numbers = numbers.copy()
-        rows = np.arange(len(numbers))
-        state = self._at(numbers)
-        objective = _total(state.residual, self.weights, self.huber)
-        damping = np.ones(len(numbers))
-        idle = np.zeros(len(numbers), int)
-        for _ in range(most_steps):
-            if not len(rows):
-                break
-            weights = self.weights[rows]
-            step = self._step(numbers[rows], state.rows(rows), weights, damping[rows])
-            tried = np.clip(numbers[rows] + step, *self._range)
-            there = self._at(tried)
-            value = _total(there.residual, weights, self.huber)
-            before = objective[rows]
-            better = value < before
-            gained = np.where(better, (before - value) / np.maximum(before, _NOTHING), 0.0)
-            moved = rows[better]
-            numbers[moved] = tried[better]
-            objective[moved] = value[better]
-            state.put(moved, there, better)
-            damping[rows] = np.clip(damping[rows] * np.where(better, 0.25, 5.0), 1e-5, _MOST_DAMPING)
-            is_idle = (better & (gained < least_gain)) | (damping[rows] >= 1e6)
-            idle[rows] = np.where(is_idle, idle[rows] + 1, np.where(better, 0, idle[rows]))
-            rows = rows[(idle[rows] < PATIENCE) & (objective[rows] > _NOTHING)]
-        converged = np.ones(len(numbers), bool)
-        converged[rows] = False
-        return _Descended(numbers, objective, converged)
-
-    def _at(self, numbers: np.ndarray) -> "_State":
-        """Return what a step needs to know at numbers [R, P]."""
-        K = len(self.form.coefficients)
-        terms, slopes = self.form.terms(numbers[:, K:], self.log_x)
-        logs = numbers[:, :K, None] + terms
-        top = logs.max(axis=1, keepdims=True)
-        sizes = np.exp(logs - top)
-        total = sizes.sum(axis=1, keepdims=True)
-        residual = (top + np.log(total))[:, 0] - self.log_loss
-        share_RxKxn = sizes / total
-        by_shape = [(share_RxKxn * slopes[:, :, number]).sum(axis=1) for number in range(slopes.shape[2])]
-        jacobian_RxPxn = np.concatenate([share_RxKxn, *[each[:, None] for each in by_shape]], axis=1)
-        return _State(residual, jacobian_RxPxn)
-
-    def _residual(self, numbers: np.ndarray) -> np.ndarray:
-        """Return logarithms of predicted less measured losses, [R, n]."""
-        K = len(self.form.coefficients)
-        terms, _ = self.form.terms(numbers[:, K:], self.log_x)
-        logs = numbers[:, :K, None] + terms
-        top = logs.max(axis=1)
-        return top + np.log(np.exp(logs - top[:, None]).sum(axis=1)) - self.log_loss
-
-    def _step(
-        self,
-        numbers: np.ndarray,
-        state: "_State",
-        weights: np.ndarray,
-        damping: np.ndarray,
-    ) -> np.ndarray:
-        """Return steps [R, P]: between Newton's, for small damping, and short ones, for large damping.
-
-        Beyond `huber` the loss is a line, whose curvature is 0: Newton's steps are long there, and often too
-        long. With damping 1 it is taken to be `huber` / |r|, of the square that touches the line from above.
-        Valleys are bent, and as narrow as `huber`: a second-order correction follows them (geodesic
-        acceleration: Transtrum & Sethna, 2012, arXiv 1201.5885).
-        """
-        size = np.abs(state.residual)
-        is_inside = size <= self.huber
-        slope = np.where(is_inside, state.residual, self.huber * np.sign(state.residual))
-        bowl = self.huber / np.maximum(size, self.huber)
-        softened = np.minimum(damping, 1.0)[:, None]
-        curvature = weights * np.where(is_inside, 1.0, softened * bowl)
-        gradient = (state.jacobian @ (weights * slope)[..., None])[..., 0]
-        # What is at the end of its range, and would go on, stays there.
-        low, high = self._range
-        is_stuck = ((numbers <= low) & (gradient > 0)) | ((numbers >= high) & (gradient < 0))
-        gradient = np.where(is_stuck, 0.0, gradient)
-        jacobian = np.where(is_stuck[..., None], 0.0, state.jacobian)
-        matrix = (jacobian * curvature[:, None]) @ jacobian.transpose(0, 2, 1)
-        diagonal = np.einsum("rpp->rp", matrix)
-        scale = diagonal + 1e-9 * diagonal.max(axis=1, keepdims=True) + 1e-300
-        shortened = 1e-9 + 1e-2 * np.maximum(damping - 1.0, 0.0)
-        matrix = matrix + (shortened[:, None] * scale)[..., None] * np.eye(matrix.shape[-1])
-        inverse = np.linalg.inv(matrix)
-        step = -(inverse @ gradient[..., None])[..., 0]
-        step = np.clip(step, -_MOST_STEP, _MOST_STEP)
-        along = (step[:, None] @ jacobian)[:, 0]
-        ahead = self._residual(numbers + _PROBE * step)
-        bend = 2 / _PROBE * ((ahead - state.residual) / _PROBE - along)
-        correction = -0.5 * (inverse @ (jacobian @ (curvature * bend)[..., None]))[..., 0]
-        is_small = np.abs(correction).max(axis=1) <= _MOST_BEND * np.abs(step).max(axis=1)
-        return np.where(is_small[:, None], step + correction, step)
-
-    @cached_property
-    def _range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Between which ends numbers stay, [P] each: there exponentials are finite."""
-        K = len(self.form.coefficients)
-        typical = float(np.median(self.log_loss))
-        low = np.full(len(self.form.parameters), -_MOST_SHAPE)
-        high = np.full(len(self.form.parameters), _MOST_SHAPE)
-        low[:K], high[:K] = typical + np.log(_FLOOR), typical + _MOST_LOG
-        for number, name in enumerate(self.form.shape):
-            if not name.startswith("log"):
-                low[K + number], high[K + number] = _EXPONENT_RANGE
-        return low, high
-
-
-def huber_loss(residual: np.ndarray, huber: float = HUBER) -> np.ndarray:
-    """Return Huber's loss: `r^2 / 2` up to `huber`, `huber (|r| - huber / 2)` beyond."""
-    size = np.abs(residual)
-    return np.where(size <= huber, 0.5 * size**2, huber * (size - 0.5 * huber))
-
-
-def _total(residual: np.ndarray, weights: np.ndarray, huber: float) -> np.ndarray:
-    """Return the weighted sums of Huber's losses, [R]."""
-    return (weights * huber_loss(residual, huber)).sum(axis=-1)
