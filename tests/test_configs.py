@@ -43,7 +43,13 @@ CONFIGS = sorted(
     for folder in (".", "algorithms", "figures", "rules", "benchmarks")
     for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
-ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
+CONFIGS.append(ROOT / "configs" / "laws" / "base.yaml")
+ARRAYS = sorted(
+    path
+    for folder in ("array", "laws")
+    for path in (ROOT / "configs" / folder).glob("*.yaml")
+    if path.stem != "base"
+)
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
 
@@ -273,6 +279,13 @@ ENTRIES = {
     "array/eval_invariances": (2,),
     "array/sgd": (),
     "array/plateau": (),
+    # laws/base itself is run.
+    "laws/meta_steps": (),
+    "laws/prediction": (),
+    "laws/state_size": (),
+    "laws/tasks": (),
+    "laws/episode_length": (),
+    "laws/evolution": (5,),
 }
 
 # What is run at the sizes that it says. All other images become 8x8, unless their task says another size.

@@ -242,7 +242,7 @@ ABOUT = {
     "launch": "command lines and jobs",
     "vsml.report": "scripts and doors for users",
     "vsml.calls": "what a run can do",
-    "vsml.evaluation": "score, look inside, cost",
+    "vsml.evaluation": "score, look inside, cost, laws",
     "vsml.setup": "configuration to parts, once",
     "vsml.runs": "files, tables, figures of a run",
     "vsml.config": "settings, files, arrays",

@@ -72,6 +72,11 @@ COMMANDS = {
         "vsml.launching.battery:main",
         "vsml.launching.battery:command_parser",
     ),
+    "laws": Command(
+        "say what more compute buys, and what to run",
+        "vsml.launching.laws:main",
+        "vsml.launching.laws:command_parser",
+    ),
     "configs": Command(
         "list the configurations that come with the library",
         "vsml.launching.console:configs",
