@@ -1,0 +1,1 @@
+"""The search for local rules: draw, judge, breed and store programs."""
