@@ -33,7 +33,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory streams meta_settings metrics callbacks setup plan ahead scaling roofline
-        battery abilities graphs rule_drawing rule_harness rule_language rule_learner rule_watching layout moved package
+        battery abilities graphs rule_drawing rule_stages rule_harness rule_language rule_learner rule_watching layout moved package
         command registry episodic
         config preprocess_settings docs advice commands
         sources bounds failing_inputs failing_files robust_inputs download inventory converted
@@ -43,7 +43,7 @@ TIERS = {
     "published numbers and files": "few_examples decoders graph_results",
     "golden cases": "golden rules_golden diagrams",
     "a second implementation": """
-        rule_machines known_rules native kernels fused antithetic backprop cost benchmarks torch
+        rule_machines rule_lessons known_rules native kernels fused antithetic backprop cost benchmarks torch
     """,
     "end to end": """
         configs sklearn online river cloning introspection evaluate pretrained probes train figures demo

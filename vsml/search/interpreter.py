@@ -168,7 +168,7 @@ def started(code: Code, union: Union) -> Array:
         jnp.broadcast_to(constants[:, None], (len(constants), half_edges))
     )
     rows = _run(code, union, rows, code.beginning, code.sizes[2], _BEGINNING)
-    begins = [lambda value, kind=kind: begin(kind, union, value) for kind in range(NUM_KINDS)]  # type: ignore[arg-type, misc]
+    begins = [lambda value, kind=kind: begin(kind, union, value) for kind in range(NUM_KINDS)]  # type: ignore[arg-type]
 
     def begin_slot(number: Array, memory: Array) -> Array:
         register = code.initial[number]
@@ -213,7 +213,7 @@ class Lesson:
 
     Attributes:
         union: the instances.
-        x: numbers of the inputs, [E, G, I].
+        x: numbers of the inputs of all instances, one after the other, [E, ...].
         targets: numbers that are right, [E, G, O].
         noise: node_noise and edge_noise of each tick, [E * K, 2, M]; None where rules get none.
         settings: timing and teaching.
@@ -243,7 +243,7 @@ class Clock:
     lesson: Lesson
 
     def input(self, x: Array, number: Array) -> Array:
-        """Return x and x_on of an example [G, I] in one of its ticks, [2, M]."""
+        """Return x and x_on of an example [...] in one of its ticks, [2, M]."""
         union, settings = self.lesson.union, self.lesson.settings
         is_given = (union.input >= 0) & (number < settings.x_ticks)
         values = x.reshape(-1)[jnp.maximum(union.input, 0)]
@@ -259,7 +259,7 @@ class Clock:
         """Return what stands on the ports, [6, M].
 
         Args:
-            x: of the example, [G, I].
+            x: of the example, [...].
             told: teaching of the example, [4, M].
             before: teaching of the example before.
             number: of the tick in its example.
@@ -334,7 +334,7 @@ def example(
         code: the rule.
         lesson: what it is taught.
         course: the rule before.
-        x: numbers of the inputs [G, I].
+        x: numbers of the inputs of all instances [...].
         target: numbers that are right [G, O].
     """
     settings, union, clock = lesson.settings, lesson.union, Clock(lesson)

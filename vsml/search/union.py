@@ -17,6 +17,7 @@ from vsml.graphs import Graph, to_arrays
 from vsml.rules.harness import Harness
 from vsml.rules.machine import draw, edge_noise, graph_registers, node_noise
 from vsml.rules.operators import BOUND, OPERATORS
+from vsml.rules.settings import Settings
 from vsml.types import Array
 
 MOST_DRAWS = 4
@@ -27,14 +28,15 @@ DRAW_OPERATORS = tuple(operator for operator in OPERATORS if operator.family == 
 
 @struct.dataclass
 class Union:
-    """Instances of graphs side by side. Letters: M half-edges of all, G instances, I inputs, O answers.
+    """Instances of graphs side by side. Letters: M half-edges of all, G instances, O answers.
 
     Attributes:
         peers: half-edges of the same node, int32 [M, D] for the largest degree D; its own where less.
         is_peer: which of them count, bool [M, D].
         graph_values: degree, parity, incoming and outgoing, [4, M].
         instance: int32 [M].
-        input: place of the input that stands at a half-edge's node in x [G * I], -1 for none, int32 [M].
+        input: place of the input that stands at a half-edge's node among those of all instances, one instance
+            after the other; -1 for none, int32 [M].
         answer: place of the answer that is read there in y [G * O], -1 for none, int32 [M].
         read_at: a half-edge of the node of each answer, int32 [G * O].
         draws: what initialisations may draw, [S, MOST_DRAWS, 2, 2, M]: by slot, call, whether the slot is a
@@ -123,23 +125,22 @@ def union_of(
     """Return instances side by side.
 
     Args:
-        graphs: one for each instance, with as many inputs as each other, and as many outputs.
+        graphs: one for each instance, with as many outputs as each other.
         keys: one for each instance: what `Harness.begin` takes. The draws are those of `Machine.initial`.
         slots: S, most slots of the rules that run.
         dtype: of everything.
 
     Raises:
-        ValueError: the numbers of inputs, outputs or keys differ.
+        ValueError: the numbers of outputs differ, or there are not as many keys as graphs.
     """
-    for name in ("inputs", "outputs"):
-        numbers = {len(getattr(graph, name)) for graph in graphs}
-        if len(numbers) > 1:
-            raise ValueError(f"{name}: got graphs of {sorted(numbers)}, expected as many in each")
+    numbers = {len(graph.outputs) for graph in graphs}
+    if len(numbers) > 1:
+        raise ValueError(f"outputs: got graphs of {sorted(numbers)}, expected as many in each")
     if len(keys) != len(graphs):
         raise ValueError(f"keys: got {len(keys)}, expected one for each of {len(graphs)} graphs")
     most = max(int(graph.degree.max()) for graph in graphs)
     parts: dict[str, list[Any]] = {name: [] for name in Union.__dataclass_fields__}
-    first = 0
+    first, first_input = 0, 0
     for number, graph in enumerate(graphs):
         half_edges = 2 * graph.num_edges
         peers, is_peer = _peers(graph, most)
@@ -148,13 +149,14 @@ def union_of(
         parts["is_peer"].append(is_peer)
         parts["graph_values"].append(graph_registers(arrays, dtype))
         parts["instance"].append(np.full(half_edges, number, np.int32))
-        parts["input"].append(_places(graph, graph.inputs, number))
-        parts["answer"].append(_places(graph, graph.outputs, number))
+        parts["input"].append(_places(graph, graph.inputs, first_input))
+        parts["answer"].append(_places(graph, graph.outputs, number * len(graph.outputs)))
         read_at = [int(np.flatnonzero(graph.node == node)[0]) for node in graph.outputs]
         parts["read_at"].append(first + np.array(read_at, np.int32))
         parts["draws"].append(_draws(graph, keys[number], slots, dtype))
         parts["feedback"].append(_feedback(graph, keys[number], dtype))
         first += half_edges
+        first_input += len(graph.inputs)
     axes = {"graph_values": 1, "draws": -1}
     joined = {}
     for name, arrays_of in parts.items():
@@ -169,16 +171,17 @@ def _peers(graph: Graph, most: int) -> tuple[np.ndarray, np.ndarray]:
     for node in range(graph.num_nodes):
         own = np.flatnonzero(graph.node == node)
         peers[own] = own[:, None]
-        peers[np.ix_(own, range(len(own)))] = own
-        is_peer[np.ix_(own, range(len(own)))] = True
+        here = np.ix_(own, np.arange(len(own)))
+        peers[here] = own
+        is_peer[here] = True
     return peers, is_peer
 
 
-def _places(graph: Graph, nodes: Sequence[int], instance: int) -> np.ndarray:
-    """Return the place of each half-edge's node among some nodes of all instances, -1 for none."""
+def _places(graph: Graph, nodes: Sequence[int], first: int) -> np.ndarray:
+    """Return the place of each half-edge's node among some nodes, counted from the first; -1 for none."""
     places = np.full(2 * graph.num_edges, -1, np.int32)
     for place, node in enumerate(nodes):
-        places[graph.node == node] = instance * len(nodes) + place
+        places[graph.node == node] = first + place
     return places
 
 
@@ -198,8 +201,6 @@ def _draws(graph: Graph, key: Array, slots: int, dtype: Any) -> Array:
 
 def _feedback(graph: Graph, key: Array, dtype: Any) -> Array:
     """Return what `Harness.begin` draws of how errors reach nodes, at half-edges."""
-    from vsml.rules.settings import Settings
-
     harness = Harness(Settings(ticks=1, read_tick=0, loss="regression"))
     arrays = to_arrays(graph)
     drawn = harness.draw_feedback(arrays, jax.random.fold_in(key, 2), dtype)
