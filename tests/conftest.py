@@ -33,7 +33,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory streams meta_settings metrics callbacks setup plan ahead scaling roofline
-        battery abilities graphs rule_drawing rule_stages rule_harness rule_language rule_learner rule_watching layout moved package
+        battery abilities graphs rule_drawing rule_stages rule_store rule_harness rule_language rule_learner rule_watching layout moved package
         command registry episodic
         config preprocess_settings docs advice commands
         sources bounds failing_inputs failing_files robust_inputs download inventory converted

@@ -175,7 +175,7 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 
 def fixed_judge(seed):
     """Return a judge whose hurdles do not rise."""
-    return Judge(Judging(percentile=0, sums=50), TEACHING, ROOM, jax.random.key(seed))
+    return Judge(Judging(percentile=0, sums=50), TEACHING, ROOM, seed)
 
 
 def reached(survivors):

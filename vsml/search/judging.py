@@ -28,6 +28,7 @@ from vsml.search.stages import (
     probe_lesson,
     probed,
     progress,
+    scale_of,
     screened,
 )
 from vsml.settings import Float, Positive, Problem, Section, refuse
@@ -175,7 +176,7 @@ class Judge:
         judging: settings.
         teaching: how rules are taught.
         room: how large rules may be.
-        key: of tasks and starts; another key is other tasks.
+        seed: of tasks and starts; another seed is other tasks.
         funnel: counters.
         programs: keys of programs that were met.
         twins: the best stage of each fingerprint that was met.
@@ -185,7 +186,7 @@ class Judge:
     judging: Judging
     teaching: Teaching
     room: Room
-    key: Array
+    seed: int = 0
     funnel: Funnel = field(default_factory=Funnel)
     programs: set[tuple[int, int]] = field(default_factory=set)
     twins: set[tuple[int, int]] = field(default_factory=set)
@@ -269,14 +270,17 @@ class Judge:
         """
         place = (stage.name, examples)
         if place not in self._lessons:
-            self._lessons[place] = stage.lesson(self.teaching, self.room.slots, self.key, examples)
+            self._lessons[place] = stage.lesson(
+                self.teaching, self.room.slots, jax.random.key(self.seed), examples
+            )
         lesson = self._lessons[place]
+        scale = scale_of(lesson)
         found: list[float] = []
         for first in range(0, len(genomes), _CHUNK):
             chunk = list(genomes[first : first + _CHUNK])
             filled = chunk + chunk[:1] * (_CHUNK - len(chunk))
             is_wanted = jnp.arange(_CHUNK) < len(chunk)
-            by_instance = np.asarray(_progress(stack_genomes(filled), is_wanted, lesson))
+            by_instance = np.asarray(_progress(stack_genomes(filled), is_wanted, lesson, scale))
             by_task = by_instance.reshape(_CHUNK, -1, stage.seeds).mean(2)
             found += by_task.min(1)[: len(chunk)].tolist()
         return found
@@ -297,12 +301,12 @@ def _mark_known(
             known.add((first, second))
 
 
-def _progress_all(genomes: Genome, is_wanted: Array, lesson: Lesson) -> Array:
+def _progress_all(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
     nothing = jnp.zeros(lesson.union.num_instances)
 
     def each(given: tuple[Genome, Array]) -> Array:
         genome, wanted = given
-        return jax.lax.cond(wanted, partial(progress, genome, lesson), lambda: nothing)
+        return jax.lax.cond(wanted, partial(progress, genome, lesson, scale), lambda: nothing)
 
     return jax.lax.map(each, (genomes, is_wanted))
 

@@ -291,17 +291,28 @@ class Stage:
         )
 
 
-def progress(genome: Genome, lesson: Lesson) -> Array:
-    """Return the progress of a rule in each instance of a lesson, [G], and 0 where it stays at nothing.
+def scale_of(lesson: Lesson) -> Array:
+    """Return how far the best constant answer is from the targets of each instance on average, [G].
+
+    Where the targets are all the same, it is what it is for a gate: half of what lies between its targets.
+    """
+    targets = np.asarray(lesson.targets)
+    spread = np.abs(targets - np.median(targets, 0)).mean((0, 2))
+    return jnp.asarray(np.where(spread > 0, spread, (TRUE - FALSE) / 2).astype(np.float32))
+
+
+def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
+    """Return the progress of a rule in each instance of a lesson, [G].
 
     It is 1 less the mean distance to the target over the stream, as a part of what the best constant answer
-    is from it: the area under the learning curve. 1 is right from the first example on, 0 a constant answer,
-    and -1 the least. Where the targets are all the same, the distance is a part of 0.4.
+    is from it: the area under the learning curve. 1 is right from the first example on, 0 as good as a
+    constant, and -1 the least.
+
+    Args:
+        genome: the rule.
+        lesson: what it learns.
+        scale: from `scale_of`; medians need a sort, which one kernel cannot have.
     """
     found, _ = answers(genome, lesson)
-    targets = lesson.targets
-    distance = jnp.minimum(jnp.abs(found - targets), 1.0).mean((0, 2))
-    spread = jnp.abs(targets - jnp.median(targets, 0)).mean((0, 2))
-    usual = (TRUE - FALSE) / 2
-    scale = jnp.where(spread > 0, spread, usual)
+    distance = jnp.minimum(jnp.abs(found - lesson.targets), 1.0).mean((0, 2))
     return jnp.clip(1 - distance / scale, -1, 1)
