@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from vsml.graphs import generate
-from vsml.rules import parse, read_rule
+from vsml.launching.rules import main
+from vsml.rules import parse, read_rule, rule_hash
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import genome_of, stack_genomes
@@ -23,6 +24,7 @@ from vsml.search.stages import (
     screened,
     timing_of,
 )
+from vsml.search.survey import survey
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -182,17 +184,27 @@ def reached(survivors):
     return [survivor.stage for survivor in survivors]
 
 
-def test_counters_add_up_and_what_is_known_is_not_run_again():
+def test_counters_of_a_survey_add_up_and_what_is_known_is_not_run_again():
     judge = fixed_judge(0)
-    genomes = draw_genomes(Drawing(), ROOM, jax.random.key(0), 512)
-    survivors = judge.screen(genomes)
+    states = list(survey(judge, Drawing(), jax.random.key(0), 1, 512))
     funnel = judge.funnel
-    assert funnel.entered("S0") == 512
-    assert funnel.entered("S1") == funnel.passed["S0"]
-    assert funnel.passed.get("S1", 0) == len(survivors)
+    assert states[-1].drawn == funnel.entered("S0") == 512
+    assert states[-1].probed == funnel.entered("S1") == funnel.passed["S0"] > 0
+    assert states[-1].passed == funnel.passed.get("S1", 0) == len(states[0].survivors)
     entered = funnel.entered("S1")
+    genomes = draw_genomes(Drawing(), ROOM, jax.random.fold_in(jax.random.key(0), 0), 512)
     assert judge.screen(genomes) == []
+    assert funnel.entered("S0") == 2 * 512
     assert funnel.entered("S1") == entered, "known programs were run again"
+
+
+@pytest.mark.slow
+def test_the_command_line_surveys(tmp_path, capsys):
+    assert main(["survey", "--rules", "1", "--save", str(tmp_path / "found")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("2,048 drawn") and "S0" in told and REASONS[1] in told
+    for path in (tmp_path / "found").glob("*.rule"):
+        assert path.stem == rule_hash(read_rule(path))[:12]
 
 
 @pytest.mark.slow

@@ -60,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": _run,
         "step": _step,
         "survey": rule_search.survey,
-        "db": rule_search.database,
     }
     try:
         return commands[options.command](options)
@@ -108,7 +107,7 @@ def command_parser() -> ArgumentParser:
         "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
-    rule_search.add_commands(commands, _positive, _not_negative)
+    rule_search.add_command(commands, _positive, _not_negative)
     return parser
 
 

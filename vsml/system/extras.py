@@ -19,11 +19,10 @@ EXTRAS = {
     "rules": ("matplotlib", "networkx"),
     "river": ("river",),
     "torch": ("torch",),
-    "search": ("psycopg", "pyarrow", "sqlalchemy"),
 }
 """Modules of each extra of pyproject.toml."""
 
-_SMALLEST_FIRST = ("plot", "river", "torch", "search", "rules", "report", "wandb", "mpi", "train")
+_SMALLEST_FIRST = ("plot", "river", "torch", "rules", "report", "wandb", "mpi", "train")
 
 
 class MissingExtraError(ImportError):
