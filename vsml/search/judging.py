@@ -50,7 +50,7 @@ class Judging(Section):
     """How rules are judged."""
 
     seeds: Positive = Field(default=2, description="fresh starts of each task")
-    functions: Positive = Field(default=60, description="examples of the functions of one bit, S2")
+    functions: Positive = Field(default=200, description="examples of the functions of one bit, S2")
     gates: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         default=(50, 200, 800), description="examples of AND and OR after which hurdles stand, S3"
     )
@@ -198,8 +198,10 @@ class Judge:
         self._lessons: dict[tuple[str, int], Lesson] = {}
         for stage in self._stages:
             for examples in stage.examples:
-                fixed = Hurdle(stage.hurdle, self.judging.percentile)
-                self.hurdles.setdefault((stage.name, examples), fixed)
+                # A good rule with a small learning rate has made little progress early on.
+                is_last = examples == stage.examples[-1]
+                hurdle = Hurdle(stage.hurdle if is_last else -1.0, self.judging.percentile)
+                self.hurdles.setdefault((stage.name, examples), hurdle)
 
     def judge(self, genomes: Genome) -> list[Survivor]:
         """Judge rules, count where they end, and return those that pass S1, in their order.

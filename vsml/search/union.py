@@ -6,6 +6,7 @@ over rules can be one kernel.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from vsml.graphs import Graph, to_arrays
+from vsml.graphs import Graph, GraphArrays, to_arrays
 from vsml.rules.harness import Harness
 from vsml.rules.machine import draw, edge_noise, graph_registers, node_noise
 from vsml.rules.operators import BOUND, OPERATORS
@@ -153,7 +154,7 @@ def union_of(
         parts["answer"].append(_places(graph, graph.outputs, number * len(graph.outputs)))
         read_at = [int(np.flatnonzero(graph.node == node)[0]) for node in graph.outputs]
         parts["read_at"].append(first + np.array(read_at, np.int32))
-        parts["draws"].append(_draws(graph, keys[number], slots, dtype))
+        parts["draws"].append(_draws(arrays, keys[number], slots, dtype))
         parts["feedback"].append(_feedback(graph, keys[number], dtype))
         first += half_edges
         first_input += len(graph.inputs)
@@ -185,8 +186,9 @@ def _places(graph: Graph, nodes: Sequence[int], first: int) -> np.ndarray:
     return places
 
 
-def _draws(graph: Graph, key: Array, slots: int, dtype: Any) -> Array:
-    arrays = to_arrays(graph)
+@partial(jax.jit, static_argnums=(2, 3))
+def _draws(arrays: GraphArrays, key: Array, slots: int, dtype: Any) -> Array:
+    """Return what `Machine.initial` may draw on one graph; graphs of one size share what is compiled."""
     own = jax.random.fold_in(key, 0)
 
     def drawn(stream: Array, call: Array, is_node: Array) -> Array:
@@ -195,7 +197,7 @@ def _draws(graph: Graph, key: Array, slots: int, dtype: Any) -> Array:
 
     over_kinds = jax.vmap(drawn, (None, None, 0))
     over_calls = jax.vmap(over_kinds, (None, 0, None))
-    over_slots = jax.jit(jax.vmap(over_calls, (0, None, None)))
+    over_slots = jax.vmap(over_calls, (0, None, None))
     return over_slots(jnp.arange(slots), jnp.arange(MOST_DRAWS), jnp.arange(2))
 
 
@@ -221,15 +223,18 @@ def noise_of(
         ticks: of all examples together.
         dtype: of the draws.
     """
-    parts = []
-    for graph, key in zip(graphs, keys, strict=True):
-        arrays = to_arrays(graph)
-        own = jax.random.fold_in(key, 1)
-
-        def drawn(tick: Array, arrays: Any = arrays, own: Array = own) -> Array:
-            of_tick = jax.random.fold_in(own, tick)
-            at_nodes = node_noise(arrays, of_tick, dtype)[arrays.node]
-            return jnp.stack([at_nodes, edge_noise(arrays, of_tick, dtype)])
-
-        parts.append(jax.jit(jax.vmap(drawn))(jnp.arange(ticks)))
+    parts = [_noise(to_arrays(graph), key, ticks, dtype) for graph, key in zip(graphs, keys, strict=True)]
     return jnp.concatenate(parts, -1)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _noise(arrays: GraphArrays, key: Array, ticks: int, dtype: Any) -> Array:
+    """Return the noise of all ticks on one graph, [ticks, 2, H]."""
+    own = jax.random.fold_in(key, 1)
+
+    def drawn(tick: Array) -> Array:
+        of_tick = jax.random.fold_in(own, tick)
+        at_nodes = node_noise(arrays, of_tick, dtype)[arrays.node]
+        return jnp.stack([at_nodes, edge_noise(arrays, of_tick, dtype)])
+
+    return jax.vmap(drawn)(jnp.arange(ticks))
