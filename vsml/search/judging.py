@@ -56,7 +56,7 @@ class Judging(Section):
     )
     sums: Positive = Field(default=400, description="examples of sums, differences and XOR, S4")
     functions_hurdle: Float = Field(default=0.2, description="least progress of the worst function in S2")
-    gates_hurdle: Float = Field(default=0.05, description="least progress of the worst gate in S3")
+    gates_hurdle: Float = Field(default=0.2, description="least progress of the worst gate in S3")
     sums_hurdle: Float = Field(default=0.0, description="least progress of the worst task in S4")
     percentile: Share = Field(
         default=0.75, description="of the last scores at a hurdle; 0 leaves the fixed hurdles alone"
