@@ -298,7 +298,9 @@ def scale_of(lesson: Lesson) -> Array:
     """
     variance = np.asarray(lesson.targets).var(0).mean(1)
     usual = ((TRUE - FALSE) / 2) ** 2
-    return jnp.asarray(np.where(variance > 0, variance, usual).astype(np.float32))
+    # Of targets that are all the same, rounding leaves a little.
+    varies = variance > _FEELS
+    return jnp.asarray(np.where(varies, variance, usual).astype(np.float32))
 
 
 def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
