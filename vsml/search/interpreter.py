@@ -380,3 +380,21 @@ def answers(genome: Genome, lesson: Lesson) -> tuple[Array, Course]:
 
     course, found = jax.lax.scan(step, begun(code, lesson), (lesson.x, lesson.targets))
     return found, course
+
+
+def distances(genome: Genome, lesson: Lesson, most: float) -> Array:
+    """Return the squared distance of answers to targets, at most so much each, mean over examples, [G, O].
+
+    It is added up from example to example: one kernel cannot have every form of a sum over many of them.
+    """
+    code = code_of(genome)
+
+    def step(state: tuple[Course, Array], shown: tuple[Array, Array]) -> tuple[tuple[Course, Array], None]:
+        course, total = state
+        course, answer = example(code, lesson, course, *shown)
+        distance = jnp.minimum((answer - shown[1]) ** 2, most)
+        return (course, total + distance), None
+
+    start = (begun(code, lesson), jnp.zeros_like(lesson.targets[0]))
+    (_, total), _ = jax.lax.scan(step, start, (lesson.x, lesson.targets))
+    return total / lesson.targets.shape[0]

@@ -50,7 +50,7 @@ class Judging(Section):
     """How rules are judged."""
 
     seeds: Positive = Field(default=2, description="fresh starts of each task")
-    functions: Positive = Field(default=200, description="examples of the functions of one bit, S2")
+    functions: Positive = Field(default=800, description="examples of the functions of one bit, S2")
     gates: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         default=(50, 200, 800), description="examples of AND and OR after which hurdles stand, S3"
     )

@@ -21,7 +21,7 @@ from vsml.rules.settings import Settings, Teaching
 from vsml.search.analysis import live_of, port_bit, structural_key
 from vsml.search.choices import both_lanes, finished, mixed
 from vsml.search.genome import Genome
-from vsml.search.interpreter import Lesson, answers
+from vsml.search.interpreter import Lesson, answers, distances
 from vsml.search.one_kernel import one_kernel
 from vsml.search.union import noise_of, union_of
 from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
@@ -316,6 +316,5 @@ def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
         lesson: what it learns.
         scale: from `scale_of`.
     """
-    found, _ = answers(genome, lesson)
-    distance = jnp.minimum((found - lesson.targets) ** 2, 1.0).mean((0, 2))
+    distance = distances(genome, lesson, 1.0).mean(1)
     return jnp.clip(1 - distance / scale, -1, 1)
