@@ -45,6 +45,7 @@ ROOMS = [
     {"vsml.setup"},
     {"vsml.runs", "vsml.reporting"},
     {"vsml.config"},
+    {"vsml.search"},
     {"vsml.meta"},
     {"vsml.battery"},
     {"vsml.learners"},

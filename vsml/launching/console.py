@@ -63,7 +63,7 @@ COMMANDS = {
         "vsml.tasks.__main__:command_parser",
     ),
     "rules": Command(
-        "look at a local rule, check it, let it learn, step through it",
+        "look at a local rule, check it, let it learn, step through it, search for others",
         "vsml.launching.rules:main",
         "vsml.launching.rules:command_parser",
     ),

@@ -1,4 +1,4 @@
-"""The command line of rules: look at one, check it, let it learn, and step through it tick by tick.
+"""The command line of rules: look at one, check it, let it learn, step through it, search for others.
 
     python -m vsml.rules show backprop
     python -m vsml.rules check mine.rule
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml.launching import rule_search
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
@@ -53,7 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options = parser.parse_args(words)
     prepare()
-    commands = {"show": _show, "check": _check, "run": _run, "step": _step}
+    commands = {
+        "show": _show,
+        "check": _check,
+        "run": _run,
+        "step": _step,
+        "survey": rule_search.survey,
+    }
     try:
         return commands[options.command](options)
     except (MissingExtraError, OSError, ValueError) as error:
@@ -74,7 +81,9 @@ def command_parser() -> ArgumentParser:
         prog="python -m vsml.rules",
         description="Local rules: look at one, check it, let it learn, step through it. See docs/rules.md.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show | check | run | step")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="show | check | run | step | survey | db"
+    )
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
     showing.add_argument("rule", metavar="FILE", help=rule_help)
@@ -98,6 +107,7 @@ def command_parser() -> ArgumentParser:
         "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
+    rule_search.add_command(commands, _positive, _not_negative)
     return parser
 
 
