@@ -1,6 +1,6 @@
 """Unseen images answered after some examples, by many learners on the same streams.
 
-    python benchmarks/after_examples.py --contestant "memory=mnist14" "kernel ridge=kernel_ridge" --out FILE.json
+    python -m benchmarks.after_examples --contestant "memory=mnist14" "kernel ridge=kernel_ridge" --out FILE.json
 
 A stream is --shown examples and --asked other images of a data set, none of which comes twice. A learner takes
 a step with each of the former, and then answers the latter by `predict`. All contestants meet the same streams.
@@ -9,7 +9,7 @@ Accuracy in percent, with 95 % intervals over streams, and the difference to --a
 A contestant is NAME=SOURCE. SOURCE is what `vsml.load_learner` takes (a name, the path of a file or of a run's
 folder), a configuration (.yaml: where its meta-training starts), or a reference: kernel_ridge, neighbours,
 svc, logistic_regression, random_forest. With SOURCE@WHERE a reference sees the image features of WHERE, a
-learner or a configuration; sizes of the buffer are those that hold what is shown.
+learner or a configuration. Its buffer holds what is shown.
 
 --sets tables are the test halves that results are of. --sets validation are sets that no table uses, to choose
 by: scikit-learn's digits, USPS, Omniglot's background characters (10 classes, 10 examples of each are shown, 10
@@ -35,6 +35,8 @@ import numpy as np
 
 from vsml.launching.command_line import parse, read_config
 from vsml.learners import Vsml, config_type, continue_episode, make_learner
+from vsml.learners.kernel_ridge import KernelRidge
+from vsml.learners.neighbours import Neighbours
 from vsml.learners.refitted import ESTIMATORS, Refit, refitted_answers
 from vsml.pretrained import load_learner
 from vsml.reporting.intervals import half_width
@@ -52,10 +54,9 @@ SETS = {
     "tables": (("mnist", "test"), ("fashion_mnist", "test"), ("kmnist", "test"), ("cifar10", "test")),
     "validation": (("fashion_mnist", "train"), ("usps", "test"), ("digits", "test"), ("omniglot", "train")),
 }
-REFERENCES = {
-    "kernel_ridge": {"buffer": 99},
-    "neighbours": {"buffer": 99},
-}
+REFERENCES = ("kernel_ridge", "neighbours")
+"""Learners of the library that keep what is shown in a buffer."""
+
 TOGETHER = 20
 """Streams of one compiled call, after which answers are kept."""
 
@@ -95,14 +96,14 @@ class Contestant:
         kind, _, where = self.source.partition("@")
         described = features_of(where, shape) if where else None
         if kind in ESTIMATORS:
-            return functools.partial(_refitted, Refit(estimator=kind, every=shown), described, shown)
+            return functools.partial(refitted, Refit(estimator=kind, every=shown), described, shown)
         if kind in REFERENCES:
-            settings = config_type(kind)(**{**REFERENCES[kind], "buffer": shown})
+            settings = config_type(kind)(buffer=shown)
             seen = shape if described is None else described(jnp.zeros((1, *shape))).shape[1:]
             learner = make_learner(kind, settings, seen, CLASSES)
-            return functools.partial(_learned, learner, {}, described, shown)
+            return functools.partial(learned, learner, {}, described, shown)
         learner, params = learner_of(kind, shape)
-        return functools.partial(_learned, learner, params, None, shown)
+        return functools.partial(learned, learner, params, None, shown)
 
 
 def learner_of(
@@ -131,7 +132,7 @@ def features_of(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _learned(
+def learned(
     learner: Any,
     params: Any,
     described: Callable[[Array], Array] | None,
@@ -145,15 +146,19 @@ def _learned(
         x = stream.x[:, 0]
         if described is not None:
             x = described(x)
-        known = Episode(x=x[:shown, None], y=stream.y[:shown], weight=stream.weight[:shown])
         state = learner.init_state(params, jax.random.fold_in(jax.random.key(1), number))
-        state, _ = continue_episode(learner, params, state, known)
+        if isinstance(learner, KernelRidge | Neighbours):
+            # They keep what they are told, in one step as in many, and a step of kernel ridge is dear.
+            state, _ = learner.step(params, state, x[:shown], stream.y[:shown, 0])
+        else:
+            known = Episode(x=x[:shown, None], y=stream.y[:shown], weight=stream.weight[:shown])
+            state, _ = continue_episode(learner, params, state, known)
         return learner.predict(params, state, x[shown:])
 
     return jax.lax.map(answer, (jnp.arange(len(streams.y)), streams))
 
 
-def _refitted(
+def refitted(
     refit: Refit,
     described: Callable[[Array], Array] | None,
     shown: int,
@@ -187,7 +192,7 @@ def task_of(
 
 
 @jax.jit
-def _draw(
+def draw(
     task: TaskDistribution,
     key: Array,
     numbers: Array,
@@ -228,7 +233,7 @@ def measure(
             answers = contestant.answers(task.input_shape, shown)
             while (first := len(found["accuracy"])) < options.streams:
                 numbers = jnp.arange(first, min(first + TOGETHER, options.streams))
-                streams = _draw(task, own_key, numbers)
+                streams = draw(task, own_key, numbers)
                 logits = np.asarray(answers(streams))
                 for measured, values in measures(logits, np.asarray(streams.y)[:, shown:, 0]).items():
                     found[measured] += values

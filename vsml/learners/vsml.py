@@ -535,6 +535,16 @@ class Vsml(LearnerBase):
         inputs = self._arriving(synapses, state.memory, self.features(state, x))
         return self._answer(synapses, network, feedback, inputs)[2]
 
+    def arriving(
+        self,
+        params: Params,
+        state: VsmlState,
+        x: Array,
+    ) -> Array:
+        """Return the messages that arrive at the first layer for x [K, *input_shape], [K, I, M]."""
+        synapses = self.synapses.with_params(params)
+        return self._arriving(synapses, state.memory, self.features(state, x))
+
     def with_new_outputs(
         self,
         state: VsmlState,
