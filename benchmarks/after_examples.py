@@ -1,19 +1,21 @@
 """Unseen images answered after some examples, by many learners on the same streams.
 
-    python -m benchmarks.after_examples --contestant "memory=mnist14" "kernel ridge=kernel_ridge" --out FILE.json
+    python -m benchmarks.after_examples --contestant "memory=FILE" "kernel ridge=kernel_ridge" --out RESULT
 
-A stream is --shown examples and --asked other images of a data set, none of which comes twice. A learner takes
-a step with each of the former, and then answers the latter by `predict`. All contestants meet the same streams.
-Accuracy in percent, with 95 % intervals over streams, and the difference to --against, stream by stream.
+A stream is --shown examples and --asked other images of a data set, none of which comes twice. A learner
+takes a step with each of the former, and then answers the latter by `predict`. All contestants meet the same
+streams. Accuracy in percent, with 95 % intervals over streams, and the difference to --against, stream by
+stream.
 
-A contestant is NAME=SOURCE. SOURCE is what `vsml.load_learner` takes (a name, the path of a file or of a run's
-folder), a configuration (.yaml: where its meta-training starts), or a reference: kernel_ridge, neighbours,
-svc, logistic_regression, random_forest. With SOURCE@WHERE a reference sees the image features of WHERE, a
-learner or a configuration. Its buffer holds what is shown.
+A contestant is NAME=SOURCE. SOURCE is what `vsml.load_learner` takes (a name, the path of a file or of a
+run's folder), a configuration (.yaml: where its meta-training starts), or a reference: kernel_ridge,
+neighbours, svc, logistic_regression, random_forest. With SOURCE@WHERE a reference sees the image features of
+WHERE, a learner or a configuration. Its buffer holds what is shown.
 
---sets tables are the test halves that results are of. --sets validation are sets that no table uses, to choose
-by: scikit-learn's digits, USPS, Omniglot's background characters (10 classes, 10 examples of each are shown, 10
-images asked) and the training half of Fashion-MNIST. Answers are kept in --out as they are made; a second call goes on from there.
+--sets tables are the test halves that results are of. --sets validation are sets that no table uses, to
+choose by: the training half of Fashion-MNIST, USPS, scikit-learn's digits, and Omniglot's background
+characters (10 classes, 10 examples of each are shown, 10 images asked). Answers are kept in RESULT, a JSON
+file, as they are made; a second call goes on from there.
 """
 
 import argparse
@@ -48,7 +50,7 @@ from vsml.types import Array, Episode
 
 CLASSES = 10
 SHOTS = 10
-"""Examples of each of Omniglot's classes, which has 10 others: so many are asked, as all may be of one class."""
+"""Examples of each of Omniglot's classes. It has 10 others: so many are asked, as all may be of one class."""
 
 SETS = {
     "tables": (("mnist", "test"), ("fashion_mnist", "test"), ("kmnist", "test"), ("cifar10", "test")),
@@ -61,7 +63,7 @@ TOGETHER = 20
 """Streams of one compiled call, after which answers are kept."""
 
 MEASURES = ("accuracy", "nll", "confidence")
-"""Of a stream: share of right answers, their mean negative log-likelihood in nats, mean largest probability."""
+"""Of a stream: share of right answers, mean negative log-likelihood in nats, mean largest probability."""
 
 Answers = Callable[[Episode], np.ndarray]
 """From streams, leaves [S, T, 1, ...], to logits of the images that are asked [S, A, C]."""
@@ -126,7 +128,9 @@ def features_of(
     """Return the image features of a learner, from images [K, *shape] to [K, F]."""
     learner, params = learner_of(source, shape)
     if not isinstance(learner, Vsml) or learner.config.image_features.kind == "none":
-        raise SystemExit(f"error: --contestant: got {source!r} for features, expected VSML with image features")
+        raise SystemExit(
+            f"error: --contestant: got {source!r} for features, expected VSML with image features"
+        )
     state = learner.init_state(params, jax.random.key(0))
     return jax.jit(functools.partial(learner.features, state))
 
@@ -286,9 +290,10 @@ def main() -> None:
     parser.add_argument("--against", help="the contestant that others are compared with")
     parser.add_argument("--out", type=Path, required=True, help="JSON file, made or gone on with")
     options = parser.parse_args()
-    options.sets, protocol = SETS[options.sets], {
-        name: getattr(options, name) for name in ("size", "shown", "asked", "seed")
-    }
+    options.sets, protocol = (
+        SETS[options.sets],
+        {name: getattr(options, name) for name in ("size", "shown", "asked", "seed")},
+    )
     contestants = [Contestant.read(text) for text in options.contestant]
     names = [each.name for each in contestants]
     if options.against is not None and options.against not in names:
@@ -303,7 +308,9 @@ def main() -> None:
         for name, source in sources.items():
             if results["sources"].setdefault(name, source) != source:
                 known = results["sources"][name]
-                raise SystemExit(f"error: --contestant: got {name}={source}, expected {known} as in {options.out}")
+                raise SystemExit(
+                    f"error: --contestant: got {name}={source}, expected {known} as in {options.out}"
+                )
     measure(options, contestants, results)
     say(markdown(table(results, options.against)))
     say(markdown(calibration(results)))

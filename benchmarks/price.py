@@ -2,10 +2,10 @@
 
     python -m benchmarks.price configs/algorithms/memory14.yaml --seeds 0 1 2 --out DIR
 
-For each seed a configuration is meta-trained as `launch.py` does it, with a checkpoint every --every meta steps,
-in DIR/seed-S. Each checkpoint, and the start, is then asked 200 unseen MNIST test images after 99 examples, in
---streams streams of a seed that no table uses. Minutes are those of meta-training alone, on the machine as it is:
-take a quiet one. DIR/price.json has all of it. What was begun is gone on with by a second call.
+For each seed a configuration is meta-trained as `launch.py` does it, with a checkpoint every --every meta
+steps, in DIR/seed-S. Each checkpoint, and the start, is then asked 200 unseen MNIST test images after 99
+examples, in --streams streams of a seed that no table uses. Minutes are those of meta-training alone, on the
+machine as it is: take a quiet one. DIR/price.json has all of it. A second call goes on where one was stopped.
 """
 
 import argparse
@@ -15,12 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.after_examples import draw, learned, learner_of, measures, task_of
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.after_examples import draw, learned, learner_of, measures, task_of
 from vsml.launching.command_line import parse, read_config
 from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import Table, markdown

@@ -50,7 +50,7 @@ MEMORY = Vsml(
     CLASSES,
     VsmlConfig.model_validate(
         {
-            "memory": {"slots": SLOTS, "ridge": {}},
+            "memory": {"slots": SLOTS, "smooth_gain": 0.0, "ridge": {}},
             "backward_pass": True,
             "feed_label": True,
             "micro_ticks": 1,

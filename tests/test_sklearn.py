@@ -527,7 +527,12 @@ def test_no_single_example_spoils_a_classifier(tiny, scale):
 
 
 def test_a_memory_meets_classes_late_and_is_pickled(tmp_path):
-    settings = {"backward_pass": True, "feed_label": True, "micro_ticks": 1, "memory": {"slots": 40, "ridge": {}}}
+    settings = {
+        "backward_pass": True,
+        "feed_label": True,
+        "micro_ticks": 1,
+        "memory": {"slots": 40, "ridge": {}},
+    }
     settings["synapse"] = {"init": "memory", "random_fraction": 0.25}
     config = load_config(overrides=[f"model.vsml={json.dumps(settings)}"])
     params = make_learner("vsml", config.model.vsml, (3,), 2).init_params(jax.random.key(0))

@@ -472,7 +472,8 @@ def _changes(
     Args:
         learner: whose synapses they are.
         params: its meta-parameters.
-        h_SxN, c_SxN: their states.
+        h_SxN: their h.
+        c_SxN: their c.
         inputs: where it is measured.
         lowest: the input that what is sent for 1 is compared with.
     """
