@@ -249,10 +249,8 @@ def table(
     against: str | None,
 ) -> Table:
     """Return accuracies and, of all but one, the differences to that one on the same streams."""
-    heads = ["contestant"]
-    rows: dict[str, list[str]] = {}
-    for number, (data_set, by_contestant) in enumerate(results["data_sets"].items()):
-        heads.append(data_set)
+    cells: dict[str, dict[str, str]] = {}
+    for data_set, by_contestant in results["data_sets"].items():
         for name, found in by_contestant.items():
             right = 100 * np.array(found["accuracy"])
             cell = f"{right.mean():.1f} ± {half_width(right):.1f}"
@@ -261,20 +259,28 @@ def table(
                 count = min(len(right), len(reference["accuracy"]))
                 difference = right[:count] - 100 * np.array(reference["accuracy"][:count])
                 cell += f" ({difference.mean():+.2f} ± {half_width(difference):.2f})"
-            rows.setdefault(name, [name] + [""] * number).append(cell)
-    return Table(heads, list(rows.values()))
+            cells.setdefault(name, {})[data_set] = cell
+    return _by_contestant(cells, results)
 
 
 def calibration(results: Mapping[str, Any]) -> Table:
     """Return the loss in nats and the confidence less the accuracy, in points."""
-    heads = ["contestant"]
-    rows: dict[str, list[str]] = {}
-    for number, (data_set, by_contestant) in enumerate(results["data_sets"].items()):
-        heads.append(data_set)
+    cells: dict[str, dict[str, str]] = {}
+    for data_set, by_contestant in results["data_sets"].items():
         for name, found in by_contestant.items():
             gap = 100 * (np.mean(found["confidence"]) - np.mean(found["accuracy"]))
-            rows.setdefault(name, [name] + [""] * number).append(f"{np.mean(found['nll']):.3f}, {gap:+.1f}")
-    return Table(heads, list(rows.values()))
+            cells.setdefault(name, {})[data_set] = f"{np.mean(found['nll']):.3f}, {gap:+.1f}"
+    return _by_contestant(cells, results)
+
+
+def _by_contestant(
+    cells: Mapping[str, Mapping[str, str]],
+    results: Mapping[str, Any],
+) -> Table:
+    """Return a table of cells by contestant and data set; empty where a contestant has not met one."""
+    data_sets = list(results["data_sets"])
+    rows = [[name, *(own.get(data_set, "") for data_set in data_sets)] for name, own in cells.items()]
+    return Table(["contestant", *data_sets], rows)
 
 
 def main() -> None:
