@@ -319,6 +319,7 @@ for _name in ("benchmarks/k_shot", "benchmarks/split_mnist"):
 
 AS_OTHERS = (
     "algorithms/mnist14",  # as baselines14, with the learner of general
+    "algorithms/memory14",  # as memory14_ridge, with one reading less
     "improve_clone",  # as algorithms/general, with the synapse of clone
     "figures/fig6",  # as few_examples
     "figures/fig8",

@@ -208,15 +208,11 @@ def test_the_command_line_surveys(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(32))
+@pytest.mark.parametrize("seed", range(8))
 def test_good_rules_survive_up_to_the_gates(seed):
     judge = fixed_judge(seed)
     genomes = planted()
     for stage in judge.judging.stages()[:2]:
-        for examples in stage.examples:
-            scores = judge.scores(stage, examples, genomes)
-            assert min(scores) >= stage.hurdle, (
-                stage.name,
-                examples,
-                dict(zip(PLANTED, scores, strict=True)),
-            )
+        # The fixed hurdle stands at the end; before it only the percentile of other rules does.
+        scores = judge.scores(stage, stage.examples[-1], genomes)
+        assert min(scores) >= stage.hurdle, (stage.name, dict(zip(PLANTED, scores, strict=True)))
