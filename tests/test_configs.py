@@ -285,7 +285,7 @@ ENTRIES = {
     "laws/state_size": (),
     "laws/tasks": (),
     "laws/episode_length": (),
-    "laws/evolution": (5,),
+    "laws/evolution": (),
 }
 
 # What is run at the sizes that it says. All other images become 8x8, unless their task says another size.
