@@ -9,13 +9,13 @@ in_venv := PATH="$(CURDIR)/.venv/bin:$$PATH"
 # Most of a test's time is XLA compiling on one core: two files at a time, in the order of tests/README.md.
 pytest := $(in_venv) pytest -n 2 --dist loadfile --no-loadscope-reorder
 # What starts ranks, jobs, servers or browsers.
-clusters := mpi or slurm or ssh or browser
+clusters := mpi or slurm or ssh or postgres or browser
 # What takes minutes to try to break something; it runs by `make test-robust` alone.
 attacks := robust
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-browser test-robust test-python check package lint types density format roofline bench docs diagrams site notebook lock clean
+.PHONY: help install demo quickstart test test-slow test-mpi test-slurm test-ssh test-postgres test-browser test-robust test-python check package lint types density format roofline bench docs diagrams site notebook lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | tr '~' '\t' | expand -t 18
@@ -42,6 +42,9 @@ test-slurm: .venv/.installed  ## jobs on a private Slurm of one node (installs D
 
 test-ssh: .venv/.installed  ## runs through a private sshd (installs Debian's packages when root)
 	$(pytest) -m ssh $(ARGS)
+
+test-postgres: .venv/.installed  ## the database of rules on a private PostgreSQL (installs Debian's package when root)
+	$(pytest) -m "postgres and not $(attacks)" $(ARGS)
 
 test-browser: .venv/.installed  ## pages in a headless chromium (installs Debian's packages when root)
 	$(pytest) -m browser $(ARGS)

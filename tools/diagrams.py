@@ -246,7 +246,7 @@ ABOUT = {
     "vsml.setup": "configuration to parts, once",
     "vsml.runs": "files, tables, figures of a run",
     "vsml.config": "settings, files, arrays",
-    "vsml.search": "draw, change and judge rules",
+    "vsml.search": "draw, judge and keep rules",
     "vsml.meta": "objectives and optimizers",
     "vsml.battery": "tests of what can be learned",
     "vsml.learners": "learning algorithms",

@@ -4,6 +4,7 @@
     python -m vsml.rules check mine.rule
     python -m vsml.rules run mine.rule --task xor
     python -m vsml.rules step mine.rule --html ticks.html
+    python -m vsml.rules db query rules.db --test xor
 
 Nothing that starts JAX is imported before `prepare` has been called.
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching import rule_search
+from vsml.launching import rule_database, rule_search
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": _run,
         "step": _step,
         "survey": rule_search.survey,
+        "db": rule_database.run,
     }
     try:
         return commands[options.command](options)
@@ -79,7 +81,8 @@ def command_parser() -> ArgumentParser:
     """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="python -m vsml.rules",
-        description="Local rules: look at one, check it, let it learn, step through it. See docs/rules.md.",
+        description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
+        "See docs/rules.md and docs/rules_database.md.",
     )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="show | check | run | step | survey | db"
@@ -108,6 +111,9 @@ def command_parser() -> ArgumentParser:
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
     rule_search.add_command(commands, _positive, _not_negative)
+    rule_database.add_commands(
+        commands.add_parser("db", help="databases of rules, as the search writes them")
+    )
     return parser
 
 

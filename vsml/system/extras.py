@@ -17,12 +17,13 @@ EXTRAS = {
     "wandb": ("wandb",),
     "mpi": ("mpi4py",),
     "rules": ("matplotlib", "networkx"),
+    "search": ("psycopg", "pyarrow", "sqlalchemy"),
     "river": ("river",),
     "torch": ("torch",),
 }
 """Modules of each extra of pyproject.toml."""
 
-_SMALLEST_FIRST = ("plot", "river", "torch", "rules", "report", "wandb", "mpi", "train")
+_SMALLEST_FIRST = ("plot", "river", "torch", "rules", "search", "report", "wandb", "mpi", "train")
 
 
 class MissingExtraError(ImportError):
