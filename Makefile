@@ -100,6 +100,7 @@ roofline: .venv/.installed  ## measure what this machine could do at best, once 
 bench: .venv/.installed  ## speed and memory of every kernel and of the plain formulation (ARGS=--full on a GPU)
 	$(in_venv) python benchmarks/synapses.py $(ARGS)
 	$(in_venv) python benchmarks/graphs.py
+	$(in_venv) python benchmarks/search.py
 
 docs: .venv/.installed  ## write docs/configuration.md from the schema, and docs/operators.md from the operators of rules
 	$(in_venv) python -m vsml.launching.reference > docs/configuration.md.new

@@ -33,8 +33,9 @@ TIERS = {
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory streams meta_settings metrics callbacks setup plan ahead scaling roofline
-        battery abilities graphs rule_harness rule_language rule_learner rule_store rule_store_server
-        rule_watching layout moved package command registry episodic
+        laws laws_runs inner_law battery abilities graphs rule_harness rule_language rule_learner
+        rule_watching rule_drawing rule_stages rule_store rule_store_server
+        layout moved package command registry episodic
         config preprocess_settings docs advice commands
         sources bounds failing_inputs failing_files robust_inputs download inventory converted
         devices comm assign_gpu trust locks files signals environment_flags runs tracking
@@ -43,7 +44,7 @@ TIERS = {
     "published numbers and files": "few_examples decoders graph_results",
     "golden cases": "golden rules_golden diagrams",
     "a second implementation": """
-        rule_machines known_rules native kernels fused antithetic backprop cost benchmarks torch
+        rule_machines rule_lessons known_rules native kernels fused antithetic backprop cost benchmarks torch
     """,
     "end to end": """
         configs sklearn online river cloning introspection evaluate pretrained probes train figures demo

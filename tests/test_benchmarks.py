@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from rates import RATES
 
-from benchmarks import figure, graphs, on_gpu, synapses
+from benchmarks import after_examples, figure, graphs, on_gpu, price, synapses
 from benchmarks.cases import CONV, Case, cases
 from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
 from benchmarks.report import Result, rows_of
 from vsml.cost import roofline
-from vsml.learners import run_episode
+from vsml.learners import config_type, run_episode
+from vsml.learners import make_learner as make_any_learner
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -267,3 +268,58 @@ def test_a_part_that_fails_or_comes_too_late_leaves_the_others(tmp_path, monkeyp
     assert rows == [{"part": "parity", "before": 1}, {"part": "speed", "speed": 2}]
     late = on_gpu.run(["speed", "parity"], on_gpu.SMALL, 1e-9, path)
     assert "were over" in late["speed"]["note"] and late["parity"]["note"].startswith("not begun")
+
+
+# Unseen images after some examples, and the price of a result.
+
+
+def test_streams_are_measured_by_right_answers_loss_and_confidence():
+    logits = np.log([[[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]])
+    found = after_examples.measures(logits, np.array([[0, 2]]))
+    assert found["accuracy"] == [0.5]
+    assert found["nll"] == [pytest.approx(-np.log([0.5, 0.1]).mean(), abs=1e-5)]
+    assert found["confidence"] == [pytest.approx(0.65, abs=1e-5)]
+
+
+def test_contestants_are_compared_stream_by_stream():
+    met = {
+        "one": {"accuracy": [0.5, 0.7, 0.6], "nll": [1.0] * 3, "confidence": [0.9] * 3},
+        "other": {"accuracy": [0.6, 0.8, 0.7], "nll": [1.0] * 3, "confidence": [0.9] * 3},
+    }
+    results = {"data_sets": {"first": met, "second": {"one": met["one"]}}}
+    one, other = after_examples.table(results, "one").rows
+    assert one[0] == "one" and one[1] == one[2] and "(" not in one[1]
+    assert other[1].startswith("70.0") and other[1].endswith("(+10.00 ± 0.00)") and other[2] == ""
+
+
+def test_a_contestant_is_a_name_and_a_source():
+    assert after_examples.Contestant.read("a b=kernel_ridge@x.yaml").source == "kernel_ridge@x.yaml"
+    with pytest.raises(SystemExit, match="got 'kernel_ridge', expected NAME=SOURCE"):
+        after_examples.Contestant.read("kernel_ridge")
+
+
+def test_references_answer_what_a_learner_of_the_library_does():
+    shape, shown = (4,), 12
+    random = np.random.default_rng(0)
+    streams = Episode(
+        x=random.normal(size=(1, 15, 1, *shape)).astype(np.float32),
+        y=random.integers(0, 10, (1, 15, 1)).astype(np.int32),
+        weight=np.ones((1, 15, 1), np.float32),
+    )
+    got = after_examples.Contestant("", "kernel_ridge").answers(shape, shown)(streams)
+    learner = make_any_learner("kernel_ridge", config_type("kernel_ridge")(buffer=shown), shape, 10)
+    state = learner.init_state({}, jax.random.key(0))
+    for x, y in zip(streams.x[0, :shown], streams.y[0, :shown], strict=True):
+        state, _ = learner.step({}, state, x, y)
+    np.testing.assert_allclose(got[0], learner.predict({}, state, streams.x[0, shown:, 0]), atol=1e-4)
+
+
+def test_the_price_is_that_of_the_first_checkpoint_that_reaches_a_level():
+    by_step = {
+        "25": {"minutes": 1.5, "examples": 40_000, "accuracy": 0.79},
+        "0": {"minutes": 0.0, "examples": 0, "accuracy": 0.7},
+        "100": {"minutes": 6.0, "examples": 160_000, "accuracy": 0.81},
+    }
+    assert price.first_at(by_step, 0.75) == "1.5 min, 40,000 (step 25)"
+    assert price.first_at(by_step, 0.8) == "6.0 min, 160,000 (step 100)"
+    assert price.first_at(by_step, 0.9) == "never"

@@ -180,6 +180,11 @@ def test_what_is_tried_can_be_written_as_json():
             "{vsml: {synapse: {init: backprop, random_fraction: 0.25}, backward_pass: true, micro_ticks: 1}}",
             "gradient descent",
         ),
+        (
+            "{vsml: {synapse: {init: memory, random_fraction: 0.25}, backward_pass: true, feed_label: true, "
+            "micro_ticks: 1, memory: {slots: 4}}}",
+            "an episodic memory",
+        ),
         ("{type: meta_rnn}", "random"),
         ("{type: rule}", "as written"),
     ],

@@ -246,6 +246,7 @@ def test_problems_between_sections_are_listed_beside_wrong_values():
             "at most training.iterations",
         ),
         ("optimizer.noise_std={type: constant, init: 1, warmup_steps: 1}", "noise cannot start at 0"),
+        ("optimizer.noise_std={type: constant, init: 1, cooldown_share: 0.1}", "noise cannot end at 0"),
         ("optimizer.truncation_length=100", "expected null, as es does not back-propagate"),
         ("optimizer.noise_std={type: cosine, init: 1, end: 0}", "noise cannot end at 0"),
         (

@@ -43,7 +43,13 @@ CONFIGS = sorted(
     for folder in (".", "algorithms", "figures", "rules", "benchmarks")
     for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
-ARRAYS = sorted((ROOT / "configs" / "array").glob("*.yaml"))
+CONFIGS.append(ROOT / "configs" / "laws" / "base.yaml")
+ARRAYS = sorted(
+    path
+    for folder in ("array", "laws")
+    for path in (ROOT / "configs" / folder).glob("*.yaml")
+    if path.stem != "base"
+)
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
 
@@ -273,6 +279,13 @@ ENTRIES = {
     "array/eval_invariances": (2,),
     "array/sgd": (),
     "array/plateau": (),
+    # laws/base itself is run.
+    "laws/meta_steps": (),
+    "laws/prediction": (),
+    "laws/state_size": (),
+    "laws/tasks": (),
+    "laws/episode_length": (),
+    "laws/evolution": (),
 }
 
 # What is run at the sizes that it says. All other images become 8x8, unless their task says another size.
@@ -306,6 +319,7 @@ for _name in ("benchmarks/k_shot", "benchmarks/split_mnist"):
 
 AS_OTHERS = (
     "algorithms/mnist14",  # as baselines14, with the learner of general
+    "algorithms/memory14",  # as memory14_ridge, with one reading less
     "improve_clone",  # as algorithms/general, with the synapse of clone
     "figures/fig6",  # as few_examples
     "figures/fig8",

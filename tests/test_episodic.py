@@ -101,6 +101,57 @@ def test_with_the_smooth_reading_gradient_descent_is_added():
     assert abs(first - second).max() > 0.1
 
 
+RIDGE = {"gain": 5.0, "width": 1.5, "ridge": 0.2}
+
+
+def test_with_a_ridge_it_starts_as_kernel_ridge_regression():
+    learner = make(memory={"smooth_gain": 0.0, "nearest_gain": 0.0, "ridge": RIDGE})
+    episode = make_episode(6)
+    params = learner.init_params(KEY)
+    state, _ = go_on(learner, params, learner.init_state(params, KEY), episode)
+    asked = make_episode(3, seed=4).x[:, 0]
+    got = predict(learner, params, state, asked)
+
+    keys = unit_length(np.float64(episode.x[:, 0]))
+    distance = 1 - keys @ keys.T
+    mean = distance[np.triu_indices(len(keys), 1)].mean()
+    kernel = np.exp(-1.5 * distance / mean)
+    to_asked = np.exp(-1.5 * (1 - unit_length(np.float64(asked)) @ keys.T) / mean)
+    solved = np.linalg.solve(kernel + 0.201 * np.eye(len(keys)), np.eye(CLASSES)[episode.y[:, 0]])
+    np.testing.assert_allclose(got, 5 * to_asked @ solved, atol=0.02)
+
+
+def unit_length(inputs):
+    centred = inputs - inputs.mean(1, keepdims=True)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def test_weights_of_the_ridge_are_kept_while_an_example_is_written():
+    memory = EpisodicMemory(5, has_ridge=True)
+    sharpnesses = Sharpnesses(3.0, 10.0, 8.0, (2.0, 0.1))
+    state = memory.init_state(KEY, 4)
+    x = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    for each in x[:3]:
+        state = memory.write(state, each, 0, jnp.zeros(5))[0]
+    answered = memory.messages(sharpnesses, state, x[3])
+    assert abs(answered[:3, 5]).min() > 0
+    np.testing.assert_array_equal(answered[3:, 5], 0)
+    written_into = memory.messages(sharpnesses, state, x[3], jnp.array(1), answered[:, 5])
+    np.testing.assert_array_equal(written_into[:, 5], [answered[0, 5], 0, answered[2, 5], 0, 0])
+
+
+def test_many_inputs_meet_the_ridge_as_one_does():
+    learner = make(memory={"ridge": RIDGE})
+    params, episode = disturbed(learner), make_episode(batch=2)
+    state, _ = go_on(learner, params, learner.init_state(params, KEY, 2), episode)
+    asked = make_episode(4, seed=4).x[:, 0]
+    together = predict(learner, params, state, asked)
+    for number, each in enumerate(asked):
+        # Input k is answered by element k % B.
+        own = jax.tree.map(lambda a, b=number % 2: a[b : b + 1], state)
+        close(predict(learner, params, own, each[None])[0], together[number])
+
+
 # The memory against numpy.
 
 
@@ -167,8 +218,9 @@ def test_usefulness_is_what_synapses_say():
     [
         {},
         {"layers": [{"out_size": 4}, {}], "separate_backward": True, "synapse": {"init": "backprop"}},
+        {"memory": {"ridge": RIDGE}},
     ],
-    ids=["one layer", "hidden layer"],
+    ids=["one layer", "hidden layer", "ridge"],
 )
 def test_kernels_agree(changes):
     plain = make(**changes, kernel="reference")
@@ -186,11 +238,12 @@ def test_kernels_agree_on_the_gradient():
     def gradient(learner, params):
         return cross_entropy(run_episode(learner, params, KEY, episode), episode.y).mean()
 
-    plain = make(kernel="reference")
+    plain = make(kernel="reference", memory={"ridge": RIDGE})
     params = disturbed(plain)
     want = gradient(plain, params)
-    close(gradient(make(), params), want, atol=1e-4)
+    close(gradient(make(memory={"ridge": RIDGE}), params), want, atol=1e-4)
     assert abs(want[1]["log_sharpness"][:2]).min() > 1e-5  # they are learned, too
+    assert abs(want[1]["log_ridge"]).min() > 1e-5
 
 
 def test_predict_is_what_step_answers_and_remembers_nothing():
@@ -290,6 +343,13 @@ def test_its_cost_is_near_to_what_is_counted():
     assert got.state_bytes == pytest.approx(want.state_bytes, rel=0.05)
 
 
+def test_the_ridge_costs_a_kernel_and_its_factor():
+    plain, ridge = (cost_of(make(shape=(20,), memory={"slots": 16, **more})) for more in ({}, {"ridge": {}}))
+    kernel, factor, solution = 2 * 16**2 * 20, 16**3 / 3, 4 * 16**2
+    read = 2 * 2 * 16 * 16 * CLASSES  # a third reading, at both visits
+    assert ridge.matrix_flops - plain.matrix_flops == pytest.approx(kernel + factor + solution + read)
+
+
 # Features of images.
 
 
@@ -309,6 +369,22 @@ def test_orientations_against_loops():
     want = (pooled - pooled.mean()) / pooled.std()
     assert features.size == want.size
     np.testing.assert_allclose(got, want.ravel(), atol=1e-4)
+
+
+def test_cells_overlap_and_are_weighed_by_tents():
+    image = np.random.default_rng(1).normal(size=(10, 8, 1)).astype(np.float32)
+    plain = ImageFeatures((10, 8, 1), "orientations", cell=1, count=3)
+    maps = np.float64(plain._orientations(jnp.asarray(image)[None])[0])
+    features = ImageFeatures((10, 8, 1), "orientations", 4, 3, stride=3, window="tent", root=True)
+    tent = np.array([0.5, 1.5, 1.5, 0.5]) / 4
+    want = np.zeros((3, 2, 3))
+    for row in range(3):
+        for column in range(2):
+            cell = maps[3 * row : 3 * row + 4, 3 * column : 3 * column + 4]
+            want[row, column] = np.sqrt(np.einsum("h,w,hwc->c", tent, tent, cell))
+    want = (want - want.mean()) / want.std()
+    assert features.size == want.size
+    np.testing.assert_allclose(features(jnp.asarray(image)[None])[0], want.ravel(), atol=1e-4)
 
 
 def test_filters_are_the_same_each_time_and_see_both_signs():
@@ -352,6 +428,7 @@ def test_a_cell_larger_than_an_image_is_refused():
         ({"backward_pass": False}, "backward_pass: got False, expected true with a memory"),
         ({"synapse": {"layer_norm": True}}, "layer_norm: got True, expected false"),
         ({"synapse": {"message_size": 4}}, "message_size: got 4, expected at least 5"),
+        ({"synapse": {"message_size": 5}, "memory": {"ridge": {}}}, "got 5, expected at least 6"),
         ({"output_channel": 3}, "output_channel: got 3, expected 0 or 1 with a memory"),
         ({"feed_label": False}, "feed_label: got False, expected true with synapse.init: memory"),
         ({"layers": [{"out_size": 3}, {}], "separate_backward": True}, "layers: got '2 layers', expected a"),
@@ -360,6 +437,7 @@ def test_a_cell_larger_than_an_image_is_refused():
         ({"memory": None}, "synapse.init: got 'memory', expected random or backprop without a memory"),
         ({"synapse": {"init_weights": 0.1}}, "init_weights: got 0.1, expected 0 with a memory"),
         ({"image_features": {"cell": 3}}, "image_features.cell: got 3, expected its default"),
+        ({"image_features": {"root": True}}, "image_features.root: got True, expected its default"),
         ({"memory": {"replacement": "newest"}}, "oldest"),
     ],
 )

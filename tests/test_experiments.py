@@ -11,6 +11,7 @@ from flat_vsml import flat_vsml
 from vsml.introspection.experiments import (
     ERRORS,
     INPUTS,
+    SIMILARITIES,
     Probe,
     ablation,
     check_inspectable,
@@ -22,9 +23,11 @@ from vsml.introspection.experiments import (
     repetition,
     wrong_label,
 )
-from vsml.learners import Ensemble, Sgd
+from vsml.learners import Ensemble, Sgd, Vsml
 from vsml.learners.sgd import SgdConfig
+from vsml.learners.vsml import VsmlConfig
 from vsml.networks.wirings.base import from_tiles
+from vsml.networks.written_memory import label_cell
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -39,6 +42,21 @@ DESCENT = flat_vsml(
     random_fraction=0.25,
     init="backprop",
     init_rate=1.0,
+)
+
+SLOTS = 8
+MEMORY = Vsml(
+    (INPUT_UNITS,),
+    CLASSES,
+    VsmlConfig.model_validate(
+        {
+            "memory": {"slots": SLOTS, "smooth_gain": 0.0, "ridge": {}},
+            "backward_pass": True,
+            "feed_label": True,
+            "micro_ticks": 1,
+            "synapse": {"init": "memory", "random_fraction": 0.25, "init_rate": 1.0},
+        }
+    ),
 )
 
 
@@ -108,6 +126,34 @@ def test_the_update_of_gradient_descent_is_that_of_gradient_descent():
     expected = -2 * np.tanh(1) * ERRORS * np.tanh(INPUTS[:, None])
     np.testing.assert_allclose(update.change, expected, atol=0.05)
     assert update.explained > 0.9 and 0.3 < update.rate < 1
+
+
+def test_slots_of_a_memory_are_recorded_as_they_are():
+    probe = make_probe(MEMORY, episodes=1, length=SLOTS)
+    recording = record(probe, synapses=SLOTS * CLASSES)
+    assert recording.inputs.min() >= 0 and recording.inputs.max() <= 1
+    filled = np.arange(SLOTS)[:, None] > recording.input_units
+    np.testing.assert_array_equal(recording.inputs > 0, filled)
+    # What the label's cell holds is what the nearest and the ridge reading add, with the others' share.
+    of_class = recording.labels[recording.input_units, np.arange(SLOTS * CLASSES)] == 1
+    last = recording.answers[-1]
+    strongest = np.abs(last).argmax()
+    assert of_class[strongest] and last[strongest] > 1
+
+
+def test_the_update_at_slots_is_that_of_gradient_descent():
+    probe = make_probe(MEMORY)
+    update = effective_update(probe, record(probe, SLOTS * CLASSES), when=30)
+    # What it sends for x = 1 and for x = 0 differs by tanh(1) times the weight.
+    expected = -np.tanh(1) * ERRORS * np.tanh(SIMILARITIES[:, None])
+    np.testing.assert_allclose(update.change, expected, atol=0.05)
+    assert update.explained > 0.9 and 0.3 < update.rate < 1
+
+
+def test_a_memory_forgets_labels_without_the_cell_that_keeps_them():
+    report = inspect_synapses(make_probe(MEMORY), when=30, synapses=SLOTS * CLASSES)
+    assert report.ablation.argmin() == label_cell(16)
+    assert report.ablation[label_cell(16)] < report.accuracy - 0.2
 
 
 def test_a_channel_is_worth_what_is_lost_without_it():

@@ -181,5 +181,14 @@ def test_a_schedule_ends_at_its_end_and_stays_there(kind):
     assert float(curve(2)) == pytest.approx(middle)
 
 
+def test_a_cooldown_falls_in_a_line_over_the_last_meta_steps():
+    value = Schedule(type="constant", init=0.4, cooldown_share=0.2, warmup_steps=4)
+    curve = [float(schedule(value, 50)(step)) for step in range(52)]
+    assert curve[2] == pytest.approx(0.2), "the warm-up is as before"
+    assert curve[4:41] == pytest.approx([0.4] * 37)
+    assert curve[45] == pytest.approx(0.2) and curve[49] == pytest.approx(0.04)
+    assert curve[50] == 0 and curve[51] == 0
+
+
 def test_a_number_is_no_schedule():
     assert schedule(0.3, 10) == 0.3

@@ -1,5 +1,6 @@
 """VSMLClassifier and VSMLRegressor among scikit-learn's tools, what they keep, and learning online."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -523,3 +524,28 @@ def test_no_single_example_spoils_a_classifier(tiny, scale):
     assert np.isfinite(classifier.predict_proba(X)).all()
     assert np.isfinite(classifier.predict_proba(huge)).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(classifier.learned_["state"]))
+
+
+def test_a_memory_meets_classes_late_and_is_pickled(tmp_path):
+    settings = {
+        "backward_pass": True,
+        "feed_label": True,
+        "micro_ticks": 1,
+        "memory": {"slots": 40, "ridge": {}},
+    }
+    settings["synapse"] = {"init": "memory", "random_fraction": 0.25}
+    config = load_config(overrides=[f"model.vsml={json.dumps(settings)}"])
+    params = make_learner("vsml", config.model.vsml, (3,), 2).init_params(jax.random.key(0))
+    export_params(tmp_path / "memory.safetensors", params, {"config": config.model_dump(mode="json")})
+    X, y = blobs(40, classes=4)
+    late = y >= 2
+    order = np.concatenate([np.flatnonzero(~late), np.flatnonzero(late)])
+    X, y = X[order], y[order]
+    classifier = VSMLClassifier(tmp_path / "memory.safetensors")
+    classifier.partial_fit(X[:20], y[:20])
+    assert set(classifier.predict(X[:20])) <= {0, 1}
+    later = pickle.loads(pickle.dumps(classifier))
+    for each in (classifier, later):
+        each.partial_fit(X[20:], y[20:])
+    np.testing.assert_array_equal(classifier.predict_proba(X), later.predict_proba(X))
+    assert classifier.score(X, y) > 0.9

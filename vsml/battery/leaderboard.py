@@ -1,16 +1,19 @@
 """The leaderboard: scores of learners that ship with the library, to set a new learner beside."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import vsml
+from vsml.battery.contestants import RULE_PREFIX
 from vsml.battery.learning_test import LearningTest
 from vsml.battery.ledger import EDITION, Ledger
 from vsml.battery.panel import Panel
 from vsml.battery.report import Row, row_from_json, row_json, row_of
+from vsml.runs.checkpoint import pretrained_names
 from vsml.system.files import write_json
 
 FILE = Path(__file__).parent / "leaderboard.json"
@@ -58,5 +61,14 @@ class Leaderboard:
         for name in names:
             row = row_json(row_of(ledger, panel, name, tests), tests)
             origin = {"seeds": ledger.seeds, "seed": ledger.seed, "vsml": vsml.__version__}
-            added[name] = {**origin, "command": ledger.command, **row}
-        return Leaderboard(added)
+            settings = f"--seeds {ledger.seeds} --seed {ledger.seed}"
+            command = f"python -m vsml.battery {shlex.quote(name)} {settings}"
+            added[name] = {**origin, "command": command, **row}
+        return Leaderboard({name: added[name] for name in sorted(added, key=_kind)})
+
+
+def _kind(name: str) -> int:
+    """Return the place of a kind of learner: what comes with the library, then rules, then the rest."""
+    if name in pretrained_names():
+        return 0
+    return 1 if name.startswith(RULE_PREFIX) else 2

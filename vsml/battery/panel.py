@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,9 @@ def panel_of(ledger: Ledger, tests: Sequence[LearningTest], members: Sequence[st
             entry = _level(ledger, test, level, members)
             if entry is not None:
                 levels[place(test, level)] = entry
-    return Panel(levels, ledger.tuned, ledger.seeds, tuple(members), ledger.command)
+    words = shlex.join(members)
+    command = f"python -m vsml.battery --make_panel {words} --seeds {ledger.seeds} --seed {ledger.seed}"
+    return Panel(levels, ledger.tuned, ledger.seeds, tuple(members), command)
 
 
 def _level(ledger: Ledger, test: LearningTest, level: Level, members: Sequence[str]) -> dict[str, Any] | None:

@@ -274,4 +274,5 @@ def _arrays_of(found: Introspection) -> dict[str, np.ndarray]:
         arrays["places"] = found.report.places
         arrays["ablation"] = found.report.ablation
         arrays["update"] = found.report.update.change
+        arrays["update_inputs"] = found.report.update.inputs
     return arrays

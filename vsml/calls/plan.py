@@ -7,6 +7,7 @@ from vsml.config.model import model_choices
 from vsml.cost import roofline
 from vsml.cost.counts import Cost
 from vsml.cost.steps import TrialCost, meta_step_cost, parameter_count, trial_costs
+from vsml.laws.prediction import predicted_lines
 from vsml.runs.pace import measured_pace
 from vsml.runs.progress import format_duration
 from vsml.setup import Setup
@@ -45,6 +46,7 @@ def training_plan(setup: Setup, ranks: int) -> list[str]:
         f"the run: {examples * training.iterations:,} examples, {total.flops * training.iterations:.3g} FLOP"
     )
     lines.append(_least_time(total, resident, ranks))
+    lines += predicted_lines(setup)
     return lines
 
 

@@ -17,9 +17,11 @@ RESERVED_NAMES = (
     "meta-trained",
     "restored",
     "start: gradient descent",
+    "start: an episodic memory",
     "start: random",
     "start: as written",
     "gradient descent",
+    "an episodic memory",
     "random",
     "as written",
 )

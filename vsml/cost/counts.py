@@ -35,8 +35,9 @@ An inner batch adds the mean of half of the state over it: N in S, and half of t
 once more. A memory of K examples of d numbers adds, forward and where it is written,
 
     similarities       2 K d
-    readings           2 (2 N I O)    at each visit: products of states with two weights
+    readings           2 (2 N I O)    at each visit: products of states with two weights (three with a ridge)
     keys               4 K d bytes    of state
+    ridge regression   2 K^2 d + K^3 / 3 + 4 K^2    forward, if slots are read by it: kernel, factor, solution
 
 Left out: units' messages, the example, the loss and the logits (below one part in a hundred, but
 for layers with few units), and the meta-parameters, which stay on the chip.
@@ -193,12 +194,23 @@ def _memory_cost(
     similarities = Cost(
         matrix_flops=2 * 2 * keys, state_bytes=size, moved_bytes=2 * size, unfused_bytes=2 * size
     )
-    read = 2 * 2 * network.state_size * network.layers[0].extent.synapses
+    weights = 3 if learner.memory is not None and learner.memory.has_ridge else 2
+    read = 2 * weights * network.state_size * network.layers[0].extent.synapses
     readings = Cost(matrix_flops=2 * read)
+    ridge = Cost(matrix_flops=_ridge_flops(learner))
     if what == "forward":
-        return similarities + readings
+        return similarities + readings + ridge
     again = 2 if segments == 1 else 3
-    return similarities.times(again) + readings.times(again + 2)
+    return similarities.times(again) + readings.times(again + 2) + ridge.times(again)
+
+
+def _ridge_flops(learner: Vsml) -> float:
+    """Return the FLOP of kernel ridge regression on what slots hold; 0 without it."""
+    if learner.memory is None or not learner.memory.has_ridge:
+        return 0.0
+    slots = learner.memory.slots
+    kernel = 2 * slots**2 * learner.keys_size
+    return kernel + slots**3 / 3 + 2 * 2 * slots**2
 
 
 def visit_cost(

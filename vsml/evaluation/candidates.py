@@ -21,6 +21,9 @@ TRAINED = "meta-trained"
 RESTORED = "restored"
 """What tables call the learner that `checkpoint.restore` names."""
 
+_WRITTEN = {"backprop": "gradient descent", "memory": "an episodic memory"}
+"""What is written into synapses that are not drawn, by `synapse.init`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -67,8 +70,7 @@ def start_name(setup: Setup, task: EvaluationTask) -> str:
     if not jax.tree.leaves(fresh):
         return setup.model.type
     synapse = getattr(setup.model.settings, "synapse", None)
-    descends = synapse is not None and synapse.init == "backprop"
-    drawn = "gradient descent" if descends else "random"
+    drawn = "random" if synapse is None else _WRITTEN.get(synapse.init, "random")
     what = getattr(learner, "fresh", None) or drawn
     # A run that goes on from a file does not start from what is fresh.
     return what if setup.restores else f"start: {what}"

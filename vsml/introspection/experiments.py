@@ -15,11 +15,16 @@ import numpy as np
 
 from vsml.learners import Learner, Vsml, VsmlState, run_episode
 from vsml.meta.mapping import map_trials
+from vsml.networks.episodic import SMOOTH
 from vsml.networks.wirings.base import from_tiles
+from vsml.networks.wirings.reading import ReadingLayer
 from vsml.types import Array, Episode, Params
 
 INPUTS = np.linspace(-2, 2, 33).astype(np.float32)
 """Inputs that the response of a synapse is measured at, in standard deviations."""
+
+SIMILARITIES = np.linspace(0, 1, 33).astype(np.float32)
+"""Likewise of a synapse at a slot of a memory."""
 
 ERRORS = np.linspace(-1, 1, 33).astype(np.float32)
 """Errors that it is measured at: the range of `softmax - one-hot`."""
@@ -222,11 +227,10 @@ def check_inspectable(learner: Learner) -> Vsml:
     """
     if isinstance(learner, Vsml):
         has_one_layer = len(learner.network.layers) == 1
-        plain = not learner.config.synapse.layer_norm and learner.config.memory is None
-        if has_one_layer and plain:
+        if has_one_layer and not learner.config.synapse.layer_norm:
             return learner
     got = type(learner).__name__
-    expected = "VSML with one dense layer, without layer norm and without a memory"
+    expected = "VSML with one dense layer, with or without a memory, and without layer norm"
     raise ValueError(f"got {got}, expected {expected}")
 
 
@@ -298,9 +302,10 @@ class Recording:
 
     Attributes:
         h, c: states before each step and after the last, of some synapses, [T + 1, S, N].
-        inputs: what entered their input units, [T, S].
+        inputs: what entered their input units, [T, S]; of slots of a memory their smooth similarity.
         errors, labels: the feedback to their output units, given after each answer, [T, S].
-        answers: the channel of their forward messages that adds to the logit, [T, S].
+        answers: the channel of their forward messages that adds to the logit, [T, S]; of slots of a memory
+            what all readings together add to it, after the step.
         input_units, output_units: where each synapse is, [S].
     """
 
@@ -335,23 +340,39 @@ def record(
         jnp.asarray(input_units),
         jnp.asarray(output_units),
     )
-    h, c, inputs, logits = jax.device_get(recorded)
+    h, c, arrived_TxIxM, logits = jax.device_get(recorded)
     one_hot = np.eye(learner.num_classes)[probe.labels[0]]
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     softmax = exponentials / exponentials.sum(-1, keepdims=True)
     error = softmax - one_hot
-    kernel = probe.params[0]["forward_message"]["kernel"]
-    to_logit = np.asarray(kernel[:, learner.config.output_channel])
+    arrived_TxSxM = arrived_TxIxM[:, input_units]
     return Recording(
         h=h,
         c=c,
-        inputs=inputs[:, input_units],
+        inputs=arrived_TxSxM[..., 0],
         errors=error[:, output_units],
         labels=one_hot[:, output_units],
-        answers=h[1:] @ to_logit,
+        answers=_added_to_logits(learner, probe.params, h[1:], arrived_TxSxM),
         input_units=input_units,
         output_units=output_units,
     )
+
+
+def _added_to_logits(
+    learner: Vsml,
+    params: Params,
+    h_TxSxN: np.ndarray,
+    arrived_TxSxM: np.ndarray,
+) -> np.ndarray:
+    """Return what the forward messages of synapses add to logits [T, S], their biases not counted."""
+    kernel_NxM = np.asarray(params[0]["forward_message"]["kernel"])
+    (layer,) = learner.network.layers
+    if not isinstance(layer, ReadingLayer):
+        return h_TxSxN @ kernel_NxM[:, learner.config.output_channel]
+    added = np.zeros(h_TxSxN.shape[:2])
+    for channel, gain in layer.readings.items():
+        added += gain * arrived_TxSxM[..., channel] * (h_TxSxN @ kernel_NxM[:, channel])
+    return added
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -363,7 +384,7 @@ def _recorded(
     input_units: Array,
     output_units: Array,
 ) -> tuple[Array, Array, Array, Array]:
-    """Return h and c [T + 1, S, N] of the synapses, the network's inputs [T, I] and its logits [T, C]."""
+    """Return h and c [T + 1, S, N] of the synapses, what arrives [T, I, M] and the logits [T, C]."""
 
     def states_of(state: VsmlState) -> CellState:
         (layer,) = jax.tree.map(
@@ -381,29 +402,35 @@ def _recorded(
         x, y = example
         after, logits = learner.step(params, state, x, y)
         h, c = states_of(state)
-        inputs = learner.features(state, x)[0]
-        return after, (h, c, inputs, logits[0])
+        arrived_IxM = learner.arriving(params, state, x)[0]
+        return after, (h, c, arrived_IxM, logits[0])
 
     start = learner.init_state(params, key)
     examples = (episode.x, episode.y)
     last, recorded = jax.lax.scan(step, start, examples)
-    h, c, inputs, logits = recorded
+    h, c, arrived, logits = recorded
     h_last, c_last = states_of(last)
     h = jnp.concatenate([h, h_last[None]])
     c = jnp.concatenate([c, c_last[None]])
-    return h, c, inputs, logits
+    return h, c, arrived, logits
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
     """How an input and an error change what a synapse adds to a logit for x = 1 rather than for x = -1.
 
+    The input of a slot of a memory is its smooth similarity, which no other channel accompanies. It is 0 to
+    1: what is measured is what the synapse sends for x = 1 rather than for x = 0.
+
     Attributes:
-        change: mean over synapses, [inputs, errors], at `INPUTS` and `ERRORS`.
-        rate: of gradient descent on a linear weight, `change = - 2 rate e x`, that comes closest.
+        inputs: where it is measured.
+        change: mean over synapses, [inputs, errors], at `inputs` and `ERRORS`.
+        rate: of gradient descent on a linear weight, `change = - 2 rate e x` (of a slot `- rate e x`), that
+            comes closest.
         explained: share of the variance of `change` that it explains; 1 for gradient descent.
     """
 
+    inputs: np.ndarray
     change: np.ndarray
     rate: float
     explained: float
@@ -418,24 +445,40 @@ def effective_update(
     learner = check_inspectable(probe.learner)
     h = jnp.asarray(recording.h[when])
     c = jnp.asarray(recording.c[when])
-    change = np.asarray(_changes(learner, probe.params, h, c))
+    has_memory = learner.config.memory is not None
+    lowest = 0.0 if has_memory else -1.0
+    inputs = SIMILARITIES if has_memory else INPUTS
+    change = np.asarray(_changes(learner, probe.params, h, c, inputs, lowest))
     # Least squares of `change = rate product`: gradient descent at rate 1 changes the slope by `product`.
-    product = -2 * INPUTS[:, None] * ERRORS
+    product = -(1 - lowest) * inputs[:, None] * ERRORS
     overlap = (change * product).sum()
     rate = float(overlap / (product**2).sum())
     residual = change - rate * product
     unexplained = float((residual**2).mean() / change.var())
-    return Update(change, rate, explained=1 - unexplained)
+    return Update(inputs, change, rate, explained=1 - unexplained)
 
 
-@partial(jax.jit, static_argnames=("learner",))
+@partial(jax.jit, static_argnames=("learner", "lowest"))
 def _changes(
     learner: Vsml,
     params: Params,
     h_SxN: Array,
     c_SxN: Array,
+    inputs: np.ndarray,
+    lowest: float,
 ) -> Array:
-    """Return the mean change over synapses in states h and c, [inputs, errors]."""
+    """Return the mean change over synapses in states h and c, [inputs, errors].
+
+    Args:
+        learner: whose synapses they are.
+        params: its meta-parameters.
+        h_SxN: their h.
+        c_SxN: their c.
+        inputs: where it is measured.
+        lowest: the input that what is sent for 1 is compared with.
+    """
+    # A memory is read in channel 0 where back-propagation, or what has become of it, answers.
+    channel = learner.config.output_channel if learner.memory is None else SMOOTH
     synapses = learner.synapses.with_params(params)
     network = learner.network
     M = learner.config.synapse.message_size
@@ -461,13 +504,13 @@ def _changes(
         return state
 
     def slope(state: CellState) -> Array:
-        def answer(x: float) -> Array:
+        def answer(x: float | Array) -> Array:
             h, _ = visit(state, jnp.asarray(x), jnp.zeros(()), False)
             synapse = network.synapse_of(synapses, 0)
             message = synapse.messages(h)[0]
-            return message[learner.config.output_channel]
+            return message[channel]
 
-        return answer(1.0) - answer(-1.0)
+        return answer(1.0) - answer(lowest)
 
     def change(
         h: Array,
@@ -491,7 +534,7 @@ def _changes(
     changes = over_synapses(
         h_SxN,
         c_SxN,
-        jnp.asarray(INPUTS),
+        jnp.asarray(inputs),
         jnp.asarray(ERRORS),
     )
     return changes.mean(0)

@@ -9,7 +9,6 @@ import numpy as np
 
 from vsml.introspection.experiments import (
     ERRORS,
-    INPUTS,
     SynapseReport,
 )
 from vsml.reporting.plots import (
@@ -153,7 +152,8 @@ def synapses(
     figure, drawn = panels(2, 3)
     measured, descent, cells, by_class, by_input, channels = drawn
     update = report.update
-    nearest = -2 * update.rate * INPUTS[:, None] * ERRORS
+    reach = 1 if update.inputs.min() >= 0 else 2  # of slots of a memory; see `Update`
+    nearest = -reach * update.rate * update.inputs[:, None] * ERRORS
     # Both panels share one scale of colours.
     largest = max(
         np.abs(update.change).max(),
@@ -171,7 +171,7 @@ def synapses(
     for axes, change, title in both:
         image = axes.pcolormesh(
             ERRORS,
-            INPUTS,
+            update.inputs,
             change,
             cmap="RdBu",
             vmin=-largest,

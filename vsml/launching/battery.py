@@ -48,8 +48,6 @@ PANEL = (
     "naive_bayes",
     "linear_sgd",
     "adam",
-    "upgd",
-    "continual_backprop",
 )
 """Members of the reference panel."""
 

@@ -63,7 +63,7 @@ COMMANDS = {
         "vsml.tasks.__main__:command_parser",
     ),
     "rules": Command(
-        "look at a local rule, check it, let it learn, step through it",
+        "look at a local rule, check it, let it learn, step through it, search for others",
         "vsml.launching.rules:main",
         "vsml.launching.rules:command_parser",
     ),
@@ -71,6 +71,11 @@ COMMANDS = {
         "let learning algorithms take tests of what they can do",
         "vsml.launching.battery:main",
         "vsml.launching.battery:command_parser",
+    ),
+    "laws": Command(
+        "say what more compute buys, and what to run",
+        "vsml.launching.laws:main",
+        "vsml.launching.laws:command_parser",
     ),
     "configs": Command(
         "list the configurations that come with the library",

@@ -1,4 +1,4 @@
-"""The command line of rules: look at one, check it, let it learn, and step through it tick by tick.
+"""The command line of rules: look at one, check it, let it learn, step through it, search for others.
 
     python -m vsml.rules show backprop
     python -m vsml.rules check mine.rule
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching import rule_database
+from vsml.launching import rule_database, rule_search
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
 from vsml.system.extras import MissingExtraError
@@ -55,7 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options = parser.parse_args(words)
     prepare()
-    commands = {"show": _show, "check": _check, "run": _run, "step": _step, "db": rule_database.run}
+    commands = {
+        "show": _show,
+        "check": _check,
+        "run": _run,
+        "step": _step,
+        "survey": rule_search.survey,
+        "db": rule_database.run,
+    }
     try:
         return commands[options.command](options)
     except (MissingExtraError, OSError, ValueError) as error:
@@ -77,7 +84,9 @@ def command_parser() -> ArgumentParser:
         description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
         "See docs/rules.md and docs/rules_database.md.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show | check | run | step | db")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="show | check | run | step | survey | db"
+    )
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
     showing.add_argument("rule", metavar="FILE", help=rule_help)
@@ -101,6 +110,7 @@ def command_parser() -> ArgumentParser:
         "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
+    rule_search.add_command(commands, _positive, _not_negative)
     rule_database.add_commands(
         commands.add_parser("db", help="databases of rules, as the search writes them")
     )

@@ -28,7 +28,7 @@ from vsml.learners.vsml_config import VsmlConfig as VsmlConfig
 from vsml.learners.vsml_config import written_problems as written_problems
 from vsml.losses import bound_answers, error_signal, label_signal
 from vsml.networks.edges import Edges
-from vsml.networks.episodic import USEFULNESS, EpisodicMemory, MemoryState, Sharpnesses
+from vsml.networks.episodic import RIDGE, USEFULNESS, EpisodicMemory, MemoryState, Sharpnesses
 from vsml.networks.graph import GraphNetwork
 from vsml.networks.image_features import ImageFeatures
 from vsml.networks.kernels import chosen
@@ -80,7 +80,8 @@ def _reading(
             f"layers.0: got a {type(layer).__name__}, expected a dense layer, as its input units are slots "
             "of a memory"
         )
-    return ReadingLayer(layer, memory.smooth_gain, memory.nearest_gain)
+    ridge_gain = None if memory.ridge is None else memory.ridge.gain
+    return ReadingLayer(layer, memory.smooth_gain, memory.nearest_gain, ridge_gain)
 
 
 @struct.dataclass
@@ -288,7 +289,15 @@ class Vsml(LearnerBase):
         config = self.config.image_features
         if config.kind == "none" or len(self.input_shape) not in (2, 3):
             return None
-        return ImageFeatures(_image_shape(self.input_shape), config.kind, config.cell, config.count)
+        return ImageFeatures(
+            _image_shape(self.input_shape),
+            config.kind,
+            config.cell,
+            config.count,
+            config.stride,
+            config.window,
+            config.root,
+        )
 
     @property
     def keys_size(self) -> int:
@@ -299,7 +308,7 @@ class Vsml(LearnerBase):
     def memory(self) -> EpisodicMemory | None:
         """The episodic memory, if there is one."""
         config = self.config.memory
-        return None if config is None else EpisodicMemory(config.slots, config.replacement)
+        return None if config is None else config.build()
 
     def _layers(self) -> tuple[Layer, ...]:
         """Return the layers, each of which reads what the one before feeds."""
@@ -325,7 +334,8 @@ class Vsml(LearnerBase):
         modules = self.network.init_synapses(rngs)
         memory = self.config.memory
         if memory is not None:
-            modules.append(Sharpnesses(memory.smooth, memory.nearest, memory.narrow))
+            ridge = None if memory.ridge is None else (memory.ridge.width, memory.ridge.ridge)
+            modules.append(Sharpnesses(memory.smooth, memory.nearest, memory.narrow, ridge))
         return modules
 
     def init_params(self, key: Array) -> Params:
@@ -353,7 +363,8 @@ class Vsml(LearnerBase):
                 max_weight=settings.init_max_weight,
             )
             if settings.init == "memory":
-                written[number] = remembering(written[number])
+                has_ridge = self.memory is not None and self.memory.has_ridge
+                written[number] = remembering(written[number], has_ridge)
         return written
 
     def init_state(
@@ -500,7 +511,7 @@ class Vsml(LearnerBase):
             before = (network, memory)
             if memory is not None:
                 write = functools.partial(self._remember, synapses)
-                network, memory, message = jax.vmap(write)(network, memory, seen, y)
+                network, memory, message = jax.vmap(write)(network, memory, seen, y, inputs)
                 forward = (message, *forward[1:])
             sweep = functools.partial(self.network.backward_sweep, synapses)
             network = jax.vmap(sweep)(network, forward, self._message(feedback))
@@ -520,10 +531,19 @@ class Vsml(LearnerBase):
         """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
-        each = (network, state.feedback, state.memory)
-        network, feedback, memory = batch_elements(each, len(x))
-        inputs = self._arriving(synapses, memory, self.features(state, x))
+        network, feedback = batch_elements((network, state.feedback), len(x))
+        inputs = self._arriving(synapses, state.memory, self.features(state, x))
         return self._answer(synapses, network, feedback, inputs)[2]
+
+    def arriving(
+        self,
+        params: Params,
+        state: VsmlState,
+        x: Array,
+    ) -> Array:
+        """Return the messages that arrive at the first layer for x [K, *input_shape], [K, I, M]."""
+        synapses = self.synapses.with_params(params)
+        return self._arriving(synapses, state.memory, self.features(state, x))
 
     def with_new_outputs(
         self,
@@ -601,11 +621,19 @@ class Vsml(LearnerBase):
         memory: MemoryState | None,
         x: Array,
     ) -> Array:
-        """Return the message that arrives at the first layer for what is seen x [B, d], [B, I, M]."""
+        """Return the message that arrives at the first layer for what is seen x [B, d], [B, I, M].
+
+        Input k meets the memory of element `k % B` of the inner batch.
+        """
         if memory is None or self.memory is None:
             return self._message(x[..., None])
         similarities = functools.partial(self.memory.messages, synapses[-1])
-        return self._message(jax.vmap(similarities)(memory, x))
+        if len(memory.steps) == 1:
+            # All meet the same memory, of which nothing is computed twice.
+            shared = jax.tree.map(lambda a: a[0], memory)
+            return self._message(jax.vmap(functools.partial(similarities, shared))(x))
+        each = batch_elements(memory, len(x))
+        return self._message(jax.vmap(similarities)(each, x))
 
     def _remember(
         self,
@@ -614,8 +642,17 @@ class Vsml(LearnerBase):
         memory: MemoryState,
         x: Array,
         y: Array,
+        arrived: Array,
     ) -> tuple[NetworkState, MemoryState, Array]:
         """Write an example into a slot, whose synapses start afresh; of one element of the batch.
+
+        Args:
+            synapses: the meta-parameters.
+            network: state of the network.
+            memory: what it remembers.
+            x: what is seen of the example [d].
+            y: its target.
+            arrived: the message that it was answered from [K, M].
 
         Returns:
             The new states, and the message that arrives now, [K, M].
@@ -631,7 +668,8 @@ class Vsml(LearnerBase):
         memory, slot, key = self.memory.write(memory, x, y, usefulness)
         first = layer.renewed(first, slot, key, self.config.synapse.random_fraction)
         network = dataclasses.replace(network, layers=(first, *others))
-        message = self.memory.messages(synapses[-1], memory, x, slot)
+        before = arrived[:, RIDGE] if self.memory.has_ridge else None
+        message = self.memory.messages(synapses[-1], memory, x, slot, before)
         return network, memory, self._message(message)
 
     def _message(self, channels: Array) -> Array:

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vsml.graphs.settings import GraphsConfig
-from vsml.networks.episodic import CHANNELS, Replacement
+from vsml.networks.episodic import EpisodicMemory, Replacement
 from vsml.networks.graph import Schedule
 from vsml.networks.image_features import Kind as ImageFeaturesKind
+from vsml.networks.image_features import Window
 from vsml.networks.kernels import Kernel
 from vsml.networks.wirings import (
     WIRINGS,
@@ -92,6 +93,20 @@ class RandomFeaturesConfig(Section):
     )
 
 
+class RidgeConfig(Section):
+    """A reading of an episodic memory by kernel ridge regression."""
+
+    gain: Annotated[Float, Field(ge=0)] = Field(
+        default=8.0, description="factor on the sum over slots weighted as in kernel ridge regression"
+    )
+    width: Annotated[Float, Field(gt=0)] = Field(
+        default=2.0,
+        description="how fast its kernel falls with the distance, relative to the mean over pairs of slots; "
+        "this and the next are where meta-training starts from",
+    )
+    ridge: Annotated[Float, Field(gt=0)] = Field(default=0.1, description="added to the kernel's diagonal")
+
+
 class MemoryConfig(Section):
     """An episodic memory whose slots are the input units of the first layer."""
 
@@ -119,6 +134,19 @@ class MemoryConfig(Section):
     nearest_gain: Annotated[Float, Field(ge=0)] = Field(
         default=6.0, description="factor on the sum over slots weighted by the softmax"
     )
+    ridge: RidgeConfig | None = Field(
+        default=None,
+        description="one more channel and reading, by kernel ridge regression on what slots hold; null: none",
+    )
+
+    @property
+    def channels(self) -> int:
+        """Channels of a message from the memory."""
+        return self.build().channels
+
+    def build(self) -> EpisodicMemory:
+        """Return the memory that is described."""
+        return EpisodicMemory(self.slots, self.replacement, self.ridge is not None)
 
 
 class ImageFeaturesConfig(Section):
@@ -130,6 +158,15 @@ class ImageFeaturesConfig(Section):
     )
     cell: Positive = Field(default=7, description="height and width of what is pooled, in pixels")
     count: Positive = Field(default=8, description="directions of gradients, or filters")
+    stride: Positive | None = Field(
+        default=None, description="pixels from a cell to the next, which overlap if it is smaller; null: cell"
+    )
+    window: Window = Field(
+        default="box", description="how pixels of a cell count. tent: the more the nearer to its middle"
+    )
+    root: Bool = Field(
+        default=False, description="square roots of means, so that strong edges do not drown others"
+    )
 
 
 class GraphNetworkConfig(GraphsConfig):
@@ -269,8 +306,8 @@ def _memory_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     if synapse.layer_norm:
         expected = "false with a memory, whose readings are of messages as they are"
         yield Problem("synapse.layer_norm", True, expected, ("memory",))
-    if synapse.message_size < CHANNELS:
-        expected = f"at least {CHANNELS} with a memory, which has so many channels"
+    if synapse.message_size < (channels := vsml.memory.channels):
+        expected = f"at least {channels} with this memory, which has so many channels"
         yield Problem("synapse.message_size", synapse.message_size, expected, ("memory",))
     if vsml.output_channel > 1:
         yield Problem("output_channel", vsml.output_channel, "0 or 1 with a memory", ("memory",))
@@ -310,7 +347,7 @@ def _image_features_problems(vsml: VsmlConfig) -> Iterator[Problem]:
     """Yield what does not go together with features of images."""
     if vsml.image_features.kind == "none":
         plain = ImageFeaturesConfig()
-        for name in ("cell", "count"):
+        for name in ("cell", "count", "stride", "window", "root"):
             got = getattr(vsml.image_features, name)
             if got != getattr(plain, name):
                 expected = "its default without image_features.kind"

@@ -8,6 +8,7 @@ from typing import (
     Self,
 )
 
+import jax.numpy as jnp
 import optax
 from pydantic import Field, Tag, model_validator
 
@@ -38,6 +39,10 @@ class Schedule(Section):
     )
     warmup_steps: Annotated[Int, Field(ge=0)] = Field(
         default=0, description="meta steps of linear rise from 0 to init"
+    )
+    cooldown_share: Annotated[Float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the meta steps, the last ones, over which the value falls to 0 in a line",
     )
 
     @model_validator(mode="after")
@@ -79,10 +84,36 @@ def schedule(value: float | Schedule, iterations: int) -> Callable[[Any], Array]
     steps = value.steps if value.steps is not None else iterations
     rest = max(1, steps - value.warmup_steps)
     main = _after_warmup(value, rest)
-    if value.warmup_steps == 0:
+    if value.warmup_steps > 0:
+        rise = optax.linear_schedule(0.0, value.init, value.warmup_steps)
+        main = optax.join_schedules([rise, main], [value.warmup_steps])
+    if value.cooldown_share == 0:
         return main
-    rise = optax.linear_schedule(0.0, value.init, value.warmup_steps)
-    return optax.join_schedules([rise, main], [value.warmup_steps])
+    return _with_cooldown(main, iterations, value.cooldown_share)
+
+
+def _with_cooldown(
+    before: Callable[[Any], Array],
+    iterations: int,
+    share: float,
+) -> Callable[[Any], Array]:
+    """Return a schedule whose last meta steps are those of `before` times what falls from 1 to 0.
+
+    A run at a constant rate that ends so is as good as one of that length with a schedule of its own, so runs
+    of many lengths are points of one curve (Haegele et al., 2024, arXiv 2405.18392).
+
+    Args:
+        before: value at each meta step.
+        iterations: meta steps of the run, after the last of which the factor would be 0.
+        share: of them.
+    """
+    length = share * iterations
+
+    def after(step: Any) -> Array:
+        factor = jnp.clip((iterations - step) / length, 0.0, 1.0)
+        return before(step) * factor
+
+    return after
 
 
 def _after_warmup(value: Schedule, steps: int) -> Callable[[Any], Array]:

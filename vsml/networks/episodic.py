@@ -8,8 +8,11 @@ d the mean of d_s over the slots that are filled, the message that arrives at th
     channel 2    exp(-w d_s / d)                          narrow: another kernel
     channel 3    log(1 + slots that are filled) / 5
     channel 4    1 while the example is written into the slot, else 0
+    channel 5    with a ridge: ((K + r I)^-1 k(x))_s, the weight of slot s in kernel ridge regression
 
-and 0 in all of them where the slot is empty. The sharpnesses a, b and w are numbers of the learning
+and 0 in all of them where the slot is empty. K and k(x) are exp(-v d / m) among the slots, and between them
+and x; m is the mean of d over pairs of slots. While an example is written channel 5 is what it was at the
+answer, and 0 at its own slot. The sharpnesses a, b, w and v and the ridge r are numbers of the learning
 algorithm, found with the rest of it. After its answer an example takes a slot, whose synapses start afresh,
 and the backward sweep follows with the similarities to what the memory holds now.
 
@@ -27,11 +30,8 @@ from flax import nnx, struct
 
 from vsml.types import Array
 
-CHANNELS = 5
-"""Channels of a message from the memory."""
-
-SMOOTH, NEAREST, NARROW, FILLED, NEW = range(CHANNELS)
-"""What they hold."""
+SMOOTH, NEAREST, NARROW, FILLED, NEW, RIDGE = range(6)
+"""What the channels of a message from the memory hold."""
 
 USEFULNESS = 1
 """Channel of the backward message in which synapses say how useful the example in their slot is."""
@@ -42,6 +42,7 @@ _EMPTY = -1
 _FEW = 3  # slots that have to be filled for a mean of distances
 _MEAN_BEFORE = 0.5  # stands for the mean distance until then
 _SMALLEST_MEAN = 0.05
+_SMALLEST_RIDGE = 1e-3  # a float32 system of a thousand examples is solved well with it
 _FILLED_SCALE = 5.0
 _TINY = 1e-6
 
@@ -75,6 +76,8 @@ class Sharpnesses(nnx.Module):
 
     Attributes:
         log_sharpness: their logarithms [3], in the order of channels.
+        log_ridge: logarithms of the sharpness of the kernel of ridge regression, and of the ridge [2]; None
+            without.
     """
 
     def __init__(
@@ -82,8 +85,10 @@ class Sharpnesses(nnx.Module):
         smooth: float,
         nearest: float,
         narrow: float,
+        ridge: tuple[float, float] | None = None,
     ):
         self.log_sharpness = nnx.Param(jnp.log(jnp.array([smooth, nearest, narrow])))
+        self.log_ridge = None if ridge is None else nnx.Param(jnp.log(jnp.array(ridge)))
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,17 @@ class EpisodicMemory:
         replacement: which slot an example takes when none is empty. oldest: that of the oldest example.
             balanced: that of the oldest of the class with the most examples. least_useful: the one whose
             synapses send the least in channel `USEFULNESS` of their backward message.
+        has_ridge: whether there is a channel with the weights of kernel ridge regression.
     """
 
     slots: int
     replacement: Replacement = "oldest"
+    has_ridge: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of a message from the memory."""
+        return RIDGE + 1 if self.has_ridge else RIDGE
 
     def init_state(
         self,
@@ -121,6 +133,7 @@ class EpisodicMemory:
         state: MemoryState,
         x: Array,
         new: Array | None = None,
+        before: Array | None = None,
     ) -> Array:
         """Return what arrives at the units of the slots.
 
@@ -129,9 +142,10 @@ class EpisodicMemory:
             state: of the memory.
             x: an input [d].
             new: the slot that is being written, int []; None for an answer.
+            before: weights of ridge regression at the answer [K], where a slot is written.
 
         Returns:
-            Channels [K, 5]; see the top of this file.
+            Channels [K, channels]; see the top of this file.
         """
         smooth, nearest, narrow = jnp.exp(sharpnesses.log_sharpness[...])
         filled = state.filled
@@ -151,7 +165,35 @@ class EpisodicMemory:
             jnp.log1p(count) / _FILLED_SCALE * filled,
             jnp.zeros(self.slots) if new is None else jax.nn.one_hot(new, self.slots),
         ]
+        if self.has_ridge:
+            weights = self._ridge_weights(sharpnesses, state, distance) if before is None else before
+            channels.append(weights if new is None else weights.at[new].set(0.0))
         return jnp.stack(channels, axis=-1)
+
+    def _ridge_weights(
+        self,
+        sharpnesses: Sharpnesses,
+        state: MemoryState,
+        distance: Array,
+    ) -> Array:
+        """Return the weight of each slot in kernel ridge regression [K].
+
+        Where many inputs meet one memory the system is factorised once, as `jax.vmap` sees that it is shared.
+        """
+        assert sharpnesses.log_ridge is not None  # they were made for a memory with a ridge
+        sharpness, ridge = jnp.exp(sharpnesses.log_ridge[...])
+        filled = state.filled
+        count = filled.sum()
+        pairs = filled[:, None] * filled[None, :]
+        distance_KxK = (1 - state.keys @ state.keys.T) * pairs
+        # The diagonal is 0.
+        mean = distance_KxK.sum() / jnp.maximum(count * (count - 1), 1)
+        mean = jnp.where(count < _FEW, _MEAN_BEFORE, jnp.maximum(mean, _SMALLEST_MEAN))
+        kernel_KxK = jnp.exp(-sharpness * distance_KxK / mean) * pairs
+        # Empty slots are coupled to nothing.
+        system_KxK = kernel_KxK + (ridge + _SMALLEST_RIDGE) * jnp.eye(self.slots)
+        to_x = jnp.exp(-sharpness * distance / mean) * filled
+        return jax.scipy.linalg.solve(system_KxK, to_x, assume_a="pos")
 
     def write(
         self,

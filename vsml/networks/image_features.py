@@ -8,6 +8,11 @@ Both are standardised for each image: mean 0 and variance 1 over its features.
     filters        n random 5 x 5 filters, standard normal, centred and of length 1, always the same ones;
                    rectified both ways, relu(z) and relu(-z), and pooled likewise.
 
+Cells of c pixels begin at every c-th pixel, or at every `stride`-th: then they overlap. Pixel p of a cell,
+p = 0, ..., c - 1, counts for 1 / c along each axis with the window `box`, and with `tent` for
+min(p + 1/2, c - p - 1/2), divided by the sum of these: what is nearer to the middle counts for more. With
+`root`, means are replaced by their square roots, so that one strong edge does not drown the others.
+
 What is left over beyond whole cells, at the right and at the bottom, is not seen.
 """
 
@@ -22,6 +27,7 @@ import numpy as np
 from vsml.types import Array
 
 Kind = Literal["orientations", "filters"]
+Window = Literal["box", "tent"]
 
 _TINY = 1e-6
 _FILTER_SIZE = 5
@@ -37,6 +43,9 @@ class ImageFeatures:
         kind: see the top of this file.
         cell: height and width of a cell, in pixels.
         count: directions, or filters.
+        stride: pixels from a cell to the next; None: `cell`.
+        window: how pixels of a cell are weighed.
+        root: whether square roots of means are taken.
 
     Raises:
         ValueError: an image has no whole cell.
@@ -46,6 +55,9 @@ class ImageFeatures:
     kind: Kind
     cell: int
     count: int
+    stride: int | None = None
+    window: Window = "box"
+    root: bool = False
 
     def __post_init__(self) -> None:
         height, width, _ = self.shape
@@ -59,9 +71,12 @@ class ImageFeatures:
     def size(self) -> int:
         """How many numbers describe an image."""
         height, width, _ = self.shape
-        cells = (height // self.cell) * (width // self.cell)
         channels = self.count if self.kind == "orientations" else 2 * self.count
-        return cells * channels
+        return self._cells(height) * self._cells(width) * channels
+
+    def _cells(self, pixels: int) -> int:
+        """Return the whole cells along an axis."""
+        return (pixels - self.cell) // (self.stride or self.cell) + 1
 
     def __call__(self, images: Array) -> Array:
         """Return the features [K, size] of images [K, height, width, channels]."""
@@ -107,7 +122,19 @@ class ImageFeatures:
     def _pooled(self, maps: Array) -> Array:
         """Return means over whole cells [K, cells down, cells across, channels]."""
         height, width, _ = self.shape
-        down, across = height // self.cell, width // self.cell
-        whole = maps[:, : down * self.cell, : across * self.cell]
-        cells = whole.reshape(len(maps), down, self.cell, across, self.cell, maps.shape[-1])
-        return cells.mean((2, 4))
+        down, across = jnp.asarray(self._pooling(height)), jnp.asarray(self._pooling(width))
+        pooled = jnp.einsum("ah,khwc,bw->kabc", down, maps, across)
+        # What rounding leaves of a mean of 0 may be below it.
+        return jnp.sqrt(jnp.maximum(pooled, 0.0)) if self.root else pooled
+
+    def _pooling(self, pixels: int) -> np.ndarray:
+        """Return the weights of pixels in cells along an axis [cells, pixels]."""
+        position = np.arange(self.cell)
+        weights = np.ones(self.cell)
+        if self.window == "tent":
+            weights = np.minimum(position + 0.5, self.cell - position - 0.5)
+        pooling = np.zeros((self._cells(pixels), pixels), np.float32)
+        for number, row in enumerate(pooling):
+            first = number * (self.stride or self.cell)
+            row[first : first + self.cell] = weights / weights.sum()
+        return pooling

@@ -10,11 +10,14 @@ by the softmax over slots: with a gain of G answers are G times the label of the
 the soft nearest-neighbour classifier. The cells that do back-propagation (`vsml.networks.written`) are sent
 in channel 0 alone, which is read by the smooth kernel: gradient descent on a sum of kernels. All other cells
 send nothing at first.
+
+With a ridge the label is sent in channel 5, too, which is read by the weights of kernel ridge regression. So
+a gain of G adds G times what that regression answers from the labels in the memory.
 """
 
 import math
 
-from vsml.networks.episodic import NEAREST, NEW
+from vsml.networks.episodic import NEAREST, NEW, RIDGE
 from vsml.networks.written import cells_of
 from vsml.types import Params
 
@@ -30,11 +33,15 @@ def label_cell(state_size: int) -> int:
     return state_size - cells_of("tanh") - 1
 
 
-def remembering(synapse: Params) -> Params:
+def remembering(
+    synapse: Params,
+    has_ridge: bool = False,
+) -> Params:
     """Return a synapse that keeps the label of the example in its slot.
 
     Args:
         synapse: meta-parameters with back-propagation in their last cells, `back_propagating` of tanh.
+        has_ridge: whether the label is read by kernel ridge regression, too.
     """
     N, M = synapse["forward_message"]["kernel"].shape
     cell = label_cell(N)
@@ -54,8 +61,9 @@ def remembering(synapse: Params) -> Params:
     sent = synapse["forward_message"]["kernel"]
     others = N - cells_of("tanh")
     sent = sent.at[:others].set(0.0)
-    sent = sent.at[:, NEAREST].set(0.0)
-    sent = sent.at[cell, NEAREST].set(1 / held_label())
+    for channel in (NEAREST, RIDGE) if has_ridge else (NEAREST,):
+        sent = sent.at[:, channel].set(0.0)
+        sent = sent.at[cell, channel].set(1 / held_label())
 
     remembers = dict(synapse)
     remembers["lstm"] = {"kernel": kernel.reshape(-1, 4 * N), "bias": bias.reshape(-1)}

@@ -1,4 +1,4 @@
-"""Rules on the command line: `python -m vsml.rules show | check | run | step FILE`."""
+"""Rules on the command line: `python -m vsml.rules show | check | run | step | survey`."""
 
 import sys
 

@@ -33,7 +33,8 @@ class OptimizerConfig(Section):
         default=0.025, description="step size of Adam; a number or a schedule"
     )
     noise_std: ScheduledPositive = Field(
-        default=0.05, description="es: deviation of the perturbations; a number or a schedule without warm-up"
+        default=0.05,
+        description="es: deviation of the perturbations; a number or a schedule without warm-up and cooldown",
     )
     clip_gradnorm: Annotated[Float, Field(gt=0)] | None = Field(
         default=None, description="largest global norm of the gradient; null does not clip"
@@ -68,5 +69,7 @@ def _noise_problems(noise_std: float | Schedule) -> Iterator[Problem]:
     # The gradient estimate divides by it.
     if noise_std.warmup_steps > 0:
         yield Problem("noise_std.warmup_steps", noise_std.warmup_steps, "0, as noise cannot start at 0")
+    if noise_std.cooldown_share > 0:
+        yield Problem("noise_std.cooldown_share", noise_std.cooldown_share, "0, as noise cannot end at 0")
     if noise_std.end == 0:
         yield Problem("noise_std.end", 0, "greater than 0, as noise cannot end at 0")

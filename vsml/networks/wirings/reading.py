@@ -7,13 +7,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from vsml.networks.cells.lstm import Synapse, weights_of
-from vsml.networks.episodic import NEAREST, SMOOTH
+from vsml.networks.episodic import NEAREST, RIDGE, SMOOTH
 from vsml.networks.wirings.base import Extent, ImageShape, SynapseState, draw_cells
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.types import Array
-
-READ = (SMOOTH, NEAREST)
-"""Channels of the message from a memory that weigh its slots, and of what synapses send that they weigh."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +19,29 @@ class ReadingLayer:
 
     The plain mean over slots would drown the few that matter. An output unit sends in channels 0 and 1
 
-        smooth_gain sum_s m_s[0] y_s[0] + nearest_gain sum_s m_s[1] y_s[1],
+        smooth_gain sum_s m_s[0] y_s[0] + nearest_gain sum_s m_s[1] y_s[1] + ridge_gain sum_s m_s[5] y_s[5],
 
     m_s what the memory sends to slot s (`vsml.networks.episodic`) and y_s what the synapse of the slot sends:
     the same in both, as a unit of other layers that do back-propagation. All other channels are means.
 
     Attributes:
         dense: the synapses.
-        smooth_gain, nearest_gain: factors on the two readings.
+        smooth_gain, nearest_gain: factors on the first two readings.
+        ridge_gain: on the third; None for a memory without a ridge.
     """
 
     dense: DenseLayer
     smooth_gain: float
     nearest_gain: float
+    ridge_gain: float | None = None
+
+    @property
+    def readings(self) -> dict[int, float]:
+        """Gains of readings by their channel: of what weighs slots, and of what synapses send."""
+        gains = {SMOOTH: self.smooth_gain, NEAREST: self.nearest_gain}
+        if self.ridge_gain is not None:
+            gains[RIDGE] = self.ridge_gain
+        return gains
 
     @property
     def fan_in(self) -> int:
@@ -97,7 +104,7 @@ class ReadingLayer:
             synapse, state, forward_IxM, backward_OxM, micro_ticks
         )
         read_O = self._reading(synapse, state, forward_IxM)
-        for channel in READ:
+        for channel in (SMOOTH, NEAREST):
             forward_OxM = forward_OxM.at[:, channel].set(read_O)
         return state, forward_OxM, backward_IxM
 
@@ -107,13 +114,14 @@ class ReadingLayer:
         state: SynapseState,
         forward_IxM: Array,
     ) -> Array:
-        """Return the sum of both readings for each output unit [O]."""
+        """Return the sum of all readings for each output unit [O]."""
         kernel, bias = weights_of(synapse.forward_message)
-        gains = jnp.array([self.smooth_gain, self.nearest_gain])
-        weights_Ix2 = forward_IxM[:, READ] * gains[None]
+        channels = jnp.array(list(self.readings))
+        gains = jnp.array(list(self.readings.values()))
+        weights_IxK = forward_IxM[:, channels] * gains[None]
         h = state.h.astype(jnp.float32)
         # Everything is linear: slots are summed first, channels then.
-        h_GNRx2 = jnp.einsum("gnri,ik->gnrk", h, weights_Ix2)
-        sent_GR = jnp.einsum("gnrk,nk->gr", h_GNRx2, kernel[:, READ])
-        offset = (weights_Ix2.sum(0) * bias[jnp.array(READ)]).sum()
+        h_GNRxK = jnp.einsum("gnri,ik->gnrk", h, weights_IxK)
+        sent_GR = jnp.einsum("gnrk,nk->gr", h_GNRxK, kernel[:, channels])
+        offset = (weights_IxK.sum(0) * bias[channels]).sum()
         return sent_GR.reshape(math.prod(sent_GR.shape)) + offset

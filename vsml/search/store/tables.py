@@ -199,7 +199,7 @@ def _replaces(table: sa.Table, old: Values, new: Values) -> bool:
 
 def _statement(dialect: str, table: sa.Table) -> Any:
     """Return the INSERT of a table; what `_replaces` says of two rows, said in SQL."""
-    insert = _INSERT[dialect](table)
+    insert: Any = _INSERT[dialect](table)  # what both dialects have, and no common type of SQLAlchemy says
     keys = list(table.primary_key)
     offered = insert.excluded
     if table is EVALUATION:

@@ -1,0 +1,162 @@
+"""Settings of the search: how rules are drawn and changed."""
+
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from vsml.rules.program import Capacity
+from vsml.rules.rule import KINDS, MAX_CONSTANTS, MAX_INITIAL_OPERATORS, MAX_OPERATORS, MAX_SLOTS
+from vsml.settings import Float, Int, Positive, Problem, Section, Text, refuse
+
+Share = Annotated[Float, Field(ge=0, le=1)]
+Weight = Annotated[Float, Field(ge=0)]
+Range = tuple[Positive, Positive]
+
+
+class Room(Section):
+    """How large rules may become; rules of one room share compiled functions."""
+
+    slots: Annotated[Int, Field(ge=2, le=MAX_SLOTS)] = Field(default=8, description="most slots")
+    constants: Annotated[Int, Field(ge=3, le=MAX_CONSTANTS)] = Field(
+        default=8, description="most constants, the numbers 0 and 1 included"
+    )
+    initial: Annotated[Int, Field(ge=1, le=MAX_INITIAL_OPERATORS)] = Field(
+        default=16, description="most operators in initialisations"
+    )
+    operators: Annotated[Int, Field(ge=2, le=MAX_OPERATORS)] = Field(
+        default=32, description="most operators in a tick"
+    )
+
+    @property
+    def capacity(self) -> Capacity:
+        """The room of arrays."""
+        return Capacity(self.slots, self.constants, self.initial, self.operators)
+
+
+class Leaves(Section):
+    """Weights of what an expression may end in. Node values and edge values are drawn apart."""
+
+    x: Weight = 5.0
+    x_on: Weight = 1.0
+    t: Weight = 5.0
+    t_on: Weight = 1.0
+    node_noise: Weight = 0.1
+    degree: Weight = 0.3
+    node_slot: Weight = Field(default=8.0, description="one of the node slots")
+    edge_noise: Weight = 0.1
+    parity: Weight = 0.5
+    incoming: Weight = 1.0
+    outgoing: Weight = 1.0
+    edge_slot: Weight = Field(default=6.0, description="one of the edge slots, at the own end")
+
+
+class Base(Section):
+    """A range of the probability that an expression is no operator; each rule draws its own."""
+
+    least: Share
+    most: Share
+    weight: Weight
+
+
+class Initial(Section):
+    """An initialisation that slots may have."""
+
+    expression: Text | None = Field(description="of 0, 1, the graph and draws; null is a slot without one")
+    weight: Weight
+
+
+class Drawing(Section):
+    """How rules are drawn. Shares are probabilities; weights count beside the others of their group."""
+
+    slots: Range = Field(default=(3, 7), description="least and most slots")
+    operators: Range = Field(
+        default=(8, 24), description="least and most operators, before those without effect are removed"
+    )
+    constants: Positive = Field(default=3, description="constants that may be tuned, for a rule to use")
+    kinds: tuple[Weight, Weight, Weight, Weight, Weight] = Field(
+        default=(3.0, 2.0, 3.0, 0.5, 0.5), description=f"weights of {', '.join(KINDS)}"
+    )
+    initials: tuple[Initial, ...] = Field(
+        default=(
+            Initial(expression=None, weight=5),
+            Initial(expression="0", weight=2),
+            Initial(expression="normal() / sqrt(degree)", weight=2),
+            Initial(expression="normal() / sqrt(count(incoming))", weight=2),
+            Initial(expression="normal()", weight=1),
+            Initial(expression="uniform()", weight=0.5),
+        ),
+        description="what slots begin with",
+    )
+    base: tuple[Base, ...] = Field(
+        default=(Base(least=0.25, most=0.5, weight=10), Base(least=0.0, most=0.25, weight=1)),
+        description="ranges of the probability that an expression is no operator",
+    )
+    arithmetic: Weight = Field(default=5.0, description="weight of + - * / and -a")
+    comparison: Weight = Field(default=1.5, description="weight of > >= minimum maximum sel")
+    function: Weight = Field(default=1.5, description="weight of functions such as tanh")
+    reducer: Weight = Field(default=4.0, description="weight of sum, mean, max, min, std; sum is half of it")
+    count: Weight = Field(default=0.3, description="weight of count")
+    rev: Share = Field(default=0.5, description="share of edge values that are what the other end shows")
+    floats: Share = Field(default=1 / 3, description="share of constants among the operands of an operator")
+    nodes: Share = Field(default=0.3, description="share of node values among operands of edge operators")
+    reuse: Share = Field(default=0.15, description="share of operands that another place uses, too")
+    filters: Share = Field(default=0.6, description="share of reducers with a filter")
+    guards: Share = Field(default=0.5, description="share of slots with a guard")
+    plain_truth: Share = Field(
+        default=0.7, description="share of filters and guards that are x_on, t_on, incoming or outgoing"
+    )
+    leaves: Leaves = Leaves()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for name in ("slots", "operators"):
+            least, most = getattr(self, name)
+            if least > most:
+                yield Problem(name, (least, most), "the least number first")
+        if self.slots[0] < 2:
+            yield Problem("slots", self.slots, "at least 2: one that is read and one that crosses edges")
+        for number, base in enumerate(self.base):
+            if base.least > base.most:
+                yield Problem(f"base.{number}", (base.least, base.most), "the least probability first")
+        groups = {
+            "kinds": self.kinds,
+            "initials": [each.weight for each in self.initials],
+            "base": [each.weight for each in self.base],
+            "arithmetic": [self.arithmetic, self.comparison, self.function, self.reducer, self.count],
+        }
+        for name, weights in groups.items():
+            if not sum(weights) > 0:
+                yield Problem(name, tuple(weights), "a weight above 0 in its group")
+
+
+class Mutations(Section):
+    """Weights of the changes that make a child of a rule."""
+
+    insert: Weight = Field(default=1.0, description="an operator around a value")
+    delete: Weight = Field(default=2.0, description="an operator is replaced by one of its operands")
+    argument: Weight = Field(default=2.0, description="an operand is another value")
+    operator: Weight = Field(default=1.0, description="another operator of the same form")
+    constant: Weight = Field(
+        default=1.0, description="a constant times a number from 0.5 to 2, one in ten with the other sign"
+    )
+    slot: Weight = Field(default=0.5, description="another expression and guard for a slot")
+    knock_out: Weight = Field(default=0.5, description="an operator becomes 0 or 1")
+    guard: Weight = Field(default=0.5, description="a guard is added or removed")
+    kind: Weight = Field(default=0.25, description="another kind of slot")
+    initial: Weight = Field(default=0.25, description="another initialisation")
+    grow: Weight = Field(default=1.0, description="a leaf becomes an expression")
+    shrink: Weight = Field(default=1.0, description="an operator becomes a leaf")
+    new_slot: Weight = Field(default=0.5, description="a slot more, which something reads")
+    crossover: Weight = Field(default=0.0, description="a slot of another rule, with all it needs")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        weights = tuple(self.model_dump().values())
+        if not sum(weights) > 0:
+            refuse([Problem("insert", weights, "a weight above 0 among the mutations")])
+        return self

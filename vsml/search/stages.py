@@ -1,0 +1,320 @@
+"""Stages that judge rules, cheapest first; a stage gets the survivors of the one before it.
+
+S0 looks at the code alone. S1 runs a rule for 18 ticks and asks whether the answer follows the input and
+changes with teaching. S2 to S4 let it learn: functions of one bit, then AND and OR, then sums, differences
+and XOR.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from vsml.graphs import Graph, generate
+from vsml.rules.operators import BOUND, OPCODE
+from vsml.rules.rule import EDGE_TYPE
+from vsml.rules.settings import Settings, Teaching
+from vsml.search.analysis import live_of, port_bit, structural_key
+from vsml.search.choices import both_lanes, finished, mixed
+from vsml.search.genome import Genome
+from vsml.search.interpreter import Lesson, answers, distances
+from vsml.search.one_kernel import one_kernel
+from vsml.search.union import noise_of, union_of
+from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
+from vsml.types import Array
+
+# Why a rule ends where it does. The first is no death.
+ALIVE, NO_INPUT, NO_TEACHING, NO_CROSSING, NO_MEMORY, KNOWN, AT_BOUND, DEAF, UNTEACHABLE, TWIN, FAILED = (
+    range(11)
+)
+
+REASONS = (
+    "alive",
+    "the answer does not depend on the input",
+    "the answer does not depend on teaching",
+    "nothing crosses an edge",
+    "nothing is kept from tick to tick",
+    "known: the same program was met before",
+    "at the bound: numbers grow without end",
+    "deaf: another input changes no answer",
+    "unteachable: another target changes no answer",
+    "twin: another rule answers the same",
+    "below the hurdle",
+)
+"""What the counters say, by number."""
+
+_FEELS = 1e-6
+"""An answer that changes by less does not follow."""
+
+_ROUNDING = 1000
+"""Answers are rounded to so many parts of 1 for the fingerprint."""
+
+_LABELLED = ("target_as_input",)
+_UNLABELLED = ("none",)
+
+
+def static_reason(genome: Genome, teach: str) -> Array:
+    """Return why a genome cannot learn, from its code alone, int32 []; `ALIVE` if nothing is against it.
+
+    Args:
+        genome: pruned.
+        teach: how rules are taught; where nothing stands on t, it may be left out.
+    """
+    live = live_of(genome)
+    reads = live.reads
+    reads_input = (reads & (port_bit("x") | port_bit("x_on"))) > 0
+    reads_teaching = (reads & (port_bit("t") | port_bit("t_on"))) > 0
+    if teach in (*_LABELLED, *_UNLABELLED):
+        reads_teaching = jnp.array(True)
+    is_rev = genome.tick[:, 0] == OPCODE["rev"]
+    is_shared = (genome.kind >= EDGE_TYPE) & live.slots
+    crosses = (is_rev & live.tick).any() | is_shared.any()
+    reason = jnp.where(live.remembers.any(), ALIVE, NO_MEMORY)
+    reason = jnp.where(crosses, reason, NO_CROSSING)
+    reason = jnp.where(reads_teaching, reason, NO_TEACHING)
+    return jnp.where(reads_input, reason, NO_INPUT).astype(jnp.int32)
+
+
+def screened(genomes: Genome, teach: str) -> tuple[Array, Array]:
+    """Return the reason of S0 of each genome, int32 [n], and its key, uint32 [n, 2]."""
+    return _screen(teach)(genomes)
+
+
+@lru_cache(maxsize=8)
+def _screen(teach: str):  # type: ignore[no-untyped-def]  # a jit-ed function
+    def look(genome: Genome) -> tuple[Array, Array]:
+        return static_reason(genome, teach), structural_key(genome)
+
+    return one_kernel(partial(jax.lax.map, look))
+
+
+def timing_of(graphs: Sequence[Graph], teaching: Teaching) -> Settings:
+    """Return timing in which news goes from inputs to answers, and teaching back, on each of some graphs."""
+    longest = max(graph.longest_path for graph in graphs)
+    given = teaching.model_dump(exclude_unset=True)
+    return Settings(ticks=2 * (longest + 1), read_tick=longest, loss="regression", **given)
+
+
+# S1: instances that differ in one thing each.
+
+_PLAIN, _OTHER_INPUT, _OTHER_TARGET = range(3)
+_PROBE_EXAMPLES = 3
+
+
+@struct.dataclass
+class Probe:
+    """What a rule does in S1, and a fingerprint of it.
+
+    Attributes:
+        reason: why it ends here, int32 []; `ALIVE` if it does not.
+        fingerprint: of all answers, rounded, uint32 [2]; equal ones answer the same.
+    """
+
+    reason: Array
+    fingerprint: Array
+
+
+def probe_lesson(teaching: Teaching, slots: int) -> Lesson:
+    """Return the lesson of S1: an input beside the output, and 2 inputs behind 2 nodes, each three times."""
+    graphs = []
+    for inputs, hidden in ((1, 0), (2, 2)):
+        graphs += [generate("layered", inputs, hidden, 1, seed=0)] * 3
+    # The three of a graph draw the same, and meet the same noise.
+    keys = jnp.stack([jax.random.key(place // 3) for place in range(len(graphs))])
+    random = np.random.default_rng(0)
+    x, targets = [], []
+    for inputs in (1, 2):
+        plain = random.uniform(0.3, 1.0, (_PROBE_EXAMPLES, inputs)).astype(np.float32)
+        goal = random.uniform(0.3, 1.0, (_PROBE_EXAMPLES, 1)).astype(np.float32)
+        x += [plain, plain + 0.5, plain]
+        targets += [goal, goal, goal + 0.5]
+    settings = timing_of(graphs, teaching)
+    return Lesson(
+        union=union_of(graphs, keys, slots),
+        x=jnp.asarray(np.concatenate(x, 1)),
+        targets=jnp.asarray(np.stack(targets, 1)),
+        noise=noise_of(graphs, keys, _PROBE_EXAMPLES * settings.ticks),
+        settings=settings,
+    )
+
+
+def probe(genome: Genome, lesson: Lesson) -> Probe:
+    """Run S1."""
+    found, course = answers(genome, lesson)
+    memory = course.rows[: genome.kind.shape[0]]
+    by_graph = found.reshape(_PROBE_EXAMPLES, -1, 3)
+    plain = by_graph[:, :, _PLAIN]
+    # One of the graphs is enough: a rule may need more than one input.
+    follows = jnp.abs(by_graph[:, :, _OTHER_INPUT] - plain).max() > _FEELS
+    learns = jnp.abs(by_graph[:, :, _OTHER_TARGET] - plain).max() > _FEELS
+    if lesson.settings.teach in _UNLABELLED:
+        learns = jnp.array(True)
+    at_bound = (jnp.abs(memory) >= BOUND).any() | (jnp.abs(found) >= BOUND).any()
+    reason = jnp.where(learns, ALIVE, UNTEACHABLE)
+    reason = jnp.where(follows, reason, DEAF)
+    reason = jnp.where(at_bound, AT_BOUND, reason)
+    return Probe(reason.astype(jnp.int32), fingerprint(found))
+
+
+def fingerprint(found: Array) -> Array:
+    """Return a key of answers rounded to 3 digits, uint32 [2]."""
+    whole = jnp.round(found.reshape(-1) * _ROUNDING).astype(jnp.int32)
+
+    def step(place: Array, lanes: Array) -> Array:
+        return mixed(lanes, both_lanes(whole[place]))
+
+    return finished(jax.lax.fori_loop(0, whole.shape[0], step, jnp.full(2, 17, jnp.uint32)))
+
+
+def probed(genomes: Genome, is_wanted: Array, lesson: Lesson) -> Probe:
+    """Run S1 on some of the genomes; the others get `KNOWN`, and take no time.
+
+    Args:
+        genomes: with a leading axis.
+        is_wanted: which of them, bool [n].
+        lesson: from `probe_lesson`.
+    """
+    return _probe(genomes, is_wanted, lesson)
+
+
+def _probe_all(genomes: Genome, is_wanted: Array, lesson: Lesson) -> Probe:
+    nothing = Probe(jnp.int32(KNOWN), jnp.zeros(2, jnp.uint32))
+
+    def each(given: tuple[Genome, Array]) -> Probe:
+        genome, wanted = given
+        return jax.lax.cond(wanted, lambda: probe(genome, lesson), lambda: nothing)
+
+    return jax.lax.map(each, (genomes, is_wanted))
+
+
+_probe = one_kernel(_probe_all)
+
+
+# S2 to S4: learning.
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task on a graph.
+
+    Attributes:
+        name: of the task: a name of `TASKS`, or `0`, `1`, `a`, `not a`.
+        graph: the graph.
+    """
+
+    name: str
+    graph: Graph
+
+
+_BITS = {
+    "0": lambda bit: jnp.zeros_like(bit),
+    "1": lambda bit: jnp.ones_like(bit),
+    "a": lambda bit: bit,
+    "not a": lambda bit: 1 - bit,
+}
+"""The functions of one bit."""
+
+_DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
+
+
+def draw_exercise(name: str, count: int, key: Array) -> tuple[Array, Array]:
+    """Return inputs [count, I] and targets [count, 1] of a task; the last input is always 1.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if name in TASKS:
+        return TASKS[name].draw(count, key)
+    ones = jnp.ones((count, 1))
+    if name in _BITS:
+        bits = jax.random.bernoulli(key, 0.5, (count, 1)).astype(jnp.float32)
+        targets = FALSE + (TRUE - FALSE) * _BITS[name](bits)
+        return jnp.concatenate([2 * bits - 1, ones], 1), targets
+    if name in _DIFFERENCES:
+        x, _ = TASKS["sum"].draw(count, key)
+        return x, (x[:, :2] * jnp.array(_DIFFERENCES[name])).sum(1, keepdims=True)
+    known = ", ".join([*TASKS, *_BITS, *_DIFFERENCES])
+    raise ValueError(f"task: got {name!r}, expected one of {known}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage in which rules learn.
+
+    Attributes:
+        name: of the stage.
+        exercises: tasks on graphs.
+        examples: lengths at which a hurdle stands, ascending; the last is the length of the stream.
+        seeds: fresh starts of each exercise.
+        hurdle: least progress of the worst task at the end.
+    """
+
+    name: str
+    exercises: tuple[Exercise, ...]
+    examples: tuple[int, ...]
+    seeds: int
+    hurdle: float
+
+    @cached_property
+    def graphs(self) -> list[Graph]:
+        """The graph of each instance: exercises, each with all its seeds."""
+        return [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
+
+    def lesson(self, teaching: Teaching, slots: int, key: Array, examples: int) -> Lesson:
+        """Return the stream of all instances; the same key gives the beginning of the same longer stream.
+
+        Args:
+            teaching: how rules are taught.
+            slots: most slots of the rules.
+            key: of tasks and starts.
+            examples: length of the stream.
+        """
+        graphs = self.graphs
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(graphs)))
+        settings = timing_of(graphs, teaching)
+        x, targets = [], []
+        for place in range(len(graphs)):
+            name = self.exercises[place // self.seeds].name
+            drawn = draw_exercise(name, self.examples[-1], jax.random.fold_in(keys[place], 9))
+            x.append(drawn[0][:examples])
+            targets.append(drawn[1][:examples])
+        return Lesson(
+            union=union_of(graphs, keys, slots),
+            x=jnp.concatenate(x, 1),
+            targets=jnp.stack(targets, 1),
+            noise=None,
+            settings=settings,
+        )
+
+
+def scale_of(lesson: Lesson) -> Array:
+    """Return the mean squared distance of the best constant answer to the targets of each instance, [G].
+
+    Where the targets are all the same, it is that of a gate which is true as often as not.
+    """
+    variance = np.asarray(lesson.targets).var(0).mean(1)
+    usual = ((TRUE - FALSE) / 2) ** 2
+    # Of targets that are all the same, rounding leaves a little.
+    varies = variance > _FEELS
+    return jnp.asarray(np.where(varies, variance, usual).astype(np.float32))
+
+
+def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
+    """Return the progress of a rule in each instance of a lesson, [G].
+
+    It is 1 less the mean squared distance to the target over the stream, as a part of what that of the best
+    constant answer is: the area under the learning curve. 1 is right from the first example on, 0 as good as
+    a constant, and -1 the least. A linear node that knows AND has 2/3; by the distance itself it would be no
+    better than the constant 0.
+
+    Args:
+        genome: the rule.
+        lesson: what it learns.
+        scale: from `scale_of`.
+    """
+    distance = distances(genome, lesson, 1.0).mean(1)
+    return jnp.clip(1 - distance / scale, -1, 1)

@@ -1,0 +1,240 @@
+"""Instances of graphs side by side, as one graph that falls into parts.
+
+Seeds, graphs and tasks of one rule are computed together: half-edges of all instances are one axis, and no
+instance sees another one. What a node knows of its half-edges is gathered, never scattered, so that a loop
+over rules can be one kernel.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from vsml.graphs import Graph, GraphArrays, to_arrays
+from vsml.rules.harness import Harness
+from vsml.rules.machine import draw, edge_noise, graph_registers, node_noise
+from vsml.rules.operators import BOUND, OPERATORS
+from vsml.rules.settings import Settings
+from vsml.types import Array
+
+MOST_DRAWS = 4
+"""Draws that one initialisation may have; more repeat the last of these."""
+
+DRAW_OPERATORS = tuple(operator for operator in OPERATORS if operator.family == "draw")
+
+
+@struct.dataclass
+class Union:
+    """Instances of graphs side by side. Letters: M half-edges of all, G instances, O answers.
+
+    Attributes:
+        peers: half-edges of the same node, int32 [M, D] for the largest degree D; its own where less.
+        is_peer: which of them count, bool [M, D].
+        graph_values: degree, parity, incoming and outgoing, [4, M].
+        instance: int32 [M].
+        input: place of the input that stands at a half-edge's node among those of all instances, one instance
+            after the other; -1 for none, int32 [M].
+        answer: place of the answer that is read there in y [G * O], -1 for none, int32 [M].
+        read_at: a half-edge of the node of each answer, int32 [G * O].
+        draws: what initialisations may draw, [S, MOST_DRAWS, 2, 2, M]: by slot, call, whether the slot is a
+            node slot, and operator.
+        feedback: how errors reach each node, [M, O].
+    """
+
+    peers: Array
+    is_peer: Array
+    graph_values: Array
+    instance: Array
+    input: Array
+    answer: Array
+    read_at: Array
+    draws: Array
+    feedback: Array
+
+    @property
+    def num_half_edges(self) -> int:
+        """M."""
+        return self.instance.shape[0]
+
+    @property
+    def num_instances(self) -> int:
+        """G."""
+        return self.read_at.shape[0] // self.feedback.shape[1]
+
+    @property
+    def is_real(self) -> Array:
+        """Whether a half-edge is no padding, bool []: none is."""
+        return jnp.array(True)
+
+    # A value of a node is kept at all its half-edges, so that there is nothing to convert.
+
+    def to_half_edges(self, value: Array) -> Array:
+        """Return a value of nodes at half-edges: the same."""
+        return value
+
+    def to_nodes(self, value: Array) -> Array:
+        """Return a value that is the same at all half-edges of a node: the same."""
+        return value
+
+    def rev(self, value: Array) -> Array:
+        """Return what the other end of each half-edge has of a value [M]."""
+        return value.reshape(-1, 2)[:, ::-1].reshape(-1)
+
+    def of_owner(self, value: Array) -> Array:
+        """Return what the owner of each half-edge's edge has of a value [M]."""
+        ends = value.reshape(-1, 2)
+        return jnp.broadcast_to(ends[:, 1:], ends.shape).reshape(-1)
+
+
+@struct.dataclass
+class PeerSummary:
+    """Sums over the half-edges of each node, at each half-edge; as `Summary` of `vsml.rules.operators`.
+
+    Attributes:
+        union: the graphs.
+    """
+
+    union: Union
+
+    def add(self, value: Array) -> Array:
+        """Return the sum of a value [M] over the half-edges of the node."""
+        return jnp.where(self.union.is_peer, value[self.union.peers], 0).sum(1)
+
+    def largest(self, value: Array) -> Array:
+        """Return the largest of a value [M] over the half-edges of the node."""
+        return jnp.where(self.union.is_peer, value[self.union.peers], -2 * BOUND).max(1)
+
+    def count(self, passes: Array, like: Array) -> Array:
+        """Return how many half-edges of the node pass, [M], as numbers of an array's type."""
+        return self.add(passes.astype(like.dtype))
+
+    def spread(self, value: Array) -> Array:
+        """Return a value of nodes at their half-edges: the same."""
+        return value
+
+
+def union_of(
+    graphs: Sequence[Graph],
+    keys: Array,
+    slots: int,
+    dtype: Any = jnp.float32,
+) -> Union:
+    """Return instances side by side.
+
+    Args:
+        graphs: one for each instance, with as many outputs as each other.
+        keys: one for each instance: what `Harness.begin` takes. The draws are those of `Machine.initial`.
+        slots: S, most slots of the rules that run.
+        dtype: of everything.
+
+    Raises:
+        ValueError: the numbers of outputs differ, or there are not as many keys as graphs.
+    """
+    numbers = {len(graph.outputs) for graph in graphs}
+    if len(numbers) > 1:
+        raise ValueError(f"outputs: got graphs of {sorted(numbers)}, expected as many in each")
+    if len(keys) != len(graphs):
+        raise ValueError(f"keys: got {len(keys)}, expected one for each of {len(graphs)} graphs")
+    most = max(int(graph.degree.max()) for graph in graphs)
+    parts: dict[str, list[Any]] = {name: [] for name in Union.__dataclass_fields__}
+    first, first_input = 0, 0
+    for number, graph in enumerate(graphs):
+        half_edges = 2 * graph.num_edges
+        peers, is_peer = _peers(graph, most)
+        arrays = to_arrays(graph)
+        parts["peers"].append(first + peers)
+        parts["is_peer"].append(is_peer)
+        parts["graph_values"].append(graph_registers(arrays, dtype))
+        parts["instance"].append(np.full(half_edges, number, np.int32))
+        parts["input"].append(_places(graph, graph.inputs, first_input))
+        parts["answer"].append(_places(graph, graph.outputs, number * len(graph.outputs)))
+        read_at = [int(np.flatnonzero(graph.node == node)[0]) for node in graph.outputs]
+        parts["read_at"].append(first + np.array(read_at, np.int32))
+        parts["draws"].append(_draws(arrays, keys[number], slots, dtype))
+        parts["feedback"].append(_feedback(graph, keys[number], dtype))
+        first += half_edges
+        first_input += len(graph.inputs)
+    axes = {"graph_values": 1, "draws": -1}
+    joined = {}
+    for name, arrays_of in parts.items():
+        joined[name] = jnp.concatenate([jnp.asarray(each) for each in arrays_of], axes.get(name, 0))
+    return Union(**joined)
+
+
+def _peers(graph: Graph, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the half-edges of each half-edge's node, in their order, and which of the places count."""
+    peers = np.zeros((2 * graph.num_edges, most), np.int32)
+    is_peer = np.zeros_like(peers, bool)
+    for node in range(graph.num_nodes):
+        own = np.flatnonzero(graph.node == node)
+        peers[own] = own[:, None]
+        here = np.ix_(own, np.arange(len(own)))
+        peers[here] = own
+        is_peer[here] = True
+    return peers, is_peer
+
+
+def _places(graph: Graph, nodes: Sequence[int], first: int) -> np.ndarray:
+    """Return the place of each half-edge's node among some nodes, counted from the first; -1 for none."""
+    places = np.full(2 * graph.num_edges, -1, np.int32)
+    for place, node in enumerate(nodes):
+        places[graph.node == node] = first + place
+    return places
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _draws(arrays: GraphArrays, key: Array, slots: int, dtype: Any) -> Array:
+    """Return what `Machine.initial` may draw on one graph; graphs of one size share what is compiled."""
+    own = jax.random.fold_in(key, 0)
+
+    def drawn(stream: Array, call: Array, is_node: Array) -> Array:
+        values = [draw(operator, arrays, own, stream, call, is_node, dtype) for operator in DRAW_OPERATORS]
+        return jnp.stack(values)
+
+    over_kinds = jax.vmap(drawn, (None, None, 0))
+    over_calls = jax.vmap(over_kinds, (None, 0, None))
+    over_slots = jax.vmap(over_calls, (0, None, None))
+    return over_slots(jnp.arange(slots), jnp.arange(MOST_DRAWS), jnp.arange(2))
+
+
+def _feedback(graph: Graph, key: Array, dtype: Any) -> Array:
+    """Return what `Harness.begin` draws of how errors reach nodes, at half-edges."""
+    harness = Harness(Settings(ticks=1, read_tick=0, loss="regression"))
+    arrays = to_arrays(graph)
+    drawn = harness.draw_feedback(arrays, jax.random.fold_in(key, 2), dtype)
+    return drawn[graph.node]
+
+
+def noise_of(
+    graphs: Sequence[Graph],
+    keys: Array,
+    ticks: int,
+    dtype: Any = jnp.float32,
+) -> Array:
+    """Return node_noise and edge_noise of each tick, [ticks, 2, M]: those that `Harness.begin` leads to.
+
+    Args:
+        graphs: one for each instance.
+        keys: as of `union_of`.
+        ticks: of all examples together.
+        dtype: of the draws.
+    """
+    parts = [_noise(to_arrays(graph), key, ticks, dtype) for graph, key in zip(graphs, keys, strict=True)]
+    return jnp.concatenate(parts, -1)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _noise(arrays: GraphArrays, key: Array, ticks: int, dtype: Any) -> Array:
+    """Return the noise of all ticks on one graph, [ticks, 2, H]."""
+    own = jax.random.fold_in(key, 1)
+
+    def drawn(tick: Array) -> Array:
+        of_tick = jax.random.fold_in(own, tick)
+        at_nodes = node_noise(arrays, of_tick, dtype)[arrays.node]
+        return jnp.stack([at_nodes, edge_noise(arrays, of_tick, dtype)])
+
+    return jax.vmap(drawn)(jnp.arange(ticks))
