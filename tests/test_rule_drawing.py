@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from random_rules import random_rule
 
 from vsml.rules import Capacity, canonical, known_names, parse, read_rule, rule_hash, show
+from vsml.rules.known import rule_text
 from vsml.rules.operators import OPCODE, OPERATORS
 from vsml.rules.rule import FIRST_CONSTANT, MAX_CONSTANTS
 from vsml.search.analysis import is_valid, live_of, port_bit, pruned, structural_key, types_of
@@ -104,16 +105,7 @@ def test_keys_are_equal_where_hashes_are():
     assert len(pairs) == len(set(keys)) == len(set(hashes))
 
 
-DELTA = """
-@lr = 0.1
-w : edge shared(owner) = 0
-s : edge
-a : node
-s <- x if x_on
-a <- sum(w * rev(s), incoming)
-w <- w - lr * t * rev(s) if t_on
-out = a
-"""
+DELTA = rule_text("delta")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from vsml.graphs import generate
 from vsml.launching.rules import main
 from vsml.rules import parse, read_rule, rule_hash
+from vsml.rules.known import rule_text
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import genome_of, stack_genomes
@@ -34,16 +35,7 @@ TEACHING = Teaching()
 PLANTED = ("backprop", "backprop_momentum", "feedback_alignment", "recurrent_backprop")
 """Good rules: all learn AND and OR."""
 
-DELTA = """
-@lr = 0.1
-w : edge shared(owner) = 0
-s : edge
-a : node
-s <- x if x_on
-a <- sum(w * rev(s), incoming)
-w <- w - lr * t * rev(s) if t_on
-out = a
-"""
+DELTA = rule_text("delta")
 
 CODE = {
     "a : node\ns : edge\na <- sum(rev(s))\ns <- t\nout = a\n": "the answer does not depend on the input",
