@@ -63,10 +63,15 @@ def make_episode(length=5, batch_size=1, shape=SHAPE, num_classes=CLASSES, seed=
 
 compiled_run = jax.jit(run_episode, static_argnums=0)
 compiled_step = jax.jit(lambda learner, *arguments: learner.step(*arguments), static_argnums=0)
+compiled_predict = jax.jit(lambda learner, *arguments: learner.predict(*arguments), static_argnums=0)
+compiled_params = jax.jit(lambda learner, key: learner.init_params(key), static_argnums=0)
+compiled_state = jax.jit(
+    lambda learner, params, key, size: learner.init_state(params, key, size), static_argnums=(0, 3)
+)
 
 
 def run(learner, episode, seed=0):
-    params = learner.init_params(jax.random.key(seed + 1))
+    params = compiled_params(learner, jax.random.key(seed + 1))
     return compiled_run(learner, params, jax.random.key(seed + 2), episode)
 
 
@@ -96,14 +101,14 @@ def test_an_answer_depends_on_earlier_labels_and_on_no_later_one(variant):
 @every
 def test_predict_answers_as_step_does_and_learns_nothing(variant):
     learner, episode = make(variant), make_episode()
-    params = learner.init_params(jax.random.key(1))
-    state = learner.init_state(params, jax.random.key(2))
+    params = compiled_params(learner, jax.random.key(1))
+    state = compiled_state(learner, params, jax.random.key(2), 1)
     for x, y in zip(episode.x, episode.y, strict=True):
         state, _ = compiled_step(learner, params, state, x, y)
     x = make_episode(length=3, seed=5).x[:, 0]
     y = jnp.zeros(1, jnp.int32)
     answers = [compiled_step(learner, params, state, x[k : k + 1], y)[1][0] for k in range(3)]
-    np.testing.assert_allclose(learner.predict(params, state, x), jnp.stack(answers), atol=1e-5)
+    np.testing.assert_allclose(compiled_predict(learner, params, state, x), jnp.stack(answers), atol=1e-5)
 
 
 @every
@@ -111,9 +116,9 @@ def test_any_inner_batch_will_do(variant):
     learner = make(variant)
     logits = run(learner, make_episode(batch_size=3))
     assert logits.shape == (5, 3, CLASSES) and jnp.isfinite(logits).all()
-    params = learner.init_params(jax.random.key(1))
-    state = learner.init_state(params, jax.random.key(2), 3)
-    assert learner.predict(params, state, make_episode(7).x[:, 0]).shape == (7, CLASSES)
+    params = compiled_params(learner, jax.random.key(1))
+    state = compiled_state(learner, params, jax.random.key(2), 3)
+    assert compiled_predict(learner, params, state, make_episode(7).x[:, 0]).shape == (7, CLASSES)
 
 
 @pytest.mark.parametrize("variant", [name for name in NETWORKS if "conv" not in name and name != "fwp"])
@@ -147,7 +152,7 @@ def test_gradients_are_finite_and_reach_what_matters(variant):
         logits = run_episode(learner, params, jax.random.key(2), episode)
         return cross_entropy(logits, episode.y).mean()
 
-    gradient = jax.jit(jax.grad(loss))(learner.init_params(jax.random.key(1)))
+    gradient = jax.jit(jax.grad(loss))(compiled_params(learner, jax.random.key(1)))
     leaves = jax.tree.leaves(gradient)
     assert all(jnp.isfinite(leaf).all() for leaf in leaves)
     assert all(jnp.abs(leaf).max() > 0 for leaf in leaves)
@@ -168,7 +173,7 @@ def test_convolutions_need_images(variant):
 @every
 def test_the_second_call_does_not_compile_again(variant):
     learner, episode = make(variant), make_episode()
-    params = learner.init_params(jax.random.key(1))
+    params = compiled_params(learner, jax.random.key(1))
     function = jax.jit(functools.partial(run_episode), static_argnums=0)
     function(learner, params, jax.random.key(2), episode)
     function(make(variant), params, jax.random.key(3), episode)
