@@ -13,7 +13,7 @@ from vsml.rules.operators import OPCODE, OPERATORS
 from vsml.rules.rule import FIRST_CONSTANT, MAX_CONSTANTS
 from vsml.search.analysis import is_valid, live_of, port_bit, pruned, structural_key, types_of
 from vsml.search.choices import Chances, cumulative, seeds_of
-from vsml.search.drawing import draw_genomes, tables_of
+from vsml.search.drawing import draw_genomes
 from vsml.search.genome import (
     Genome,
     empty_genome,
@@ -25,6 +25,7 @@ from vsml.search.genome import (
 from vsml.search.mutation import MUTATIONS, mutate_genomes
 from vsml.search.one_kernel import one_kernel
 from vsml.search.settings import Drawing, Initial, Mutations, Room
+from vsml.search.tables import tables_of
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
