@@ -110,6 +110,15 @@ class LearnerBase:
 
 
 @dataclass(frozen=True)
+class WrittenLearner(LearnerBase):
+    """A learning algorithm that was written and not found: it has no meta-parameters."""
+
+    def init_params(self, key: Array) -> Params:
+        """Return no meta-parameters."""
+        return {}
+
+
+@dataclass(frozen=True)
 class ModuleLearner(LearnerBase):
     """A learner with the parameters of a flax module: as meta-parameters, unless it says otherwise."""
 

@@ -7,13 +7,12 @@ from typing import Annotated, Literal, Self
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import struct
 from pydantic import Field, model_validator
 
 from vsml.learners.base import only_if
-from vsml.learners.memory import Change
-from vsml.learners.trained import INIT_WORDS, ReluMlpConfig, TrainedNetwork, change_kernels
-from vsml.networks.mlp import Init, Mlp, bounds
+from vsml.learners.trained import INIT_WORDS, ReluMlpConfig, TrainedMlp
+from vsml.networks.mlp import Init, bounds
 from vsml.networks.modules import kernel_init
 from vsml.settings import Float, Int, Problem, refuse
 from vsml.types import Array, Params
@@ -74,7 +73,7 @@ class ContinualBackpropState:
 
 
 @dataclass(frozen=True)
-class ContinualBackprop(TrainedNetwork):
+class ContinualBackprop(TrainedMlp):
     """Descend the gradient, then replace hidden units by generate-and-test (Algorithm 1 of the paper).
 
     Of each hidden layer with activations h and outgoing weights w, after each step of gradient descent,
@@ -102,15 +101,10 @@ class ContinualBackprop(TrainedNetwork):
 
     config: ContinualBackpropConfig = field(default_factory=ContinualBackpropConfig)
 
-    def make_module(self, rngs: nnx.Rngs) -> Mlp:
-        """Make the network that an episode trains."""
-        config = self.config
-        return Mlp(self.input_shape, config.widths, self.outputs.size, rngs, config.activation, config.init)
-
     @property
-    def logit_bound(self) -> float:
-        """Bound of its logits."""
-        return self.config.logit_bound
+    def mlp_settings(self) -> ContinualBackpropConfig:
+        """Its settings."""
+        return self.config
 
     def init_state(
         self,
@@ -151,23 +145,6 @@ class ContinualBackprop(TrainedNetwork):
         if taught is not None:
             new = only_if((taught > 0).any(), new, state)
         return new, answers
-
-    def predict(
-        self,
-        params: Params,
-        state: ContinualBackpropState,
-        x: Array,
-    ) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return self.answer(state.weights, x)
-
-    def map_memory(
-        self,
-        state: ContinualBackpropState,
-        change: Change,
-    ) -> ContinualBackpropState:
-        """Return the state with other weights; the rest stays. Units are the inputs of each layer."""
-        return dataclasses.replace(state, weights=change_kernels(state.weights, change))
 
     @property
     def _is_adaptable(self) -> bool:

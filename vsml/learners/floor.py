@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
+from vsml.learners.base import WrittenLearner
 from vsml.learners.shares import Doubt, share_logits
 from vsml.losses import label_signal
 from vsml.settings import Section
@@ -41,7 +41,7 @@ class FloorState:
 
 
 @dataclass(frozen=True)
-class Floor(LearnerBase):
+class Floor(WrittenLearner):
     """Answer with the prior, the majority or the last target: what a learner has to beat to have learned.
 
     The inner batch shares the state; its last element that is taught is the last one. Before the first
@@ -61,10 +61,6 @@ class Floor(LearnerBase):
             raise ValueError(
                 f"outputs: got {self.outputs}, expected Classes with model.floor.answer=majority"
             )
-
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
 
     def init_state(
         self,

@@ -1,7 +1,5 @@
 """Kernel ridge regression on the latest examples, solved anew at each step."""
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -9,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
-from vsml.learners.buffer import Buffer, check_batch
-from vsml.learners.distances import Metric, distances, prepared
-from vsml.learners.memory import Change
+from vsml.learners.buffer import Buffer
+from vsml.learners.buffered import BufferedLearner
+from vsml.learners.distances import Metric, distances
 from vsml.learners.shares import Doubt, share_logits
 from vsml.settings import Float, Positive, Section
-from vsml.types import Array, Classes, Params
+from vsml.types import Array, Classes
 
 LEAST_MEDIAN = 1e-6
 """Distances are divided by at least this, where more than half of them are 0."""
@@ -39,7 +36,7 @@ class KernelRidgeConfig(Section):
 
 
 @dataclass(frozen=True)
-class KernelRidge(LearnerBase):
+class KernelRidge(BufferedLearner):
     """Answer by kernel ridge regression on the last K examples.
 
     With the distances d of the N examples in the buffer and their median over all pairs m,
@@ -61,50 +58,14 @@ class KernelRidge(LearnerBase):
 
     config: KernelRidgeConfig = field(default_factory=KernelRidgeConfig)
 
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
+    section = "kernel_ridge"
 
-    def init_state(
-        self,
-        params: Params,
-        key: Array,
-        batch_size: int = 1,
-    ) -> Buffer:
-        """Return an empty buffer; no draw is made."""
-        check_batch(batch_size, self.config.buffer, "model.kernel_ridge.buffer")
-        return Buffer.empty(self.config.buffer, math.prod(self.input_shape), self.outputs)
+    @property
+    def buffer_settings(self) -> KernelRidgeConfig:
+        """Its settings."""
+        return self.config
 
-    def step(
-        self,
-        params: Params,
-        state: Buffer,
-        x: Array,
-        y: Array,
-        taught: Array | None = None,
-    ) -> tuple[Buffer, Array]:
-        """Answer the inputs x [B, *input_shape], then keep them with their targets y; see `Learner.step`."""
-        inputs_BxD = prepared(x, self.config.metric)
-        return state.add(inputs_BxD, y, taught), self._answer(state, inputs_BxD)
-
-    def predict(
-        self,
-        params: Params,
-        state: Buffer,
-        x: Array,
-    ) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return self._answer(state, prepared(x, self.config.metric))
-
-    def map_memory(
-        self,
-        state: Buffer,
-        change: Change,
-    ) -> Buffer:
-        """Return the buffer with other inputs, of which units are examples; targets stay."""
-        return dataclasses.replace(state, inputs=change(state.inputs, 0))
-
-    def _answer(
+    def answer(
         self,
         buffer: Buffer,
         inputs: Array,

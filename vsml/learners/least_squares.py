@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase, only_if
+from vsml.learners.base import WrittenLearner, only_if
 from vsml.learners.distances import normalised
 from vsml.learners.memory import Change
 from vsml.learners.shares import Doubt, share_logits
@@ -58,7 +58,7 @@ class LeastSquaresState:
 
 
 @dataclass(frozen=True)
-class LeastSquares(LearnerBase):
+class LeastSquares(WrittenLearner):
     """Answer with `W^T phi(x)`, W the ridge regression on all examples so far, old ones less and less.
 
     phi(x) = relu(A^T x + b) with A, b drawn once per episode. Targets are one-hot labels - 1 / C, or values;
@@ -82,10 +82,6 @@ class LeastSquares(LearnerBase):
     """
 
     config: LeastSquaresConfig = field(default_factory=LeastSquaresConfig)
-
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
 
     def init_state(
         self,

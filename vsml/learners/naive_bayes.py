@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
+from vsml.learners.base import WrittenLearner
 from vsml.learners.memory import Change
 from vsml.learners.shares import Doubt, share_logits
 from vsml.losses import label_signal
@@ -50,7 +50,7 @@ class NaiveBayesState:
 
 
 @dataclass(frozen=True)
-class NaiveBayes(LearnerBase):
+class NaiveBayes(WrittenLearner):
     """Answer with `p(c | x)` of classes whose inputs are independent Gaussians, with weights that decay.
 
     An example of age a has the weight `decay^a`. Moments are merged as by Chan, Golub and LeVeque (1983),
@@ -69,10 +69,6 @@ class NaiveBayes(LearnerBase):
         """Refuse outputs that are not classes."""
         if not isinstance(self.outputs, Classes):
             raise ValueError(f"outputs: got {self.outputs}, expected Classes, each with a Gaussian")
-
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
 
     def init_state(
         self,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
+from vsml.learners.base import WrittenLearner
 from vsml.learners.distances import Metric, distances, prepared
 from vsml.learners.memory import Change
 from vsml.learners.shares import Doubt, share_logits
@@ -48,7 +48,7 @@ class NearestMeanState:
 
 
 @dataclass(frozen=True)
-class NearestMean(LearnerBase):
+class NearestMean(WrittenLearner):
     """Answer with the class whose mean is nearest: `m_c <- m_c + max(1 / n_c, decay) (x - m_c)`.
 
     Of an inner batch, which shares the means, n examples of a class move it by their own mean, at once, with
@@ -67,10 +67,6 @@ class NearestMean(LearnerBase):
         """Refuse outputs that are not classes."""
         if not isinstance(self.outputs, Classes):
             raise ValueError(f"outputs: got {self.outputs}, expected Classes, each of which has a mean")
-
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
 
     def init_state(
         self,

@@ -1,20 +1,17 @@
 """Nearest neighbours among the latest examples: the simplest learner that keeps what it saw."""
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
-from vsml.learners.buffer import Buffer, check_batch
-from vsml.learners.distances import Metric, distances, prepared
-from vsml.learners.memory import Change
+from vsml.learners.buffer import Buffer
+from vsml.learners.buffered import BufferedLearner
+from vsml.learners.distances import Metric, distances
 from vsml.learners.shares import Doubt, share_logits
 from vsml.settings import Float, Positive, Section
-from vsml.types import Array, Classes, Params
+from vsml.types import Array, Classes
 
 
 class NeighboursConfig(Section):
@@ -30,7 +27,7 @@ class NeighboursConfig(Section):
 
 
 @dataclass(frozen=True)
-class Neighbours(LearnerBase):
+class Neighbours(BufferedLearner):
     """Answer with the targets of the k nearest of the last K examples, weighted by `softmax(-scale d)`.
 
     Of examples at the same distance the newest is the nearest. The buffer is shared by the inner batch.
@@ -44,50 +41,14 @@ class Neighbours(LearnerBase):
 
     config: NeighboursConfig = field(default_factory=NeighboursConfig)
 
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
+    section = "neighbours"
 
-    def init_state(
-        self,
-        params: Params,
-        key: Array,
-        batch_size: int = 1,
-    ) -> Buffer:
-        """Return an empty buffer; no draw is made."""
-        check_batch(batch_size, self.config.buffer, "model.neighbours.buffer")
-        return Buffer.empty(self.config.buffer, math.prod(self.input_shape), self.outputs)
+    @property
+    def buffer_settings(self) -> NeighboursConfig:
+        """Its settings."""
+        return self.config
 
-    def step(
-        self,
-        params: Params,
-        state: Buffer,
-        x: Array,
-        y: Array,
-        taught: Array | None = None,
-    ) -> tuple[Buffer, Array]:
-        """Answer the inputs x [B, *input_shape], then keep them with their targets y; see `Learner.step`."""
-        inputs_BxD = prepared(x, self.config.metric)
-        return state.add(inputs_BxD, y, taught), self._answer(state, inputs_BxD)
-
-    def predict(
-        self,
-        params: Params,
-        state: Buffer,
-        x: Array,
-    ) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return self._answer(state, prepared(x, self.config.metric))
-
-    def map_memory(
-        self,
-        state: Buffer,
-        change: Change,
-    ) -> Buffer:
-        """Return the buffer with other inputs, of which units are examples; targets stay."""
-        return dataclasses.replace(state, inputs=change(state.inputs, 0))
-
-    def _answer(
+    def answer(
         self,
         buffer: Buffer,
         inputs: Array,

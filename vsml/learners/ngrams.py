@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from pydantic import Field
 
-from vsml.learners.base import LearnerBase
+from vsml.learners.base import WrittenLearner
 from vsml.learners.memory import Change
 from vsml.losses import known_targets
 from vsml.settings import Float, Positive, Section
@@ -47,7 +47,7 @@ class NgramsState:
 
 
 @dataclass(frozen=True)
-class Ngrams(LearnerBase):
+class Ngrams(WrittenLearner):
     """Answer with interpolated counts: `p_n(c) = (count_n(c) + s p_{n-1}(c)) / (count_n + s)`.
 
     An input is read as a symbol: the place of its largest number. The symbol and those before it are the
@@ -66,10 +66,6 @@ class Ngrams(LearnerBase):
         """Refuse values, which cannot be counted."""
         if not isinstance(self.outputs, Classes):
             raise ValueError(f"outputs: got {self.outputs}, expected Classes, as values cannot be counted")
-
-    def init_params(self, key: Array) -> Params:
-        """Return no meta-parameters."""
-        return {}
 
     def init_state(
         self,

@@ -1,7 +1,8 @@
 """A network that is trained within an episode: what learners by gradient descent have in common."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import jax
 from flax import nnx
@@ -80,6 +81,49 @@ class TrainedNetwork(ModuleLearner):
             return losses.mean(), answers
 
         return jax.grad(mean_loss, has_aux=True)(weights)
+
+
+class HasWeights(Protocol):
+    """An inner state with the weights of a network, and more."""
+
+    weights: Params
+
+
+@dataclass(frozen=True)
+class TrainedMlp(TrainedNetwork):
+    """A trained network that is an MLP, as in papers on continual learning; settings are `ReluMlpConfig`."""
+
+    @property
+    def mlp_settings(self) -> ReluMlpConfig:
+        """Its settings."""
+        raise NotImplementedError
+
+    def make_module(self, rngs: nnx.Rngs) -> Mlp:
+        """Make the network that an episode trains."""
+        config = self.mlp_settings
+        return Mlp(self.input_shape, config.widths, self.outputs.size, rngs, config.activation, config.init)
+
+    @property
+    def logit_bound(self) -> float:
+        """Bound of its logits."""
+        return self.mlp_settings.logit_bound
+
+    def predict(
+        self,
+        params: Params,
+        state: HasWeights,
+        x: Array,
+    ) -> Array:
+        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
+        return self.answer(state.weights, x)
+
+    def map_memory(
+        self,
+        state: Any,
+        change: Change,
+    ) -> Any:
+        """Return the state with other weights; the rest stays. Units are the inputs of each layer."""
+        return dataclasses.replace(state, weights=change_kernels(state.weights, change))
 
 
 def change_kernels(

@@ -1,6 +1,5 @@
 """UPGD-W: utility-based perturbed gradient descent (Elsayed and Mahmood, ICLR 2024)."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,13 +7,11 @@ from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import struct
 from pydantic import Field
 
 from vsml.learners.base import only_if
-from vsml.learners.memory import Change
-from vsml.learners.trained import ReluMlpConfig, TrainedNetwork, change_kernels
-from vsml.networks.mlp import Mlp
+from vsml.learners.trained import ReluMlpConfig, TrainedMlp
 from vsml.networks.noise import binomial_noise
 from vsml.settings import Float
 from vsml.types import Array, Params
@@ -61,7 +58,7 @@ class UpgdState:
 
 
 @dataclass(frozen=True)
-class Upgd(TrainedNetwork):
+class Upgd(TrainedMlp):
     """Move and perturb weights the less, the more they were of use: UPGD-W, first order, global scaling.
 
     With the gradient g of the loss, of all weights and biases w, and standard normal draws times sigma, xi
@@ -82,15 +79,10 @@ class Upgd(TrainedNetwork):
 
     config: UpgdConfig = field(default_factory=UpgdConfig)
 
-    def make_module(self, rngs: nnx.Rngs) -> Mlp:
-        """Make the network that an episode trains."""
-        config = self.config
-        return Mlp(self.input_shape, config.widths, self.outputs.size, rngs, config.activation, config.init)
-
     @property
-    def logit_bound(self) -> float:
-        """Bound of its logits."""
-        return self.config.logit_bound
+    def mlp_settings(self) -> UpgdConfig:
+        """Its settings."""
+        return self.config
 
     def init_state(
         self,
@@ -125,23 +117,6 @@ class Upgd(TrainedNetwork):
         if taught is not None:
             new = only_if((taught > 0).any(), new, state)
         return new, answers
-
-    def predict(
-        self,
-        params: Params,
-        state: UpgdState,
-        x: Array,
-    ) -> Array:
-        """Return what `step` would answer to x [K, *input_shape]; see `Learner.predict`."""
-        return self.answer(state.weights, x)
-
-    def map_memory(
-        self,
-        state: UpgdState,
-        change: Change,
-    ) -> UpgdState:
-        """Return the state with other weights; utilities stay. Units are the inputs of each layer."""
-        return dataclasses.replace(state, weights=change_kernels(state.weights, change))
 
     def _descend(
         self,
