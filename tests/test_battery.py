@@ -1,7 +1,7 @@
 """The battery: tests, scores, contestants, ledger, reports, and the objective made of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -278,6 +278,20 @@ def test_a_learner_that_would_take_too_long_is_not_applicable_with_an_estimate()
     drawn = draw(SMALL, 1, 2)
     with pytest.raises(NotApplicableError, match="it would take about"):
         take(sgd_for(drawn.task), {}, drawn, limit_s=0.0)
+
+
+def test_what_was_refused_for_lack_of_time_is_tried_again_with_more_of_it(tmp_path):
+    hasty = quiet(tmp_path, limit_s=0.0)
+    sgd = contestant("sgd:learning_rate=0.1")
+    hasty.measure([sgd], [SMALL])
+    entry = hasty.ledger.entry(sgd.name, SMALL, 1)
+    assert "it would take about" in entry["refused"]
+    told = []
+    for limit_s, count in ((0.0, 0), (1000.0, 1), (2000.0, 0)):
+        told.clear()
+        replace(hasty, limit_s=limit_s, say=told.append).measure([sgd], [SMALL])
+        assert len(told) == count * len(SMALL.levels)
+    assert "raw" in hasty.ledger.entry(sgd.name, SMALL, 1)
 
 
 def test_a_battery_that_was_stopped_goes_on_with_its_ledger(tmp_path, monkeypatch):

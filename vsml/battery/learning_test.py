@@ -17,6 +17,10 @@ class NotApplicableError(ValueError):
     """A learner cannot take a test, or the test has no data here; the message says why."""
 
 
+class TooSlowError(NotApplicableError):
+    """A learner would take longer for a test than it may; the message has the estimate."""
+
+
 class Event(Protocol):
     """What happens to a learner before a step of an episode. It is hashable, and pure."""
 

@@ -16,8 +16,8 @@ EDITION = 1
 Entry = dict[str, Any]
 """What came of a learner at a level.
 
-Either `refused`, why there is nothing, or `raw` [S], `floor` [S], `oracle`, `cpu_s`, `steps`, `state`,
-`settings` and `curve`.
+Either `refused`, why there is nothing, with `limit_s` if that is for lack of time. Or `raw` [S], `floor` [S],
+`oracle`, `cpu_s`, `steps`, `state`, `settings` and `curve`.
 """
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vsml.battery.contestants import Contestant
 from vsml.battery.floors import FLOORS, oracle
-from vsml.battery.learning_test import LearningTest, Level, NotApplicableError
+from vsml.battery.learning_test import LearningTest, Level, NotApplicableError, TooSlowError
 from vsml.battery.ledger import Entry, Ledger
 from vsml.battery.measures import mean_so_far, right
 from vsml.battery.panel import Panel, panel_of
@@ -47,12 +47,15 @@ class Measuring:
     quick: bool = False
 
     def measure(self, contestants: Sequence[Contestant], tests: Sequence[LearningTest]) -> None:
-        """Let contestants take tests; what the ledger has is not done again."""
+        """Let contestants take tests; what the ledger has is not done again.
+
+        What was refused is tried again, as there may be data now, or more time.
+        """
         for test in tests:
             for level in self._levels(test):
                 going_on = [each for each in contestants if self._goes_on(each, test, level)]
                 for each in going_on:
-                    if self.ledger.entry(each.name, test, level) is None:
+                    if self._is_open(self.ledger.entry(each.name, test, level)):
                         self._measure(each, test, level)
 
     def measure_panel(self, members: Sequence[Contestant], tests: Sequence[LearningTest]) -> None:
@@ -61,11 +64,19 @@ class Measuring:
         for test in tests:
             for level in test.levels:
                 for member in members:
-                    if self.ledger.entry(member.name, test, level) is None:
+                    if self._is_open(self.ledger.entry(member.name, test, level)):
                         self._measure(member, test, level)
                 entry = panel_of(self.ledger, [test], names).entry(test, level)
                 if test.span and (entry is None or not solved(entry)):
                     break
+
+    def _is_open(self, entry: Entry | None) -> bool:
+        """Return whether something is still to be measured, given what the ledger has of it."""
+        if entry is None:
+            return True
+        was_too_slow = "limit_s" in entry
+        has_more_time = was_too_slow and self.limit_s > entry["limit_s"]
+        return "refused" in entry and (has_more_time or not was_too_slow)
 
     def _levels(self, test: LearningTest) -> tuple[Level, ...]:
         """Return the levels that are measured."""
@@ -91,6 +102,8 @@ class Measuring:
     def _measure(self, contestant: Contestant, test: LearningTest, level: Level) -> None:
         try:
             entry = self._entry(contestant, test, level)
+        except TooSlowError as error:
+            entry = {"refused": str(error), "limit_s": self.limit_s}
         except NotApplicableError as error:
             entry = {"refused": str(error)}
         self.ledger.add(contestant.name, test, level, entry)

@@ -140,6 +140,16 @@ def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     return Table(headings, cells, left=frozenset(["learner"]))
 
 
+def table_of_abilities(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
+    """Return the table of `table_of_tags` turned around: a column for each learner, for narrow terminals."""
+    across = table_of_tags(rows, tests)
+    headings = ("ability", *(row.learner for row in rows))
+    cells: list[Sequence[Any]] = []
+    for place, name in enumerate(across.headings[1:], 1):
+        cells.append([name, *(row[place] for row in across.rows)])
+    return Table(headings, cells, left=frozenset(["ability"]))
+
+
 def table_of_tests(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
     """Return a table with a row for each test, and a column for each learner."""
     headings = ("tag", "test", *(row.learner for row in rows))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.battery.floors import answered
-from vsml.battery.learning_test import LearningTest, Level, NotApplicableError, Outcome, Task
+from vsml.battery.learning_test import LearningTest, Level, NotApplicableError, Outcome, Task, TooSlowError
 from vsml.learners import Learner, continue_episode
 from vsml.learners.memory import state_floats
 from vsml.system.numerics import standard_numerics
@@ -135,7 +135,8 @@ def take(learner: Learner, params: Params, drawn: Drawn, limit_s: float = HOUR_S
         limit_s: time that it may take.
 
     Raises:
-        NotApplicableError: an event cannot happen to it, or it would take longer, with the estimate.
+        NotApplicableError: an event cannot happen to it.
+        TooSlowError: it would take longer, with the estimate.
     """
     with standard_numerics():
         return _take(learner, params, drawn, limit_s)
@@ -167,9 +168,7 @@ def _take(learner: Learner, params: Params, drawn: Drawn, limit_s: float) -> Tak
             done += stop - start
             estimate = seconds / done * drawn.task.steps
             if estimate > limit_s:
-                raise NotApplicableError(
-                    f"it would take about {estimate:,.0f} seconds, more than {limit_s:,.0f}"
-                )
+                raise TooSlowError(f"it would take about {estimate:,.0f} seconds, more than {limit_s:,.0f}")
     return Taken(np.concatenate(answers, axis=1), cpu_s, int(size))
 
 

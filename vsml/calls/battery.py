@@ -13,7 +13,7 @@ from vsml.battery.ledger import Ledger
 from vsml.battery.measuring import Measuring
 from vsml.battery.page import write_report
 from vsml.battery.panel import shipped_panel
-from vsml.battery.report import row_of, table_of_tags, table_of_tests
+from vsml.battery.report import row_of, table_of_abilities, table_of_tests
 from vsml.config.files import ConfigError
 from vsml.reporting.tables import print_table
 from vsml.runs.directory import RunDirectory
@@ -92,7 +92,7 @@ class Battery:
         if config.compare:
             rows += [row for row in Leaderboard.read().rows() if row.learner not in config.learners]
         print_table(table_of_tests(rows, tests))
-        print_table(table_of_tags(rows, tests))
+        print_table(table_of_abilities(rows, tests))
         write_report(run.path, rows, tests, ledger)
         atomic_write(run.complete, "")
         return 0

@@ -214,7 +214,7 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     from vsml.battery.contestants import contestant
     from vsml.battery.leaderboard import FILE, Leaderboard
     from vsml.battery.page import write_report
-    from vsml.battery.report import row_of, table_of_tags, table_of_tests
+    from vsml.battery.report import row_of, table_of_abilities, table_of_tests
     from vsml.reporting.tables import print_table
 
     contestants = [contestant(word) for word in options.learners]
@@ -227,7 +227,7 @@ def _measure(options: Any, command: str, tests: "Sequence[LearningTest]") -> Non
     rows = [row_of(ledger, panel, word, tests) for word in options.learners]
     rows += [row for row in beside if row.learner not in options.learners]
     print_table(table_of_tests(rows, tests))
-    print_table(table_of_tags(rows, tests))
+    print_table(table_of_abilities(rows, tests))
     files = write_report(options.out, rows, tests, ledger)
     say(f"wrote {', '.join(map(str, files.values()))}")
     if options.add:
