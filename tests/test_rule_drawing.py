@@ -297,9 +297,26 @@ def test_children_are_valid_live_and_within_limits():
     assert all(changed.values()), f"some mutations never change anything: {changed}"
 
 
+def test_no_operator_goes_around_what_is_not_stored():
+    # B, the feedback weights, are never stored to.
+    parents = stack_genomes([genome_of(read_rule("feedback_alignment"), ROOM.capacity)] * (4 * FEW))
+    weights = Mutations(**(dict.fromkeys(Mutations.model_fields, 0) | {"insert": 1}))
+    children, _ = mutate_genomes(DRAWING, weights, parents, parents, jax.random.key(0))
+    check_all(children, ROOM)
+
+
+def test_what_is_taken_from_another_rule_reads_constants_that_are_there():
+    few = genome_of(parse("@k = 1\na : node\na <- k * x\nout = a\n"), ROOM.capacity)
+    many = genome_of(parse("@k = 1\na : node\na <- k * x + 0.3 * t + 0.7\nout = a\n"), ROOM.capacity)
+    weights = Mutations(**(dict.fromkeys(Mutations.model_fields, 0) | {"crossover": 1}))
+    parents, others = (stack_genomes([genome] * FEW) for genome in (few, many))
+    children, _ = mutate_genomes(DRAWING, weights, parents, others, jax.random.key(0))
+    check_all(children, ROOM)
+
+
 @pytest.mark.slow
 def test_many_children_are_valid_live_and_within_limits():
-    check_children(4_000, 20)
+    check_children(2_000, 12)
 
 
 def test_complexity_goes_up_and_down():

@@ -290,7 +290,9 @@ def insert(parent: Parent, chances: Chances) -> Plan:
         operands.append(jnp.where(place < arity, operand, NO_REGISTER))
     row = expressions.row(operator, jnp.stack(operands), chances)
     child = substituted(genome, site, row[None], jnp.int32(1), jnp.int32(NEW))
-    return Plan.done(_unless(_is_operand_of_rev(genome, site), child, genome))
+    # A slot that nothing is stored to has no value to put an operator around.
+    has_no_place = (register < 0) | _is_operand_of_rev(genome, site)
+    return Plan.done(_unless(has_no_place, child, genome))
 
 
 def delete(parent: Parent, chances: Chances) -> Plan:
@@ -463,16 +465,19 @@ def new_slot(parent: Parent, chances: Chances) -> Plan:
 
 
 def crossover(parent: Parent, chances: Chances) -> Plan:
-    """Take value and guard of a slot from another rule; what they read are the own slots of that number."""
+    """Take value and guard of a slot from another rule; slots and constants that they read are the own ones."""
     genome = parent.genome
     number = chances.below(jnp.minimum(genome.num_slots, parent.other.num_slots))
     place = genome.num_tick
 
     def taken(registers: Array) -> Array:
         own_slots = jnp.where(registers < 0, registers, registers % jnp.maximum(genome.num_slots, 1))
+        own_constants = FIRST_CONSTANT + (registers - FIRST_CONSTANT) % genome.num_constants
         is_slot = registers < FIRST_PORT
+        is_constant = (registers >= FIRST_CONSTANT) & (registers < FIRST_INSTRUCTION)
         is_instruction = registers >= FIRST_INSTRUCTION
         moved = jnp.where(is_instruction, registers - FIRST_INSTRUCTION + NEW, registers)
+        moved = jnp.where(is_constant, own_constants, moved)
         return jnp.where(is_slot, own_slots, moved)
 
     rows = parent.other.tick.at[:, 1:].set(taken(parent.other.tick[:, 1:]))
