@@ -10,7 +10,6 @@ Nothing that starts JAX is imported before `prepare` has been called.
 """
 
 import argparse
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,21 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsml.launching import rule_database, rule_search
+from vsml.launching.ending import USAGE, ended, error_lines
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
-from vsml.system.extras import MissingExtraError
 from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
 if TYPE_CHECKING:
     from vsml.graphs import Graph
     from vsml.rules import Rule, Settings
     from vsml.types import Array
-
-_USAGE = 2
-"""Exit status after a mistake in a rule or in what the user typed."""
-
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 _MOST_STRETCHES = 10
 """Lines that `run` prints: each about as many examples."""
@@ -63,18 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "survey": rule_search.survey,
         "db": rule_database.run,
     }
-    try:
-        return commands[options.command](options)
-    except (MissingExtraError, OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):  # as in `vsml rules show backprop | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        for line in _messages(error):
-            print(line, file=sys.stderr)
-        return _USAGE
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return _INTERRUPTED
+    return ended(lambda: commands[options.command](options), _messages)
 
 
 def command_parser() -> ArgumentParser:
@@ -183,7 +165,7 @@ def _messages(error: Exception) -> Iterator[str]:
     from vsml.rules import RuleError
 
     if not isinstance(error, RuleError):
-        yield f"error: {error}"
+        yield from error_lines(error)
         return
     for line, message in error.mistakes:
         yield f"{error.source}:{line}: {message}"
@@ -214,7 +196,7 @@ def _check(options: argparse.Namespace) -> int:
         try:
             rule = read_rule(name)
         except (OSError, ValueError) as error:
-            status = _USAGE
+            status = USAGE
             print(*_messages(error), sep="\n", file=sys.stderr)
         else:
             sizes = f"{len(rule.slots)} slots, {rule.size} operators a tick"
