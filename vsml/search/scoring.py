@@ -1,7 +1,7 @@
 """Scores of many rules on the same tasks, graphs and starts, so that their differences count."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ import numpy as np
 
 from vsml.graphs import Graph, generate
 from vsml.rules.canonical import canonical
-from vsml.rules.program import Capacity
+from vsml.rules.program import FULL, Capacity
 from vsml.rules.rule import Rule
-from vsml.rules.settings import Teaching
+from vsml.rules.settings import Settings, Teaching
 from vsml.search.genome import NUMBERS, genome_of, stack_genomes
 from vsml.search.interpreter import Lesson
 from vsml.search.judging import progress_of_all
@@ -53,14 +53,15 @@ class Scoring:
         exercises: tasks on graphs, X of them.
         examples: length of each stream.
         seeds: fresh starts of each exercise, at least 2: D.
-        teaching: how rules are taught.
+        settings: timing and teaching, `loss` being `regression`; None: the timing of the stages of the
+            search, with the defaults of teaching.
         seed: of all tasks and starts.
     """
 
     exercises: tuple[Exercise, ...]
     examples: int = 400
     seeds: int = 8
-    teaching: Teaching = Teaching()
+    settings: Settings | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,18 +88,13 @@ class Scoring:
         """
         stage = Stage("scores", self.exercises, (self.examples,), self.seeds, hurdle=-1.0)
         key = jax.random.fold_in(jax.random.key(self.seed), draw)
-        lesson = stage.lesson(self.teaching, capacity.slots, key, self.examples)
-        if not noise:
-            return lesson
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(stage.graphs)))
-        ticks = self.examples * lesson.settings.ticks
-        return Lesson(
-            union=lesson.union,
-            x=lesson.x,
-            targets=lesson.targets,
-            noise=noise_of(stage.graphs, keys, ticks),
-            settings=lesson.settings,
-        )
+        lesson = stage.lesson(Teaching(), capacity.slots, key, self.examples)
+        settings = lesson.settings if self.settings is None else self.settings
+        drawn = None
+        if noise:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(stage.graphs)))
+            drawn = noise_of(stage.graphs, keys, self.examples * settings.ticks)
+        return replace(lesson, settings=settings, noise=drawn)
 
     def scores(self, rules: Sequence[Rule], capacity: Capacity, draw: int) -> np.ndarray:
         """Return the progress of rules, [rules, X, D]; see `vsml.search.stages.progress`.
@@ -125,15 +121,27 @@ class Scoring:
 
 
 def capacity_of(rule: Rule) -> Capacity:
-    """Return the room that a rule needs, and all that is smaller than it."""
+    """Return room for a rule and for all that is smaller; rules of one room share what is compiled.
+
+    Raises:
+        ValueError: the rule is too large for a genome.
+    """
     live = canonical(rule)
+    FULL.check_holds(live)
+    # Genomes have the numbers 0 and 1 always; an edit may need them.
+    constants = len(live.constants) + len(NUMBERS)
     return Capacity(
-        slots=max(2, len(live.slots)),
-        # Genomes have the numbers 0 and 1 always; an edit may need them.
-        constants=len(live.constants) + len(NUMBERS),
-        initial=max(1, len(live.initial)),
-        tick=max(1, live.size),
+        slots=_at_least(len(live.slots), 4, FULL.slots),
+        constants=_at_least(constants, 4, FULL.constants),
+        initial=_at_least(len(live.initial), 4, FULL.initial),
+        tick=_at_least(live.size, 16, FULL.tick),
     )
+
+
+def _at_least(size: int, step: int, most: int) -> int:
+    """Return the next multiple of a step, from one step on and at most so much."""
+    steps = max(1, -(-size // step))
+    return min(steps * step, most)
 
 
 @dataclass(frozen=True)
