@@ -76,6 +76,7 @@ def command_parser() -> ArgumentParser:
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
     showing.add_argument("rule", metavar="FILE", help=rule_help)
+    showing.add_argument("--latex", action="store_true", help="print it as equations, for LaTeX")
     checking = commands.add_parser("check", help="tell all mistakes, a line for each")
     checking.add_argument("rules", nargs="+", metavar="FILE", help=rule_help)
     running = commands.add_parser("run", help="let a rule learn a small task, and say how its error falls")
@@ -151,6 +152,8 @@ def _messages(error: Exception) -> Iterator[str]:
 
 def _show(options: argparse.Namespace) -> int:
     """Print what a rule says and what is in it."""
+    if options.latex:
+        return _show_latex(options)
     from vsml.reporting.rule_text import description
     from vsml.rules.known import TEACHING, KnownRule, read_rule, rule_text
 
@@ -162,6 +165,15 @@ def _show(options: argparse.Namespace) -> int:
     if teaching := TEACHING.get(options.rule):
         told = " ".join(f"{name}={value}" for name, value in teaching.items())
         print(f"\nsettings of its own:\n  {told}")
+    return 0
+
+
+def _show_latex(options: argparse.Namespace) -> int:
+    """Print a rule as equations."""
+    from vsml.reporting.rule_latex import latex
+    from vsml.rules import read_rule
+
+    print(latex(read_rule(options.rule)), end="")
     return 0
 
 
