@@ -282,7 +282,7 @@ class Judge:
             chunk = list(genomes[first : first + _CHUNK])
             filled = chunk + chunk[:1] * (_CHUNK - len(chunk))
             is_wanted = jnp.arange(_CHUNK) < len(chunk)
-            by_instance = np.asarray(progress_of_all(stack_genomes(filled), is_wanted, lesson, scale))
+            by_instance = np.asarray(_progress(stack_genomes(filled), is_wanted, lesson, scale))
             by_task = by_instance.reshape(_CHUNK, -1, stage.seeds).mean(2)
             found += by_task.min(1)[: len(chunk)].tolist()
         return found
@@ -303,7 +303,7 @@ def _mark_known(
             known.add((first, second))
 
 
-def _all_progress(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
+def _progress_all(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
     nothing = jnp.zeros(lesson.union.num_instances)
 
     def each(given: tuple[Genome, Array]) -> Array:
@@ -313,5 +313,4 @@ def _all_progress(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Arra
     return jax.lax.map(each, (genomes, is_wanted))
 
 
-progress_of_all = one_kernel(_all_progress)
-"""Return the progress of genomes with a leading axis, [n, G]; those that are not wanted take no time."""
+_progress = one_kernel(_progress_all)

@@ -1,7 +1,8 @@
 """Scores of many rules on the same tasks, graphs and starts, so that their differences count."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,20 @@ from vsml.rules.canonical import canonical
 from vsml.rules.program import FULL, Capacity
 from vsml.rules.rule import Rule
 from vsml.rules.settings import Settings, Teaching
-from vsml.search.genome import NUMBERS, genome_of, stack_genomes
-from vsml.search.interpreter import Lesson
-from vsml.search.judging import progress_of_all
-from vsml.search.stages import Exercise, Stage, scale_of
-from vsml.search.union import noise_of
-from vsml.tasks.data.small_tasks import NUM_INPUTS
+from vsml.search.genome import NUMBERS, Genome, genome_of, stack_genomes
+from vsml.search.interpreter import Lesson, distances
+from vsml.search.one_kernel import one_kernel
+from vsml.search.stages import Exercise, draw_exercise, timing_of
+from vsml.search.union import noise_of, union_of
+from vsml.tasks.data.small_tasks import FALSE, NUM_INPUTS, TRUE
+from vsml.types import Array
 
 _BATCH = 64
 """Rules in one call. The last call is filled up, so that nothing is compiled anew; that takes no time."""
 
+
+_SAME = 1e-6
+"""Variance of targets that are all the same, but for rounding."""
 
 DEFAULT_TASKS = ("and", "or", "xor")
 
@@ -79,25 +84,38 @@ class Scoring:
         return [f"{name} {place}" for place, name in enumerate(tasks, start=1)]
 
     def lesson(self, capacity: Capacity, draw: int, noise: bool) -> Lesson:
-        """Return what rules learn.
+        """Return what rules learn: each exercise with all its starts, D instances of it in a row.
 
         Args:
             capacity: the room of the rules.
             draw: number of the draw; another one has fresh tasks and starts.
             noise: whether there is noise on the ports.
         """
-        stage = Stage("scores", self.exercises, (self.examples,), self.seeds, hurdle=-1.0)
-        key = jax.random.fold_in(jax.random.key(self.seed), draw)
-        lesson = stage.lesson(Teaching(), capacity.slots, key, self.examples)
-        settings = lesson.settings if self.settings is None else self.settings
-        drawn = None
-        if noise:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(stage.graphs)))
-            drawn = noise_of(stage.graphs, keys, self.examples * settings.ticks)
-        return replace(lesson, settings=settings, noise=drawn)
+        graphs = [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
+        own = jax.random.fold_in(jax.random.key(self.seed), draw)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(own, jnp.arange(len(graphs)))
+        settings = timing_of(graphs, Teaching()) if self.settings is None else self.settings
+        x: list[Array] = []
+        targets: list[Array] = []
+        for place, exercise in enumerate(self.exercises):
+            drawn = _streams(
+                exercise.name, self.examples, keys[place * self.seeds : (place + 1) * self.seeds]
+            )
+            x.append(drawn[0].reshape(self.examples, -1))
+            targets.append(drawn[1])
+        return Lesson(
+            union=union_of(graphs, keys, capacity.slots),
+            x=jnp.concatenate(x, 1),
+            targets=jnp.concatenate(targets, 1),
+            noise=noise_of(graphs, keys, self.examples * settings.ticks) if noise else None,
+            settings=settings,
+        )
 
     def scores(self, rules: Sequence[Rule], capacity: Capacity, draw: int) -> np.ndarray:
-        """Return the progress of rules, [rules, X, D]; see `vsml.search.stages.progress`.
+        """Return the progress of rules, [rules, X, D], from -1 to 1.
+
+        It is that of the stages: 1 less the mean squared distance to the target over the stream, as a part of
+        that of the best constant answer.
 
         Args:
             rules: none is larger than the capacity.
@@ -108,16 +126,51 @@ class Scoring:
             return np.zeros((0, len(self.exercises), self.seeds))
         noise = any(rule.uses(port) for rule in rules for port in ("node_noise", "edge_noise"))
         lesson = self.lesson(capacity, draw, noise)
-        scale = scale_of(lesson)
+        scale = jnp.asarray(_scale(np.asarray(lesson.targets)))
         genomes = [genome_of(rule, capacity) for rule in rules]
         found: list[np.ndarray] = []
         for first in range(0, len(genomes), _BATCH):
             chunk = genomes[first : first + _BATCH]
             filled = chunk + chunk[:1] * (_BATCH - len(chunk))
             is_wanted = jnp.arange(_BATCH) < len(chunk)
-            by_instance = progress_of_all(stack_genomes(filled), is_wanted, lesson, scale)
+            by_instance = _progress_of_all(stack_genomes(filled), is_wanted, lesson, scale)
             found.append(np.asarray(by_instance)[: len(chunk)])
         return np.concatenate(found).reshape(len(rules), len(self.exercises), self.seeds)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _streams(name: str, examples: int, keys: Array) -> tuple[Array, Array]:
+    """Return inputs [E, D, I] and targets [E, D, 1] of instances of a task."""
+
+    def draw(key: Array) -> tuple[Array, Array]:
+        return draw_exercise(name, examples, jax.random.fold_in(key, 0))
+
+    return jax.vmap(draw, out_axes=1)(keys)
+
+
+def _scale(targets: np.ndarray) -> np.ndarray:
+    """Return the mean squared distance of the best constant answer to targets [E, G, 1], float32 [G]."""
+    variance = targets.var(0).mean(1)
+    # Targets that happen to be all the same are those of a gate that is true as often as not.
+    usual = ((TRUE - FALSE) / 2) ** 2
+    return np.where(variance > _SAME, variance, usual).astype(np.float32)
+
+
+def _all_progress(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
+    """Return the progress of genomes with a leading axis, [n, G]; 0 for those that are not wanted."""
+
+    def progress(genome: Genome) -> Array:
+        distance = distances(genome, lesson, 1.0).mean(1)
+        return jnp.clip(1 - distance / scale, -1, 1)
+
+    def each(given: tuple[Genome, Array]) -> Array:
+        genome, wanted = given
+        return jax.lax.cond(wanted, progress, lambda _: jnp.zeros_like(scale), genome)
+
+    return jax.lax.map(each, (genomes, is_wanted))
+
+
+_progress_of_all = one_kernel(_all_progress)
 
 
 def capacity_of(rule: Rule) -> Capacity:

@@ -221,7 +221,6 @@ _BITS = {
 _DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def draw_exercise(name: str, count: int, key: Array) -> tuple[Array, Array]:
     """Return inputs [count, I] and targets [count, 1] of a task; the last input is always 1.
 

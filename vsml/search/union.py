@@ -203,15 +203,10 @@ def _draws(arrays: GraphArrays, key: Array, slots: int, dtype: Any) -> Array:
 
 def _feedback(graph: Graph, key: Array, dtype: Any) -> Array:
     """Return what `Harness.begin` draws of how errors reach nodes, at half-edges."""
-    return _drawn_feedback(to_arrays(graph), key, dtype)
-
-
-@partial(jax.jit, static_argnums=2)
-def _drawn_feedback(arrays: GraphArrays, key: Array, dtype: Any) -> Array:
-    """Return what `Harness.begin` draws of feedback on one graph, at half-edges."""
     harness = Harness(Settings(ticks=1, read_tick=0, loss="regression"))
+    arrays = to_arrays(graph)
     drawn = harness.draw_feedback(arrays, jax.random.fold_in(key, 2), dtype)
-    return drawn[arrays.node]
+    return drawn[graph.node]
 
 
 def noise_of(
