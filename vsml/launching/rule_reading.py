@@ -39,6 +39,11 @@ def add_commands(commands: Any, rule_help: str) -> None:
         command.add_argument("rule", metavar="FILE", help=rule_help)
         _add_scoring(command)
         command.add_argument("--json", action="store_true", help="print JSON")
+    ablating.add_argument(
+        "--database",
+        metavar="DATABASE",
+        help="and keep it there, for `vsml rules page`; the rule must be there, too",
+    )
     simplifying.add_argument(
         "--exact", action="store_true", help="only what computes nothing; no rule is run"
     )
@@ -118,15 +123,41 @@ def ablate(options: argparse.Namespace) -> int:
     from vsml.search.ablation import ablate as ablated
 
     rule, scoring = read_rule(options.rule), _scoring(options)
+    if options.database is not None:
+        _check_known(options.database, rule)
     found = ablated(rule, scoring)
+    told = rule_worth.ablation_json(found, scoring)
+    if options.database is not None:
+        _keep(options.database, told)
     if options.json:
-        print(json.dumps(rule_worth.ablation_json(found, scoring), indent=2))
+        print(json.dumps(told, indent=2))
         return 0
     print(rule_worth.scoring_text(scoring))
     print(f"With all its lines: {rule_worth.scores_text(found.names, found.scores)}.")
     print("Below: score without a part less score with it, ± one standard error.\n")
     print(plain(rule_worth.ablation_table(found)))
     return 0
+
+
+def _check_known(url: str, rule: "Rule") -> None:
+    """Refuse a rule that a database does not have, before anything is computed."""
+    from vsml.rules import rule_hash
+    from vsml.search.store import Database, StoreError, known_hashes
+
+    own = rule_hash(rule)
+    with Database(url) as database:
+        if own not in known_hashes(database, [own]):
+            raise StoreError(f"{database.name}: has no rule of the hash {own}")
+
+
+def _keep(url: str, told: dict[str, Any]) -> None:
+    """Write an ablation to a database, as an event."""
+    from vsml.search.store import Database, EventRow, insert_all
+    from vsml.search.store.overview import ABLATION
+
+    event = EventRow(kind=ABLATION, detail=told)
+    with Database(url) as database, database.writing() as connection:
+        insert_all(connection, {"event": [event.values()]})
 
 
 def simplify(options: argparse.Namespace) -> int:
