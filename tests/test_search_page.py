@@ -24,6 +24,8 @@ from vsml.search.store import (
 )
 from vsml.search.store.overview import ABLATION, overview, proposals
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 BEGAN_S = 1_800_000_000.0
 
 COUNTERS = {
@@ -189,7 +191,7 @@ def test_missing_controls_are_named(page):
 
 
 def test_the_best_rule_has_its_family_and_what_its_lines_are_worth(page):
-    assert "changed by insert" in page and "known: delta" in page
+    assert "by insert (mutation)" in page and "by argument (known: delta)" in page
     assert "-0.400 ± 0.100" in page and "no rule without it" in page
 
 

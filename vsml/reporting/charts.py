@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _WIDTH, _HEIGHT = 400.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 36.0
 _TICKS = 4
+_BEYOND = 1.05
 
 COLOURS = 6
 """Classes of lines, `series-0` to `series-5`, that a page's style gives a colour."""
@@ -29,15 +30,16 @@ class Series:
 
 
 def step_chart(series: Sequence[Series], x_name: str, y_name: str) -> str:
-    """Return a chart of lines that rise in steps, all drawn to the last x of any of them.
+    """Return a chart of lines that rise in steps, all drawn to a little beyond the last x of any of them.
 
     Args:
         series: at least one, each with at least one point.
         x_name: what is written below.
         y_name: what the chart shows, for those who do not see it.
     """
-    most_x = max(max(line.x) for line in series)
-    most_x = most_x if most_x > 0 else 1.0
+    last_x = max(max(line.x) for line in series)
+    # A little more, so that the last step is seen.
+    most_x = _BEYOND * last_x if last_x > 0 else 1.0
     ticks = _tick_values(min(min(line.y) for line in series), max(max(line.y) for line in series))
     low, high = ticks[0], ticks[-1]
     parts: list[str] = []

@@ -152,7 +152,7 @@ def _numbers(seen: Overview, price_per_hour: float | None) -> str:
         notes.append("No worker has counted proposals here, so there are no rates and no funnel.")
     if seen.workers:
         alive = [worker for worker in seen.workers if seen.read_s - worker.heartbeat_s < SILENT_S]
-        told["workers, alive"] = f"{len(seen.workers):,}, {len(alive):,}"
+        told["workers alive"] = f"{len(alive):,} of {len(seen.workers):,}"
         told["hours of workers"] = f"{seen.worker_s / _HOUR_S:,.2f}"
     if price_per_hour is None:
         notes.append("Costs need the price of an hour of a worker: --price_per_hour.")
@@ -206,8 +206,9 @@ def _funnel(seen: Overview) -> str:
 def _bar(name: str, count: int, most: int, told: str) -> str:
     width = 100 * min(count / most, 1.0)
     return (
-        f'<span>{name}</span><div class="track"><div class="fill" style="width:{width:.3f}%"></div></div>'
-        f'<span class="count">{html.escape(told)}</span>\n'
+        f'<div class="stage"><span class="name">{name}</span>'
+        f'<div class="track"><div class="fill" style="width:{width:.3f}%"></div></div>'
+        f'<span class="count">{html.escape(told)}</span></div>\n'
     )
 
 
@@ -355,12 +356,11 @@ def _tree(best: BestRule) -> str:
         else:
             text += "</li>" + "</ul></li>" * (depth - generation)
         depth = generation
-        words = [best.origins.get(rule, "not in this database")]
-        if mutation:
-            words.insert(0, f"changed by {mutation}")
+        words = [f"by {mutation}"] if mutation else []
+        words.append(f"({best.origins.get(rule, 'not in this database')})")
         if is_repeated:
             words.append("as above")
-        text += f"<li>{_hash(rule)} <span class='note'>{html.escape(', '.join(words))}</span>"
+        text += f"<li>{_hash(rule)} <span class='note'>{html.escape(' '.join(words))}</span>"
     text += "</li></ul>" * (depth + 1)
     shown = text.replace("<ul>", '<ul class="tree">', 1)
     return f"<details open><summary>Made from</summary>{shown}</details>\n"
