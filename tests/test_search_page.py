@@ -3,6 +3,7 @@
 import json
 import re
 
+import postgres_server
 import pytest
 from browsers import open_browser
 
@@ -274,6 +275,19 @@ def test_an_ablation_is_kept_in_the_database(tmp_path, capsys):
     with Database(own) as database:
         found = overview(database).ablations[rule_hash(known_rule("delta").rule)]
     assert [line["change"] for line in found.detail["lines"]][:2] == ["lr is 0", "it starts as 0"]
+
+
+@pytest.mark.postgres
+def test_a_server_is_read_as_a_file_is(seen):
+    with postgres_server.server() as server, Database(server.url(), create=True) as database:
+        with database.writing() as connection:
+            insert_all(connection, rows())
+        found = overview(database)
+        assert search_page(database, price_per_hour=0.5)
+    for name in ("sizes", "tests", "progress", "event_counts"):
+        assert getattr(found, name) == getattr(seen, name), name
+    assert [cell.name for cell in found.cells] == [cell.name for cell in seen.cells]
+    assert found.counters == seen.counters
 
 
 @pytest.mark.browser
