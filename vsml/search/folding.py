@@ -38,8 +38,8 @@ def folded(rule: Rule) -> Rule:
 
     Without what is dead, constants that an expression comes to, values that are computed twice, operators
     without effect such as `a + 0`, slots that never change, and conditions that always or never hold. Numbers
-    are folded in float32. Constants that may be tuned and initialisations are left alone. Where slots disappear, the
-    initialisations of others may draw other numbers, as draws belong to the order of slots.
+    are folded in float32. Constants that may be tuned and initialisations are left alone. Where slots
+    disappear, the initialisations of others may draw other numbers, as draws belong to the order of slots.
     """
     rule = tidied(rule)
     while True:
