@@ -15,8 +15,10 @@ from vsml.config.files import ConfigError
 from vsml.evaluation.stored import StoredParams
 from vsml.launching import run as launch
 from vsml.launching.command_line import folder_name, parse, read_all_configs, read_config
+from vsml.launching.ending import ended
 from vsml.launching.schema import load_config
 from vsml.system.comm import SerialCommunicator
+from vsml.system.extras import MissingExtraError
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -208,3 +210,39 @@ def test_the_configuration_of_a_run_that_is_empty_is_refused(content, tmp_path, 
     (run / "config.yaml").write_text(content)
     assert launch.main(["--resume", str(run)]) == 2
     assert f"{run / 'config.yaml'}: is empty, expected the configuration" in capsys.readouterr().err
+
+
+def raising(error):
+    def do():
+        raise error
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ValueError("seed: got -1, expected 0"), 2, "error: seed: got -1, expected 0\n"),
+        (MissingExtraError("figures need matplotlib"), 2, "error: figures need matplotlib\n"),
+        (OSError("no space left"), 2, "error: no space left\n"),
+        (KeyboardInterrupt(), 130, "\nstopped\n"),
+    ],
+)
+def test_a_command_ends_with_a_message_and_its_status(error, status, told, capsys):
+    assert ended(raising(error)) == status
+    assert capsys.readouterr().err == told
+
+
+def test_a_command_whose_fault_is_the_librarys_shows_where_it_is():
+    with pytest.raises(RuntimeError, match="a fault"):
+        ended(raising(RuntimeError("a fault")))
+
+
+def test_nobody_need_read_to_the_end(monkeypatch, capsys):
+    # The pipe is closed before anything is written to it.
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert ended(lambda: print("a rule") or 0) == 0
+    assert capsys.readouterr().err == ""

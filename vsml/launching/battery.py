@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vsml
+from vsml.launching.ending import ended
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
-from vsml.system.extras import MissingExtraError
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from vsml.battery.measuring import Measuring
 
 PROGRAM = "python -m vsml.battery"
-
-_USAGE = 2
-"""Exit status after a mistake in what was typed."""
-
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 SEEDS = 32
 """Episodes of each level."""
@@ -63,15 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.learners or options.list or options.make_panel or options.compare is not None):
         parser.error("got no LEARNER, expected some, or --list, --compare or --make_panel")
     prepare()
-    try:
-        _do(options, f"{PROGRAM} {shlex.join(words)}")
-    except (MissingExtraError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _USAGE
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+    command = f"{PROGRAM} {shlex.join(words)}"
+    return ended(lambda: _do(options, command), stopped="stopped; the same command goes on from here")
 
 
 def command_parser() -> ArgumentParser:
@@ -138,8 +125,8 @@ def _positive(text: str) -> int:
     return number
 
 
-def _do(options: Any, command: str) -> None:
-    """Do what was asked for."""
+def _do(options: Any, command: str) -> int:
+    """Do what was asked for, and return the exit status."""
     from vsml.battery.catalogue import learning_tests
 
     tests = learning_tests(options.tests, options.tags)
@@ -149,6 +136,7 @@ def _do(options: Any, command: str) -> None:
         _make_panel(options, command, tests)
     else:
         _measure(options, command, tests)
+    return 0
 
 
 def _list(tests: "Sequence[LearningTest]") -> None:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml.launching.ending import USAGE, ended
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
-from vsml.system.extras import MissingExtraError
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from vsml.laws.summary import Summary
 
 PROGRAM = "python -m vsml.laws"
-
-_USAGE = 2
-"""Exit status after a mistake in what was typed or read."""
-
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 _LEAST_SIZES = 3
 """Different sizes from which on `report` tries a law."""
@@ -48,14 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     prepare()
     commands = {"fit": _fit, "plan": _plan, "report": _report, "inner": _inner}
-    try:
-        return commands[options.command](options)
-    except (MissingExtraError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _USAGE
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return _INTERRUPTED
+    return ended(lambda: commands[options.command](options))
 
 
 def command_parser() -> ArgumentParser:
@@ -179,7 +166,7 @@ def _fit(options: Any) -> int:
         labels.append(label or "runs")
     if summaries and len(options.x) == 1:
         _draw(options.out / f"{name}.png", summaries, labels)
-    return 0 if summaries else _USAGE
+    return 0 if summaries else USAGE
 
 
 def _draw(path: Path, summaries: "Sequence[Summary]", labels: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DIGITS = 12
 """Digits of a hash that are printed."""
 
-_DATABASE_HELP = "a file, for SQLite; or postgresql://USER@HOST:PORT/DATABASE, the password in PGPASSWORD"
+DATABASE_HELP = "a file, for SQLite; or postgresql://USER@HOST:PORT/DATABASE, the password in PGPASSWORD"
 
 
 def add_commands(parser: ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_commands(parser: ArgumentParser) -> None:
         "merge", help="copy all rows of a database into another; what both have stays once"
     )
     for command in (making, asking, showing, exporting):
-        command.add_argument("url", metavar="DATABASE", help=_DATABASE_HELP)
+        command.add_argument("url", metavar="DATABASE", help=DATABASE_HELP)
     making.add_argument("--known", action="store_true", help="and put the rules that ship into it")
     _add_query(asking)
     showing.add_argument("hash", metavar="HASH", help="the first digits of its hash")
@@ -48,7 +48,7 @@ def add_commands(parser: ArgumentParser) -> None:
     )
     exporting.add_argument("folder", type=Path, metavar="FOLDER", help="is made if need be")
     merging.add_argument("source", metavar="FROM", help="is read, and stays as it is")
-    merging.add_argument("url", metavar="INTO", help=f"gets the rows: {_DATABASE_HELP}")
+    merging.add_argument("url", metavar="INTO", help=f"gets the rows: {DATABASE_HELP}")
 
 
 def _add_query(command: ArgumentParser) -> None:

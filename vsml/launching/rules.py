@@ -4,35 +4,30 @@
     python -m vsml.rules check mine.rule
     python -m vsml.rules run mine.rule --task xor
     python -m vsml.rules step mine.rule --html ticks.html
+    python -m vsml.rules simplify mine.rule --out shorter.rule
     python -m vsml.rules db query rules.db --test xor
 
 Nothing that starts JAX is imported before `prepare` has been called.
 """
 
 import argparse
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching import rule_database, rule_search
+from vsml.launching import rule_database, rule_reading, rule_report, rule_search
+from vsml.launching.ending import USAGE, ended, error_lines
+from vsml.launching.rule_options import not_negative, pair, positive, settings_of
 from vsml.system.arguments import ArgumentParser
 from vsml.system.devices import prepare
-from vsml.system.extras import MissingExtraError
 from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
 if TYPE_CHECKING:
     from vsml.graphs import Graph
     from vsml.rules import Rule, Settings
     from vsml.types import Array
-
-_USAGE = 2
-"""Exit status after a mistake in a rule or in what the user typed."""
-
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 _MOST_STRETCHES = 10
 """Lines that `run` prints: each about as many examples."""
@@ -60,21 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": _check,
         "run": _run,
         "step": _step,
+        "ablate": rule_reading.ablate,
+        "simplify": rule_reading.simplify,
         "survey": rule_search.survey,
+        "page": rule_report.page,
         "db": rule_database.run,
     }
-    try:
-        return commands[options.command](options)
-    except (MissingExtraError, OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):  # as in `vsml rules show backprop | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        for line in _messages(error):
-            print(line, file=sys.stderr)
-        return _USAGE
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return _INTERRUPTED
+    return ended(lambda: commands[options.command](options), _messages)
 
 
 def command_parser() -> ArgumentParser:
@@ -84,12 +71,12 @@ def command_parser() -> ArgumentParser:
         description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
         "See docs/rules.md and docs/rules_database.md.",
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="show | check | run | step | survey | db"
-    )
+    words = "show | check | run | step | ablate | simplify | survey | page | db"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=words)
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
     showing.add_argument("rule", metavar="FILE", help=rule_help)
+    showing.add_argument("--latex", action="store_true", help="print it as equations, for LaTeX")
     checking = commands.add_parser("check", help="tell all mistakes, a line for each")
     checking.add_argument("rules", nargs="+", metavar="FILE", help=rule_help)
     running = commands.add_parser("run", help="let a rule learn a small task, and say how its error falls")
@@ -97,20 +84,22 @@ def command_parser() -> ArgumentParser:
     for command in (running, stepping):
         command.add_argument("rule", metavar="FILE", help=rule_help)
         _add_experiment(command)
-    running.add_argument("--examples", type=_positive, default=1000, help="examples that are shown")
-    running.add_argument("--starts", type=_positive, default=4, help="fresh starts to average over")
-    stepping.add_argument("--examples", type=_positive, default=1, help="examples that are watched")
-    stepping.add_argument("--skip", type=_not_negative, default=0, help="examples to learn from before")
+    running.add_argument("--examples", type=positive, default=1000, help="examples that are shown")
+    running.add_argument("--starts", type=positive, default=4, help="fresh starts to average over")
+    stepping.add_argument("--examples", type=positive, default=1, help="examples that are watched")
+    stepping.add_argument("--skip", type=not_negative, default=0, help="examples to learn from before")
     stepping.add_argument(
         "--ticks",
-        type=_positive,
+        type=positive,
         help="ticks to print, from the first one on (default: all; none with --html)",
     )
     stepping.add_argument(
         "--layout", default="levels", help="where the page has nodes: levels (the default), spring or circle"
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
-    rule_search.add_command(commands, _positive, _not_negative)
+    rule_reading.add_commands(commands, rule_help)
+    rule_search.add_command(commands, positive, not_negative)
+    rule_report.add_command(commands)
     rule_database.add_commands(
         commands.add_parser("db", help="databases of rules, as the search writes them")
     )
@@ -122,21 +111,21 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
     tasks = ", ".join(f"{name} ({task.does})" for name, task in TASKS.items())
     command.add_argument("--task", choices=TASKS, default="and", help=f"{tasks}; default: and")
     command.add_argument("--graph", default="layered", metavar="KIND", help="kind of graph (docs/graphs.md)")
-    command.add_argument("--hidden", type=_not_negative, default=4, help="hidden nodes (default: 4)")
+    command.add_argument("--hidden", type=not_negative, default=4, help="hidden nodes (default: 4)")
     command.add_argument(
         "--graph_options",
         nargs="+",
         default=[],
-        type=_pair,
+        type=pair,
         metavar="KEY=VALUE",
         help="parameters of the kind, such as p=0.3",
     )
-    command.add_argument("--graph_seed", type=_not_negative, default=0, help="seed of the graph")
+    command.add_argument("--graph_seed", type=not_negative, default=0, help="seed of the graph")
     command.add_argument(
         "--settings",
         nargs="+",
         default=[],
-        type=_pair,
+        type=pair,
         metavar="KEY=VALUE",
         help="timing and teaching, such as ticks=30 teach=reward (docs/operators.md)",
     )
@@ -144,38 +133,11 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
         "--constants",
         nargs="+",
         default=[],
-        type=_pair,
+        type=pair,
         metavar="NAME=NUMBER",
         help="other values for the rule's constants, such as lr=0.01",
     )
-    command.add_argument("--seed", type=_not_negative, default=0, help="seed of all else that is drawn")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 1 on")
-    return number
-
-
-def _not_negative(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 on")
-    return number
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """Return the key and the value of `key=value`, the value as YAML has it."""
-    import yaml
-
-    key, sign, value = text.partition("=")
-    if not (key and sign and value):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{key}: got {value!r}, which cannot be read") from None
+    command.add_argument("--seed", type=not_negative, default=0, help="seed of all else that is drawn")
 
 
 def _messages(error: Exception) -> Iterator[str]:
@@ -183,7 +145,7 @@ def _messages(error: Exception) -> Iterator[str]:
     from vsml.rules import RuleError
 
     if not isinstance(error, RuleError):
-        yield f"error: {error}"
+        yield from error_lines(error)
         return
     for line, message in error.mistakes:
         yield f"{error.source}:{line}: {message}"
@@ -191,6 +153,8 @@ def _messages(error: Exception) -> Iterator[str]:
 
 def _show(options: argparse.Namespace) -> int:
     """Print what a rule says and what is in it."""
+    if options.latex:
+        return _show_latex(options)
     from vsml.reporting.rule_text import description
     from vsml.rules.known import TEACHING, KnownRule, read_rule, rule_text
 
@@ -205,6 +169,15 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _show_latex(options: argparse.Namespace) -> int:
+    """Print a rule as equations."""
+    from vsml.reporting.rule_latex import latex
+    from vsml.rules import read_rule
+
+    print(latex(read_rule(options.rule)), end="")
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     """Print the mistakes of each rule, or that it has none."""
     from vsml.rules import read_rule, rule_hash
@@ -214,7 +187,7 @@ def _check(options: argparse.Namespace) -> int:
         try:
             rule = read_rule(name)
         except (OSError, ValueError) as error:
-            status = _USAGE
+            status = USAGE
             print(*_messages(error), sep="\n", file=sys.stderr)
         else:
             sizes = f"{len(rule.slots)} slots, {rule.size} operators a tick"
@@ -321,7 +294,7 @@ def _experiment(options: argparse.Namespace) -> "tuple[Rule, Graph, Settings]":
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"--graph: {error}") from error
-    return rule, graph, _settings(options.rule, given, graph)
+    return rule, graph, settings_of(options.rule, given, graph)
 
 
 def _read(
@@ -336,36 +309,6 @@ def _read(
         return with_constants(rule, constants)
     except ValueError as error:
         raise ValueError(f"--{error}") from error
-
-
-def _settings(
-    rule: str,
-    given: Mapping[str, Any],
-    graph: "Graph",
-) -> "Settings":
-    """Return timing and teaching: those given, over those of a known rule, over the defaults."""
-    from pydantic import ValidationError
-
-    from vsml.learners.rule import RuleConfig
-
-    known = set(RuleConfig.model_fields) - {"rule", "graph"}
-    for name in given:
-        if name not in known:
-            raise ValueError(f"--settings: got {name!r}, expected one of {', '.join(sorted(known))}")
-    try:
-        config = RuleConfig.model_validate({"rule": rule, **given})
-        return config.settings(graph.longest_path, "regression")
-    except ValidationError as error:
-        told = [_told(problem) for problem in error.errors()]
-        raise ValueError(f"--settings: {'; '.join(told)}") from error
-    except ValueError as error:
-        raise ValueError(f"--settings: {str(error).removeprefix('model.rule: ')}") from error
-
-
-def _told(problem: Mapping[str, Any]) -> str:
-    """Return a mistake that pydantic found in a setting, as one line."""
-    place = ".".join(map(str, problem["loc"]))
-    return f"{place}: got {problem['input']!r}; {problem['msg']}"
 
 
 def _check_size(
