@@ -269,6 +269,14 @@ def test_noise_stands_on_its_ports_where_a_rule_reads_it():
     assert "node_noise" in PORTS
 
 
+@pytest.mark.slow
+def test_many_starts_on_nodes_of_many_edges_are_one_kernel():
+    # XLA refuses a sum over an axis of large arrays in one kernel.
+    graph = generate("layered", 3, 8, 1, seed=0)
+    scoring = Scoring(exercises_of(["xor"], graph), examples=4, seeds=8)
+    assert np.isfinite(scoring.scores([DELTA], capacity_of(DELTA), 0)).all()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -5,7 +5,7 @@ instance sees another one. What a node knows of its half-edges is gathered, neve
 over rules can be one kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,11 +102,23 @@ class PeerSummary:
 
     def add(self, value: Array) -> Array:
         """Return the sum of a value [M] over the half-edges of the node."""
-        return jnp.where(self.union.is_peer, value[self.union.peers], 0).sum(1)
+        return self._reduced(jnp.add, value, 0)
 
     def largest(self, value: Array) -> Array:
         """Return the largest of a value [M] over the half-edges of the node."""
-        return jnp.where(self.union.is_peer, value[self.union.peers], -2 * BOUND).max(1)
+        return self._reduced(jnp.maximum, value, -2 * BOUND)
+
+    def _reduced(self, function: Callable[[Array, Array], Array], value: Array, nothing: float) -> Array:
+        """Return a value [M] reduced over the half-edges of each node, one after the other.
+
+        One kernel cannot have a reduction over an axis of a large array.
+        """
+        union = self.union
+        result = jnp.full_like(value, nothing)
+        for place in range(union.peers.shape[1]):
+            peer = jnp.where(union.is_peer[:, place], value[union.peers[:, place]], nothing)
+            result = function(result, peer)
+        return result
 
     def count(self, passes: Array, like: Array) -> Array:
         """Return how many half-edges of the node pass, [M], as numbers of an array's type."""
