@@ -1,13 +1,13 @@
 """Settings of the search: how rules are drawn and changed."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vsml.rules.program import Capacity
 from vsml.rules.rule import KINDS, MAX_CONSTANTS, MAX_INITIAL_OPERATORS, MAX_OPERATORS, MAX_SLOTS
-from vsml.settings import Float, Int, Positive, Problem, Section, Text, refuse
+from vsml.settings import Bool, Float, Int, Positive, Problem, Section, Text, refuse
 
 Share = Annotated[Float, Field(ge=0, le=1)]
 Weight = Annotated[Float, Field(ge=0)]
@@ -159,4 +159,69 @@ class Mutations(Section):
         weights = tuple(self.model_dump().values())
         if not sum(weights) > 0:
             refuse([Problem("insert", weights, "a weight above 0 among the mutations")])
+        return self
+
+
+Method = Literal["evolution", "random", "best_of", "constants"]
+
+
+class Damage(Section):
+    """Lines of the starting rules that are broken, to see them repaired."""
+
+    lines: Annotated[Int, Field(ge=0)] = Field(default=0, description="lines that are removed or changed")
+    seed: Annotated[Int, Field(ge=0)] = Field(default=0, description="of the choice of lines")
+
+
+class Start(Section):
+    """What a population begins with; several sources share it evenly."""
+
+    drawn: Bool = Field(default=True, description="rules drawn at random")
+    rules: tuple[Text, ...] = Field(default=(), description="names of known rules, or files")
+    database: Text | None = Field(
+        default=None, description="a database of rules; those that passed a test, the best first"
+    )
+    limit: Positive = Field(default=1000, description="most rules of the database")
+    damage: Damage = Field(default=Damage(), description="lines of `rules` that are broken")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.drawn and not self.rules and self.database is None:
+            refuse([Problem("drawn", False, "true, or rules, or a database", ("rules", "database"))])
+        if self.damage.lines and not self.rules:
+            refuse([Problem("damage.lines", self.damage.lines, "0 without rules", ("rules",))])
+        return self
+
+
+class Breeding(Section):
+    """Regularised evolution on islands, and the controls that it has to beat at the same budget."""
+
+    method: Method = Field(
+        default="evolution",
+        description="evolution; or a control: random (rules drawn), best_of (mutations of the start), "
+        "constants (evolution of constants alone)",
+    )
+    islands: Positive = Field(default=1, description="populations that breed by themselves")
+    population: Positive = Field(default=1000, description="rules of an island; the oldest dies")
+    tournament: Positive = Field(default=10, description="rules among which the fittest is a parent")
+    children: Positive = Field(default=256, description="children of an island in a generation")
+    changes: Positive = Field(default=2, description="most mutations of a child; each number is as likely")
+    elites: Share = Field(default=0.25, description="share of parents that are elites, each cell as likely")
+    rescored: Positive = Field(
+        default=32, description="scores on fresh seeds after which an elite gets no more"
+    )
+    migration: Positive = Field(default=20, description="generations between migrations to the next island")
+    migrants: Positive = Field(default=5, description="rules that migrate, the fittest")
+    patience: Positive = Field(
+        default=200, description="generations without a better elite after which an island begins anew"
+    )
+    tune: Positive | None = Field(
+        default=10, description="generations between tunings of an elite's constants; null: none"
+    )
+    tune_rounds: Positive = Field(default=4, description="rounds of a tuning, of 16 rules each")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.migrants > self.population:
+            problem = Problem("migrants", self.migrants, f"at most {self.population}", ("population",))
+            refuse([problem])
         return self

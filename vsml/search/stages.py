@@ -220,6 +220,9 @@ _BITS = {
 
 _DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
 
+TASK_NAMES = (*TASKS, *_DIFFERENCES)
+"""Tasks of two numbers, whose third input is 1."""
+
 
 def draw_exercise(name: str, count: int, key: Array) -> tuple[Array, Array]:
     """Return inputs [count, I] and targets [count, 1] of a task; the last input is always 1.
@@ -251,6 +254,8 @@ class Stage:
         examples: lengths at which a hurdle stands, ascending; the last is the length of the stream.
         seeds: fresh starts of each exercise.
         hurdle: least progress of the worst task at the end.
+        early_hurdle: the least before the end.
+        best_starts: share of the starts that counts, the best ones.
     """
 
     name: str
@@ -258,53 +263,77 @@ class Stage:
     examples: tuple[int, ...]
     seeds: int
     hurdle: float
+    early_hurdle: float = -1.0
+    best_starts: float = 1.0
+
+    def hurdle_at(self, examples: int) -> float:
+        """Return the fixed hurdle at a length."""
+        return self.hurdle if examples == self.examples[-1] else self.early_hurdle
+
+    def of_best_starts(self, progress: np.ndarray) -> np.ndarray:
+        """Return the mean over the starts that count of progress [..., seeds]."""
+        count = max(1, round(self.best_starts * self.seeds))
+        return np.sort(progress, axis=-1)[..., -count:].mean(-1)
 
     @cached_property
     def graphs(self) -> list[Graph]:
         """The graph of each instance: exercises, each with all its seeds."""
         return [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
 
-    def lesson(self, teaching: Teaching, slots: int, key: Array, examples: int) -> Lesson:
-        """Return the stream of all instances; the same key gives the beginning of the same longer stream.
+    def lesson(self, teaching: Teaching, slots: int, key: Array) -> Lesson:
+        """Return the stream of all instances, as long as the last hurdle needs.
 
         Args:
             teaching: how rules are taught.
             slots: most slots of the rules.
             key: of tasks and starts.
-            examples: length of the stream.
         """
         graphs = self.graphs
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(graphs)))
-        settings = timing_of(graphs, teaching)
         x, targets = [], []
-        for place in range(len(graphs)):
-            name = self.exercises[place // self.seeds].name
-            drawn = draw_exercise(name, self.examples[-1], jax.random.fold_in(keys[place], 9))
-            x.append(drawn[0][:examples])
-            targets.append(drawn[1][:examples])
+        for place, exercise in enumerate(self.exercises):
+            own = keys[place * self.seeds : (place + 1) * self.seeds]
+            drawn = _draw_exercises(exercise.name, self.examples[-1], own)
+            x.append(drawn[0])
+            targets.append(drawn[1])
         return Lesson(
             union=union_of(graphs, keys, slots),
             x=jnp.concatenate(x, 1),
-            targets=jnp.stack(targets, 1),
+            targets=jnp.concatenate(targets, 1),
             noise=None,
-            settings=settings,
+            settings=timing_of(graphs, teaching),
         )
 
 
-def scale_of(lesson: Lesson) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
+    """Return the inputs [count, n * I] and targets [count, n, 1] of n instances of a task."""
+
+    def draw(key: Array) -> tuple[Array, Array]:
+        return draw_exercise(name, count, jax.random.fold_in(key, 9))
+
+    x, targets = jax.vmap(draw, out_axes=1)(keys)
+    return x.reshape(count, -1), targets
+
+
+def scale_of(lesson: Lesson, examples: int) -> Array:
     """Return the mean squared distance of the best constant answer to the targets of each instance, [G].
 
     Where the targets are all the same, it is that of a gate which is true as often as not.
+
+    Args:
+        lesson: the stream.
+        examples: of which the first ones count.
     """
-    variance = np.asarray(lesson.targets).var(0).mean(1)
+    variance = np.asarray(lesson.targets)[:examples].var(0).mean(1)
     usual = ((TRUE - FALSE) / 2) ** 2
     # Of targets that are all the same, rounding leaves a little.
     varies = variance > _FEELS
     return jnp.asarray(np.where(varies, variance, usual).astype(np.float32))
 
 
-def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
-    """Return the progress of a rule in each instance of a lesson, [G].
+def progress(genome: Genome, lesson: Lesson, scale: Array, examples: Array) -> Array:
+    """Return the progress of a rule in each instance of a lesson, after some examples, [G].
 
     It is 1 less the mean squared distance to the target over the stream, as a part of what that of the best
     constant answer is: the area under the learning curve. 1 is right from the first example on, 0 as good as
@@ -315,6 +344,7 @@ def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
         genome: the rule.
         lesson: what it learns.
         scale: from `scale_of`.
+        examples: how many.
     """
-    distance = distances(genome, lesson, 1.0).mean(1)
+    distance = distances(genome, lesson, 1.0, examples).mean(1)
     return jnp.clip(1 - distance / scale, -1, 1)
