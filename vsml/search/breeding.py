@@ -127,9 +127,7 @@ class Breeder:
         if not self.sources:
             raise ValueError("sources: got none, expected rules, or an empty list for rules that are drawn")
         if self.breeding.method in ("best_of", "constants") and not starts:
-            raise ValueError(
-                f"method: got {self.breeding.method} without rules to start from, expected rules or a database"
-            )
+            raise ValueError(f"method: got {self.breeding.method} without rules to start from, expected some")
         self._starts = starts
         self._batch = self.breeding.islands * self.breeding.children
 
@@ -141,7 +139,7 @@ class Breeder:
         return max(found, key=lambda elite: elite.scores.bound, default=None)
 
     def solution(self, passes: int) -> Elite | None:
-        """Return an elite that passed the last stage on its last `passes` fresh seeds; None where none has."""
+        """Return an elite that passed the last stage on its last `passes` fresh seeds; None if none has."""
         for island in self.islands:
             for elite in island.archive.elites.values():
                 if elite.scores.passes >= passes:
@@ -232,7 +230,9 @@ class Breeder:
         """Return the parents of a generation, stacked, and which elites are among them."""
         breeding = self.breeding
         if breeding.method == "random":
-            return None, [(number, cell) for number in range(len(self.islands)) for cell in self._cells(number)]
+            return None, [
+                (number, cell) for number in range(len(self.islands)) for cell in self._cells(number)
+            ]
         if breeding.method == "best_of":
             places = np.asarray(jax.random.randint(key, (self._batch,), 0, len(self._starts)))
             cells = [(number, cell) for number in range(len(self.islands)) for cell in self._cells(number)]
@@ -437,9 +437,7 @@ class Breeder:
                 scores = Scores(row["count"], row["mean"], row["squares"], row["passes"])
                 archive.elites[row["cell"]] = Elite(genome, scores, row["cell"], row["born"])
             highest = -np.inf if told["highest"] is None else told["highest"]
-            self.islands.append(
-                Island(population, archive, told["improved"], highest, told["restarts"])
-            )
+            self.islands.append(Island(population, archive, told["improved"], highest, told["restarts"]))
 
 
 def _where(condition: np.ndarray, new: Genome, old: Genome) -> Genome:

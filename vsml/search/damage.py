@@ -97,4 +97,3 @@ def _changed(rows: list[str], place: int, draws: list[float]) -> list[str]:
         others = sorted({name for name in names if name not in (*_OPERATORS, "if", token[0])})
     other = others[int(draws[1] * len(others))]
     return [f"{left} {arrow} {right[: token.start()]}{other}{right[token.end() :]}"]
-

@@ -80,8 +80,7 @@ class Judging(Section):
     seeds: Positive = Field(default=16, description="fresh starts of each task")
     best_starts: Annotated[Float, Field(gt=0, le=1)] = Field(
         default=0.25,
-        description="share of the starts that counts, the best ones: a node that begins dead says little of a "
-        "rule",
+        description="share of the starts that counts, the best ones: a node may begin dead",
     )
     functions: Lengths = Field(default=(800,), description="lengths of the functions of one bit, S2")
     gates: Lengths = Field(default=(50, 200, 800), description="lengths of AND and OR, S3")

@@ -465,7 +465,7 @@ def new_slot(parent: Parent, chances: Chances) -> Plan:
 
 
 def crossover(parent: Parent, chances: Chances) -> Plan:
-    """Take value and guard of a slot from another rule; slots and constants that they read are the own ones."""
+    """Take value and guard of a slot from another rule; slots and constants they read are the own ones."""
     genome = parent.genome
     number = chances.below(jnp.minimum(genome.num_slots, parent.other.num_slots))
     place = genome.num_tick
