@@ -13,7 +13,6 @@ from pydantic import Field
 
 from vsml.config.files import ConfigError, dump
 from vsml.rules import show
-from vsml.rules.mistakes import RuleError
 from vsml.rules.settings import Teaching
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointStore
@@ -84,6 +83,13 @@ class Search:
         if method in ("best_of", "constants") and start.drawn:
             expected = "false, and rules or a database, with this method"
             yield Problem("search.start.drawn", True, expected, ("search.breeding.method",))
+        # A database is looked at when the run begins.
+        own = start.model_copy(update={"database": None})
+        try:
+            genomes_of(texts_of(own), self.config.room)
+        except (ValueError, OSError) as error:
+            expected = f"rules that there are and that search.room holds: {error}"
+            yield Problem("search.start.rules", list(start.rules), expected, ("search.room",))
         if self.config.teaching.reset == "all":
             yield Problem("search.teaching.reset", "all", "never or signals")
         if self.config.teaching.read == "ready":
@@ -125,7 +131,7 @@ class Search:
         try:
             texts = texts_of(self.config.start)
             genomes_of(texts, self.config.room)
-        except (ValueError, OSError, RuleError) as error:
+        except (ValueError, OSError) as error:
             raise ConfigError([f"search.start: {error}"]) from error
         return texts
 
@@ -202,8 +208,14 @@ class _Searching:
 
     def _notice(self, generation: Generation) -> None:
         """Write what a generation has brought."""
+        from vsml.search.store import StoreError
+
         if self.rows is not None:
-            flush = self.rows.write(self.breeder, generation)
+            try:
+                flush = self.rows.write(self.breeder, generation)
+            except StoreError as error:
+                # The spool has the rows; whoever mends the database resumes the run.
+                raise OSError(str(error)) from error
             if flush.reason is not None:
                 say(f"{flush.waiting} entries wait for the database: {flush.reason}")
         number = generation.number
@@ -289,8 +301,11 @@ class _Searching:
         from vsml.search.store.generations import GenerationRows
 
         url = self.config.database or str(run.path / DATABASE)
-        database = held.enter_context(Database(url, create=True))
-        writer = held.enter_context(Writer(database, run.path / SPOOL))
+        try:
+            database = held.enter_context(Database(url, create=True))
+            writer = held.enter_context(Writer(database, run.path / SPOOL))
+        except ValueError as error:
+            raise ConfigError([f"search.database: {error}"]) from error
         rows = GenerationRows(writer, self.id)
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]

@@ -110,6 +110,9 @@ class Breeder:
             that are drawn.
         key: of all that is drawn.
         where: how rules are taught and on which graphs, for the names of cells.
+        generation: how many there were.
+        islands: the populations.
+        hall: the best elites of islands that began anew.
     """
 
     breeding: Breeding
@@ -121,6 +124,7 @@ class Breeder:
     where: str = "error, layered"
     generation: int = 0
     islands: list[Island] = field(default_factory=list)
+    hall: Archive = field(default_factory=Archive)
 
     def __post_init__(self) -> None:
         starts = [genome for source in self.sources for genome in source]
@@ -134,17 +138,21 @@ class Breeder:
     @property
     def best(self) -> Elite | None:
         """The elite of the highest bound on all islands."""
-        elites = [island.archive.best for island in self.islands]
+        elites = [archive.best for archive in self._archives]
         found = [elite for elite in elites if elite is not None]
         return max(found, key=lambda elite: elite.scores.bound, default=None)
 
     def solution(self, passes: int) -> Elite | None:
         """Return an elite that passed the last stage on its last `passes` fresh seeds; None if none has."""
-        for island in self.islands:
-            for elite in island.archive.elites.values():
+        for archive in self._archives:
+            for elite in archive.elites.values():
                 if elite.scores.passes >= passes:
                     return elite
         return None
+
+    @property
+    def _archives(self) -> list[Archive]:
+        return [*(island.archive for island in self.islands), self.hall]
 
     def begin(self) -> None:
         """Fill the islands."""
@@ -389,6 +397,8 @@ class Breeder:
             best = island.archive.best
             detail = {"bound": None if best is None else best.scores.bound, "restarts": island.restarts + 1}
             events.append(Happened("restart", number, detail))
+            for elite in island.archive.elites.values():
+                self.hall.take(elite)
             population = self._filled(jax.random.fold_in(key, number))
             self.islands[number] = Island(
                 population, Archive(), improved=self.generation, restarts=island.restarts + 1
@@ -401,13 +411,12 @@ class Breeder:
         """Return all that changes, as arrays by name."""
         islands: dict[str, Any] = {}
         for number, island in enumerate(self.islands):
-            elites = [elite.genome for elite in island.archive.elites.values()]
             islands[str(number)] = {
                 "population": _arrays(island.population.genomes),
                 "fitness": island.population.fitness,
-                "elites": _arrays(jax.device_get(stack_genomes(elites))) if elites else {},
+                "elites": _elites(island.archive),
             }
-        return {"islands": islands, "judge": self.judge.tree()}
+        return {"islands": islands, "hall": _elites(self.hall), "judge": self.judge.tree()}
 
     def metadata(self) -> dict[str, Any]:
         """Return the rest of it, ready for JSON."""
@@ -421,21 +430,23 @@ class Breeder:
                     "restarts": island.restarts,
                 }
             )
-        return {"generation": self.generation, "islands": islands, "judge": self.judge.counters()}
+        return {
+            "generation": self.generation,
+            "islands": islands,
+            "hall": self.hall.rows(),
+            "judge": self.judge.counters(),
+        }
 
     def restore(self, tree: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Go on from what `tree` and `metadata` returned."""
         self.generation = metadata["generation"]
         self.judge.restore(tree["judge"], metadata["judge"])
+        self.hall = _archive(tree.get("hall", {}), metadata["hall"])
         self.islands = []
         for number, told in enumerate(metadata["islands"]):
             arrays = tree["islands"][str(number)]
             population = Population(_genomes(arrays["population"]), np.asarray(arrays["fitness"]))
-            archive = Archive()
-            genomes = unstack_genomes(_genomes(arrays["elites"])) if told["elites"] else []
-            for genome, row in zip(genomes, told["elites"], strict=True):
-                scores = Scores(row["count"], row["mean"], row["squares"], row["passes"])
-                archive.elites[row["cell"]] = Elite(genome, scores, row["cell"], row["born"])
+            archive = _archive(arrays.get("elites", {}), told["elites"])
             highest = -np.inf if told["highest"] is None else told["highest"]
             self.islands.append(Island(population, archive, told["improved"], highest, told["restarts"]))
 
@@ -456,3 +467,19 @@ def _arrays(genomes: Genome) -> dict[str, np.ndarray]:
 
 def _genomes(arrays: Mapping[str, Any]) -> Genome:
     return Genome(**{name: np.asarray(arrays[name]) for name in NAMES})
+
+
+def _elites(archive: Archive) -> dict[str, np.ndarray]:
+    """Return the genomes of elites, stacked; nothing where there are none."""
+    genomes = [elite.genome for elite in archive.elites.values()]
+    return _arrays(jax.device_get(stack_genomes(genomes))) if genomes else {}
+
+
+def _archive(arrays: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Archive:
+    """Return the archive of some genomes, and of what `Archive.rows` returned."""
+    archive = Archive()
+    genomes = unstack_genomes(_genomes(arrays)) if rows else []
+    for genome, row in zip(genomes, rows, strict=True):
+        scores = Scores(row["count"], row["mean"], row["squares"], row["passes"])
+        archive.elites[row["cell"]] = Elite(genome, scores, row["cell"], row["born"])
+    return archive
