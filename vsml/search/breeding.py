@@ -347,7 +347,7 @@ class Breeder:
         challengers: dict[tuple[int, str], Bred] = {}
         for each in bred:
             fitness = each.survivor.fitness
-            cell = cell_of(each.survivor.genome, fitness, self.where)
+            cell = cell_of(each.survivor.genome, each.survivor.stage, self.where)
             if not self.islands[each.island].archive.wants(cell, fitness):
                 continue
             best = challengers.get((each.island, cell))

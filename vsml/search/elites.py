@@ -77,19 +77,19 @@ class Elite:
         return replace(self, scores=self.scores.plus(fitness, fitness >= passing))
 
 
-def cell_of(genome: Genome, fitness: float, where: str) -> str:
-    """Return the name of the cell of a rule: its size, the stage it came to, how and where it is taught.
+def cell_of(genome: Genome, stage: str, where: str) -> str:
+    """Return the name of the cell of a rule: its size, how and where it is taught, and what it passed.
 
     Args:
         genome: the rule.
-        fitness: as of `Rated`.
+        stage: the last one that it passed.
         where: how rules are taught, and on which kinds of graphs.
     """
     size = int(genome.num_tick)
     least = max([start for start in (0, *_SIZES) if start <= size])
     above = [start for start in _SIZES if start > size]
     sizes = f"size {least}-{above[0] - 1}" if above else f"size {least} and more"
-    return f"{sizes}, {where}, S{int(fitness)}"
+    return f"{sizes}, {where}, {stage}"
 
 
 @dataclass

@@ -180,9 +180,10 @@ class Survivor:
 class Rated:
     """Rules that were judged, n of them.
 
-    Fitness is the number of the stage in which a rule ended, and from S2 on the share of it that it came
-    through: hurdles that it passed, and the progress at the one that it did not. A rule that passes the last
-    stage, of number L, has L + 1 and a half of one more than its progress there.
+    Fitness is 0 for a rule that ended in S0, 1 for S1, 2 for the first stage in which rules learn, and so on.
+    To that comes the share of the stage that it came through: hurdles that it passed, and progress from -1 to
+    1, as a number from 0 to 1, at the one that it did not. A rule that passes the last stage has one more
+    than those that end in it, and half of its progress there, from 0 to 1.
 
     Attributes:
         fitness: float32 [n]; what is known of a program or of a twin counts for it.
