@@ -1,4 +1,4 @@
-"""Breeding of rules: populations, elites, damage, constants, and a search that is resumed or dealt to ranks."""
+"""Breeding of rules: populations, elites, damage, constants; resumed, and dealt to ranks."""
 
 import json
 import math
