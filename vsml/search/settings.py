@@ -37,33 +37,33 @@ class Room(Section):
 class Leaves(Section):
     """Weights of what an expression may end in. Node values and edge values are drawn apart."""
 
-    x: Weight = 5.0
-    x_on: Weight = 1.0
-    t: Weight = 5.0
-    t_on: Weight = 1.0
-    node_noise: Weight = 0.1
-    degree: Weight = 0.3
+    x: Weight = Field(default=5.0, description="the input")
+    x_on: Weight = Field(default=1.0, description="whether an input is given")
+    t: Weight = Field(default=5.0, description="the teaching")
+    t_on: Weight = Field(default=1.0, description="whether teaching is given")
+    node_noise: Weight = Field(default=0.1, description="a fresh draw for every node and tick")
+    degree: Weight = Field(default=0.3, description="edges of the node")
     node_slot: Weight = Field(default=8.0, description="one of the node slots")
-    edge_noise: Weight = 0.1
-    parity: Weight = 0.5
-    incoming: Weight = 1.0
-    outgoing: Weight = 1.0
+    edge_noise: Weight = Field(default=0.1, description="a fresh draw for every half-edge and tick")
+    parity: Weight = Field(default=0.5, description="1 or -1, by which end has the higher number")
+    incoming: Weight = Field(default=1.0, description="whether the other end has the lower number")
+    outgoing: Weight = Field(default=1.0, description="whether the other end has the higher number")
     edge_slot: Weight = Field(default=6.0, description="one of the edge slots, at the own end")
 
 
 class Base(Section):
     """A range of the probability that an expression is no operator; each rule draws its own."""
 
-    least: Share
-    most: Share
-    weight: Weight
+    least: Share = Field(description="the least probability")
+    most: Share = Field(description="the largest")
+    weight: Weight = Field(description="of the range")
 
 
 class Initial(Section):
     """An initialisation that slots may have."""
 
     expression: Text | None = Field(description="of 0, 1, the graph and draws; null is a slot without one")
-    weight: Weight
+    weight: Weight = Field(description="of the initialisation")
 
 
 class Drawing(Section):
@@ -106,7 +106,7 @@ class Drawing(Section):
     plain_truth: Share = Field(
         default=0.7, description="share of filters and guards that are x_on, t_on, incoming or outgoing"
     )
-    leaves: Leaves = Leaves()
+    leaves: Leaves = Field(default=Leaves(), description="weights of what an expression may end in")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
