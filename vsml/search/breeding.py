@@ -390,6 +390,8 @@ class Breeder:
 
     def _restart(self, key: Array) -> list[Happened]:
         """Begin islands anew that have not become better for long."""
+        if self.breeding.method in ("random", "best_of"):
+            return []  # they do not breed from their population
         events: list[Happened] = []
         for number, island in enumerate(self.islands):
             if self.generation - island.improved < self.breeding.patience:

@@ -153,6 +153,9 @@ class Judging(Section):
         return Stage(name, exercises, lengths, self.seeds, hurdle, self.early_hurdle, self.best_starts)
 
 
+Lessons = Sequence[tuple[np.ndarray, Lesson]]
+"""Lessons of a stage, and the places of their instances among all of it."""
+
 Key = tuple[int, int]
 """A key of a program, or a fingerprint of answers."""
 
@@ -227,7 +230,7 @@ class Judge:
     def __post_init__(self) -> None:
         self._probe = probe_lesson(self.teaching, self.room.slots)
         self.stages = self.judging.stages()
-        self._lessons: dict[str, Lesson] = {}
+        self._lessons: dict[str, Lessons] = {}
         for stage in self.stages:
             for examples in stage.examples:
                 # A good rule with a small learning rate has made little progress early on.
@@ -355,7 +358,7 @@ class Judge:
             genomes: on the host.
         """
         if stage.name not in self._lessons:
-            self._lessons[stage.name] = self._lesson(stage, jax.random.key(self.seed))
+            self._lessons[stage.name] = self._lessons_of(stage, jax.random.key(self.seed))
         return self._scores_in(self._lessons[stage.name], stage, examples, genomes)
 
     def fresh(self, genomes: Sequence[Genome], key: Array) -> list[float]:
@@ -372,9 +375,9 @@ class Judge:
         for number, stage in enumerate(self.stages):
             if not left:
                 break
-            lesson = self._lesson(stage, jax.random.fold_in(key, number))
+            lessons = self._lessons_of(stage, jax.random.fold_in(key, number))
             for step, examples in enumerate(stage.examples):
-                worst = self._scores_in(lesson, stage, examples, [genomes[place] for place in left])
+                worst = self._scores_in(lessons, stage, examples, [genomes[place] for place in left])
                 is_last = step + 1 == len(stage.examples)
                 passed: list[int] = []
                 for place, score in zip(left, worst, strict=True):
@@ -387,21 +390,21 @@ class Judge:
                 left = passed
         return fitness
 
-    def _lesson(self, stage: Stage, key: Array) -> Lesson:
-        return stage.lesson(self.teaching, self.room.slots, key)
+    def _lessons_of(self, stage: Stage, key: Array) -> Lessons:
+        return stage.lessons(self.teaching, self.room.slots, key)
 
     def _scores_in(
         self,
-        lesson: Lesson,
+        lessons: Lessons,
         stage: Stage,
         examples: int,
         genomes: Sequence[Genome],
     ) -> list[float]:
-        """Return the progress of rules in the worst task of a lesson; each rank runs a part of them."""
+        """Return the progress of rules in the worst task of lessons; each rank runs a part of them."""
         if not genomes:
             return []
         self.learned += len(genomes)
-        scale = scale_of(lesson, examples)
+        scales = [scale_of(lesson, examples) for _, lesson in lessons]
         size = self.comm.size
         found = np.zeros(len(genomes), np.float32)
         own = np.arange(self.comm.rank, len(genomes), size)
@@ -410,9 +413,11 @@ class Judge:
             chunk = [genomes[place] for place in places]
             filled = chunk + chunk[:1] * (_CHUNK - len(chunk))
             is_wanted = jnp.arange(_CHUNK) < len(chunk)
-            by_instance = np.asarray(
-                _progress(stack_genomes(filled), is_wanted, lesson, scale, jnp.int32(examples))
-            )
+            stacked = stack_genomes(filled)
+            by_instance = np.zeros((_CHUNK, len(stage.graphs)), np.float32)
+            for (columns, lesson), scale in zip(lessons, scales, strict=True):
+                learned = _progress(stacked, is_wanted, lesson, scale, jnp.int32(examples))
+                by_instance[:, columns] = np.asarray(learned)
             by_task = stage.of_best_starts(by_instance.reshape(_CHUNK, -1, stage.seeds))
             found[places] = by_task.min(1)[: len(chunk)]
         gathered = self.comm.allgather(found)

@@ -197,6 +197,10 @@ _probe = one_kernel(_probe_all)
 # S2 to S4: learning.
 
 
+_MOST_PEERS = 2048
+"""Half-edges times the largest degree that a lesson may have: of more, XLA cannot make one kernel."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A task on a graph.
@@ -280,8 +284,10 @@ class Stage:
         """The graph of each instance: exercises, each with all its seeds."""
         return [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
 
-    def lesson(self, teaching: Teaching, slots: int, key: Array) -> Lesson:
-        """Return the stream of all instances, as long as the last hurdle needs.
+    def lessons(self, teaching: Teaching, slots: int, key: Array) -> list[tuple[np.ndarray, Lesson]]:
+        """Return the streams of all instances, in parts that one kernel can hold, and whose each part is.
+
+        Parts have instances of one graph, and those of a graph are of one size.
 
         Args:
             teaching: how rules are taught.
@@ -290,30 +296,55 @@ class Stage:
         """
         graphs = self.graphs
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(graphs)))
-        x, targets = [], []
+        drawn: list[tuple[np.ndarray, np.ndarray]] = []
         for place, exercise in enumerate(self.exercises):
             own = keys[place * self.seeds : (place + 1) * self.seeds]
-            drawn = _draw_exercises(exercise.name, self.examples[-1], own)
-            x.append(drawn[0])
-            targets.append(drawn[1])
-        return Lesson(
-            union=union_of(graphs, keys, slots),
-            x=jnp.concatenate(x, 1),
-            targets=jnp.concatenate(targets, 1),
-            noise=None,
-            settings=timing_of(graphs, teaching),
-        )
+            x, targets = _draw_exercises(exercise.name, self.examples[-1], own)
+            drawn.append((np.asarray(x), np.asarray(targets)))
+        settings = timing_of(graphs, teaching)
+        found: list[tuple[np.ndarray, Lesson]] = []
+        for places in self._parts():
+            x_parts, target_parts = [], []
+            for place in places:
+                x, targets = drawn[place // self.seeds]
+                x_parts.append(x[:, place % self.seeds])
+                target_parts.append(targets[:, place % self.seeds])
+            lesson = Lesson(
+                union=union_of([graphs[place] for place in places], keys[places], slots),
+                x=jnp.asarray(np.concatenate(x_parts, 1)),
+                targets=jnp.asarray(np.stack(target_parts, 1)),
+                noise=None,
+                settings=settings,
+            )
+            found.append((places, lesson))
+        return found
+
+    def _parts(self) -> list[np.ndarray]:
+        """Return the places of the instances of each part."""
+        by_graph: dict[int, list[int]] = {}
+        for place, graph in enumerate(self.graphs):
+            by_graph.setdefault(id(graph), []).append(place)
+        found: list[np.ndarray] = []
+        for places in by_graph.values():
+            graph = self.graphs[places[0]]
+            room = _MOST_PEERS // (2 * graph.num_edges * int(graph.degree.max()))
+            # The largest size that fits and leaves no rest.
+            size = max(
+                size for size in range(1, len(places) + 1) if len(places) % size == 0 and size <= max(room, 1)
+            )
+            for first in range(0, len(places), size):
+                found.append(np.array(places[first : first + size]))
+        return found
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
-    """Return the inputs [count, n * I] and targets [count, n, 1] of n instances of a task."""
+    """Return the inputs [count, n, I] and targets [count, n, 1] of n instances of a task."""
 
     def draw(key: Array) -> tuple[Array, Array]:
         return draw_exercise(name, count, jax.random.fold_in(key, 9))
 
-    x, targets = jax.vmap(draw, out_axes=1)(keys)
-    return x.reshape(count, -1), targets
+    return jax.vmap(draw, out_axes=1)(keys)
 
 
 def scale_of(lesson: Lesson, examples: int) -> Array:
