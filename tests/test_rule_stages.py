@@ -200,8 +200,7 @@ def test_the_command_line_surveys(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="with two starts a good rule may fall below a fixed hurdle", strict=False)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_good_rules_survive_up_to_the_gates(seed):
     judge = fixed_judge(seed)
     genomes = planted()

@@ -7,6 +7,7 @@ from vsml.calls.battery import Battery
 from vsml.calls.clone import Clone
 from vsml.calls.evaluate import Evaluate
 from vsml.calls.introspect import Introspect
+from vsml.calls.search import Search
 from vsml.calls.stream import RunStreams
 from vsml.calls.train import Train
 from vsml.registry import Registry
@@ -21,6 +22,7 @@ CALLS: Registry[Callable[..., Call]] = Registry(
         "introspect": Introspect,
         "stream": RunStreams,
         "battery": Battery,
+        "search": Search,
     },
 )
 """What `call` may name, and what builds it from config, a section of its own."""

@@ -16,6 +16,7 @@ from vsml.tasks.data.inventory import Half, look
 _TRAINS = ("train", "clone")
 _EVALUATES = ("train", "clone", "evaluate")
 _RESTORES = (*_EVALUATES, "stream")
+_WITHOUT_DATA = ("search",)
 _COMPARES = (*_EVALUATES, "introspect", "stream")
 """Calls by what they do with a configuration; those from outside of the library are not known."""
 
@@ -53,6 +54,8 @@ def look_ahead(setup: Setup, ranks: int) -> list[str]:
 def _look_at_data(setup: Setup) -> list[str]:
     """Say which data are there; refuse where the run could not have them."""
     call = setup.config.call
+    if call in _WITHOUT_DATA:
+        return []
     lines = []
     for name, subset in _training_data(setup):
         half = look(name, subset, setup.config.data.root)

@@ -42,8 +42,8 @@ class Config(Section):
     name: Name | None = Field(default=None, description="name of the run, for its directory; null: none")
     call: Text = Field(
         default="train",
-        description="what to do: train, evaluate, clone, introspect, battery, the call of an installed "
-        "package by its name, or package.module:Name",
+        description="what to do: train, evaluate, clone, introspect, battery, search, the call of an "
+        "installed package by its name, or package.module:Name",
     )
     call_options: Options = Field(
         default=(), description="settings of a call that has no section here, from outside of the library"

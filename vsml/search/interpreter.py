@@ -382,19 +382,26 @@ def answers(genome: Genome, lesson: Lesson) -> tuple[Array, Course]:
     return found, course
 
 
-def distances(genome: Genome, lesson: Lesson, most: float) -> Array:
+def distances(genome: Genome, lesson: Lesson, most: float, examples: Array | int | None = None) -> Array:
     """Return the squared distance of answers to targets, at most so much each, mean over examples, [G, O].
 
     It is added up from example to example: one kernel cannot have every form of a sum over many of them.
+
+    Args:
+        genome: the rule.
+        lesson: what it learns.
+        most: the most that an example counts.
+        examples: how many of the first examples it learns, which may be traced; None for all.
     """
     code = code_of(genome)
+    count = lesson.targets.shape[0] if examples is None else examples
 
-    def step(state: tuple[Course, Array], shown: tuple[Array, Array]) -> tuple[tuple[Course, Array], None]:
+    def step(number: Array, state: tuple[Course, Array]) -> tuple[Course, Array]:
         course, total = state
-        course, answer = example(code, lesson, course, *shown)
-        distance = jnp.minimum((answer - shown[1]) ** 2, most)
-        return (course, total + distance), None
+        target = lesson.targets[number]
+        course, answer = example(code, lesson, course, lesson.x[number], target)
+        return course, total + jnp.minimum((answer - target) ** 2, most)
 
     start = (begun(code, lesson), jnp.zeros_like(lesson.targets[0]))
-    (_, total), _ = jax.lax.scan(step, start, (lesson.x, lesson.targets))
-    return total / lesson.targets.shape[0]
+    _, total = jax.lax.fori_loop(0, count, step, start)
+    return total / count

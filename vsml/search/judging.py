@@ -1,18 +1,18 @@
 """Rules judged stage by stage, with what is known of those met before and counters of where they end."""
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from vsml.graphs import generate
+from vsml.graphs import KINDS, Graph, generate
 from vsml.rules.settings import Teaching
+from vsml.search.funnel import Funnel, Hurdle
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
 from vsml.search.interpreter import Lesson
 from vsml.search.one_kernel import one_kernel
@@ -21,7 +21,7 @@ from vsml.search.stages import (
     ALIVE,
     FAILED,
     KNOWN,
-    REASONS,
+    TASK_NAMES,
     TWIN,
     Exercise,
     Stage,
@@ -31,7 +31,8 @@ from vsml.search.stages import (
     scale_of,
     screened,
 )
-from vsml.settings import Float, Positive, Problem, Section, refuse
+from vsml.settings import Float, Int, Positive, Problem, Section, Text, refuse
+from vsml.system.comm import Communicator, SerialCommunicator
 from vsml.types import Array
 
 STATIC, PROBE = "S0", "S1"
@@ -39,24 +40,73 @@ STATIC, PROBE = "S0", "S1"
 _CHUNK = 16
 """Rules that learn in one call: fewer are filled up, so that nothing is compiled anew."""
 
-_WINDOW = 512
-"""Scores of a hurdle that are remembered."""
+_INPUTS = 3
+"""Inputs of tasks of two numbers: these, and 1."""
 
-_FIRST_SCORES = 32
-"""Scores that a hurdle needs before it is more than the fixed one."""
+
+def _lengths(value: Any) -> Any:
+    """Return a number alone as the only one of a list."""
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Lengths = Annotated[tuple[Positive, ...], Field(min_length=1), BeforeValidator(_lengths)]
+Hidden = Annotated[Int, Field(ge=0)]
+
+
+class LastGraph(Section):
+    """A graph of the last stage."""
+
+    kind: Text = Field(default="layered", description=f"one of {', '.join(KINDS)}")
+    hidden: Positive = Field(default=4, description="its hidden nodes")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind not in KINDS:
+            refuse([Problem("kind", self.kind, f"one of {', '.join(KINDS)}")])
+        try:
+            self.graph()
+        except ValueError as error:
+            refuse([Problem("hidden", self.hidden, f"as many as the kind takes: {error}", ("kind",))])
+        return self
+
+    def graph(self) -> Graph:
+        """Return the graph."""
+        return generate(self.kind, _INPUTS, self.hidden, 1, seed=0)
 
 
 class Judging(Section):
-    """How rules are judged."""
+    """How rules are judged. Lengths are numbers of examples after which hurdles stand."""
 
-    seeds: Positive = Field(default=2, description="fresh starts of each task")
-    functions: Positive = Field(default=800, description="examples of the functions of one bit, S2")
-    gates: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        default=(50, 200, 800), description="examples of AND and OR after which hurdles stand, S3"
+    seeds: Positive = Field(default=16, description="fresh starts of each task")
+    best_starts: Annotated[Float, Field(gt=0, le=1)] = Field(
+        default=0.25,
+        description="share of the starts that counts, the best ones: a node may begin dead",
     )
-    sums: Positive = Field(default=400, description="examples of sums, differences and XOR, S4")
+    functions: Lengths = Field(default=(800,), description="lengths of the functions of one bit, S2")
+    gates: Lengths = Field(default=(50, 200, 800), description="lengths of AND and OR, S3")
+    gates_hidden: Hidden = Field(
+        default=0, description="hidden nodes of the layered graph of S3; 0: the inputs are beside the output"
+    )
+    sums: Lengths = Field(default=(400,), description="lengths of the tasks of S4")
+    last_tasks: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        default=("sum", "a - b", "b - a", "xor"), description="tasks of S4, each on each of its graphs"
+    )
+    last_graphs: Annotated[tuple[LastGraph, ...], Field(min_length=1)] = Field(
+        default=(
+            LastGraph(kind="layered", hidden=4),
+            LastGraph(kind="waxman", hidden=6),
+            LastGraph(kind="small_world", hidden=8),
+        ),
+        description="graphs of S4",
+    )
+    learning: Annotated[tuple[Literal["S2", "S3", "S4"], ...], Field(min_length=1)] = Field(
+        default=("S2", "S3", "S4"), description="stages in which rules learn, in their order"
+    )
+    early_hurdle: Float = Field(
+        default=-1.0, description="least progress of the worst task before the last length of a stage"
+    )
     functions_hurdle: Float = Field(default=0.2, description="least progress of the worst function in S2")
-    gates_hurdle: Float = Field(default=0.2, description="least progress of the worst gate in S3")
+    gates_hurdle: Float = Field(default=0.1, description="least progress of the worst gate in S3")
     sums_hurdle: Float = Field(default=0.0, description="least progress of the worst task in S4")
     percentile: Share = Field(
         default=0.75, description="of the last scores at a hurdle; 0 leaves the fixed hurdles alone"
@@ -64,91 +114,50 @@ class Judging(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if list(self.gates) != sorted(set(self.gates)):
-            refuse([Problem("gates", self.gates, "different numbers, the least first")])
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for name in ("functions", "gates", "sums"):
+            lengths = getattr(self, name)
+            if list(lengths) != sorted(set(lengths)):
+                yield Problem(name, lengths, "different numbers, the least first")
+        if list(self.learning) != sorted(set(self.learning)):
+            yield Problem("learning", self.learning, "each stage once, in their order")
+        for number, name in enumerate(self.last_tasks):
+            if name not in TASK_NAMES:
+                yield Problem(f"last_tasks.{number}", name, f"one of {', '.join(TASK_NAMES)}")
 
     def stages(self) -> list[Stage]:
         """Return the stages in which rules learn."""
-        beside = [generate("layered", inputs, 0, 1, seed=0) for inputs in (2, 3)]
-        behind = generate("layered", 3, 4, 1, seed=0)
-        loops = [generate(kind, 3, size, 1, seed=0) for kind, size in (("waxman", 6), ("small_world", 8))]
-        functions = tuple(Exercise(name, beside[0]) for name in ("0", "1", "a", "not a"))
-        gates = tuple(Exercise(name, beside[1]) for name in ("and", "or"))
-        last = [
-            Exercise(name, graph) for name in ("sum", "a - b", "b - a", "xor") for graph in (behind, *loops)
+        bit = generate("layered", 2, 0, 1, seed=0)
+        functions = tuple(Exercise(name, bit) for name in ("0", "1", "a", "not a"))
+        beside = generate("layered", _INPUTS, self.gates_hidden, 1, seed=0)
+        gates = tuple(Exercise(name, beside) for name in ("and", "or"))
+        graphs = [each.graph() for each in self.last_graphs]
+        last = tuple(Exercise(name, graph) for name in self.last_tasks for graph in graphs)
+        found = [
+            self._stage("S2", functions, self.functions, self.functions_hurdle),
+            self._stage("S3", gates, self.gates, self.gates_hurdle),
+            self._stage("S4", last, self.sums, self.sums_hurdle),
         ]
-        return [
-            Stage("S2", functions, (self.functions,), self.seeds, self.functions_hurdle),
-            Stage("S3", gates, self.gates, self.seeds, self.gates_hurdle),
-            Stage("S4", tuple(last), (self.sums,), self.seeds, self.sums_hurdle),
-        ]
+        return [stage for stage in found if stage.name in self.learning]
+
+    def _stage(
+        self,
+        name: str,
+        exercises: tuple[Exercise, ...],
+        lengths: tuple[int, ...],
+        hurdle: float,
+    ) -> Stage:
+        return Stage(name, exercises, lengths, self.seeds, hurdle, self.early_hurdle, self.best_starts)
 
 
-@dataclass
-class Funnel:
-    """Counters of where rules end and why.
+Lessons = Sequence[tuple[np.ndarray, Lesson]]
+"""Lessons of a stage, and the places of their instances among all of it."""
 
-    Attributes:
-        proposed: rules that were given to be judged.
-        ended: rules by stage and reason.
-        passed: rules by stage.
-    """
-
-    proposed: int = 0
-    ended: dict[tuple[str, str], int] = field(default_factory=dict)
-    passed: dict[str, int] = field(default_factory=dict)
-
-    def count(self, stage: str, reasons: np.ndarray) -> None:
-        """Count the reasons of a stage, `ALIVE` being those that pass it."""
-        for number, count in zip(*np.unique(reasons, return_counts=True), strict=True):
-            if number == ALIVE:
-                self.passed[stage] = self.passed.get(stage, 0) + int(count)
-            else:
-                place = (stage, REASONS[number])
-                self.ended[place] = self.ended.get(place, 0) + int(count)
-
-    def entered(self, stage: str) -> int:
-        """Return how many rules came to a stage."""
-        ended = sum(count for (name, _), count in self.ended.items() if name == stage)
-        return ended + self.passed.get(stage, 0)
-
-    def rows(self) -> list[tuple[str, str, int]]:
-        """Return stage, reason and count, stage by stage, the most frequent first; who passes is last."""
-        found: list[tuple[str, str, int]] = []
-        for stage in sorted({name for name, _ in self.ended} | set(self.passed)):
-            ends = [(stage, why, count) for (name, why), count in self.ended.items() if name == stage]
-            found += sorted(ends, key=lambda row: -row[2])
-            found.append((stage, "passed", self.passed.get(stage, 0)))
-        return found
-
-
-@dataclass
-class Hurdle:
-    """The progress that a rule needs at one place: a fixed one, or that of the best of those before.
-
-    Attributes:
-        fixed: the least.
-        percentile: of the last scores; 0: the fixed one alone.
-        scores: the last ones.
-    """
-
-    fixed: float
-    percentile: float
-    scores: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-
-    @property
-    def height(self) -> float:
-        """The progress that is needed now."""
-        if self.percentile == 0 or len(self.scores) < _FIRST_SCORES:
-            return self.fixed
-        return max(self.fixed, float(np.quantile(self.scores, self.percentile)))
-
-    def passes(self, scores: Sequence[float]) -> np.ndarray:
-        """Return which scores are high enough, bool [n]; they count for the next ones only."""
-        passed = np.asarray(scores) >= self.height
-        self.scores.extend(scores)
-        return passed
+Key = tuple[int, int]
+"""A key of a program, or a fingerprint of answers."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +169,34 @@ class Survivor:
         fingerprint: of its answers in S1.
         stage: the last stage that it passed.
         scores: progress of the worst task, by stage.
+        fitness: how far it came; see `Rated`.
     """
 
     genome: Genome
-    fingerprint: tuple[int, int]
+    fingerprint: Key
     stage: str
     scores: dict[str, float]
+    fitness: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Rules that were judged, n of them.
+
+    Fitness is 0 for a rule that ended in S0, 1 for S1, 2 for the first stage in which rules learn, and so on.
+    To that comes the share of the stage that it came through: hurdles that it passed, and progress from -1 to
+    1, as a number from 0 to 1, at the one that it did not. A rule that passes the last stage has one more
+    than those that end in it, and half of its progress there, from 0 to 1.
+
+    Attributes:
+        fitness: float32 [n]; what is known of a program or of a twin counts for it.
+        reasons: why each ended in S0 or S1, int32 [n]; `ALIVE` for those that learned.
+        found: rules that passed S1 and are new, by their place.
+    """
+
+    fitness: np.ndarray
+    reasons: np.ndarray
+    found: dict[int, Survivor]
 
 
 @dataclass
@@ -177,31 +208,39 @@ class Judge:
         teaching: how rules are taught.
         room: how large rules may be.
         seed: of tasks and starts; another seed is other tasks.
+        comm: ranks among which rules are dealt; all of them judge the same rules, and know the same after it.
         funnel: counters.
-        programs: keys of programs that were met.
-        twins: the best stage of each fingerprint that was met.
+        programs: fitness by key of the programs that were met.
+        twins: fitness by fingerprint of those that passed S1.
         hurdles: by stage and examples.
+        learned: rules that learned in S2 and later, each length of a stage counted.
     """
 
     judging: Judging
     teaching: Teaching
     room: Room
     seed: int = 0
+    comm: Communicator = field(default_factory=SerialCommunicator)
     funnel: Funnel = field(default_factory=Funnel)
-    programs: set[tuple[int, int]] = field(default_factory=set)
-    twins: set[tuple[int, int]] = field(default_factory=set)
+    programs: dict[Key, float] = field(default_factory=dict)
+    twins: dict[Key, float] = field(default_factory=dict)
     hurdles: dict[tuple[str, int], Hurdle] = field(default_factory=dict)
+    learned: int = 0
 
     def __post_init__(self) -> None:
         self._probe = probe_lesson(self.teaching, self.room.slots)
-        self._stages = self.judging.stages()
-        self._lessons: dict[tuple[str, int], Lesson] = {}
-        for stage in self._stages:
+        self.stages = self.judging.stages()
+        self._lessons: dict[str, Lessons] = {}
+        for stage in self.stages:
             for examples in stage.examples:
                 # A good rule with a small learning rate has made little progress early on.
-                is_last = examples == stage.examples[-1]
-                hurdle = Hurdle(stage.hurdle if is_last else -1.0, self.judging.percentile)
+                hurdle = Hurdle(stage.hurdle_at(examples), self.judging.percentile)
                 self.hurdles.setdefault((stage.name, examples), hurdle)
+
+    @property
+    def passing(self) -> float:
+        """The least fitness of a rule that passes the last stage."""
+        return 2.0 + len(self.stages)
 
     def judge(self, genomes: Genome) -> list[Survivor]:
         """Judge rules, count where they end, and return those that pass S1, in their order.
@@ -209,106 +248,259 @@ class Judge:
         Args:
             genomes: with a leading axis, always as many, lest functions are compiled anew.
         """
-        self.funnel.proposed += len(genomes.sizes)
-        found = self.screen(genomes)
-        for stage in self._stages:
-            found = self._learn(stage, found)
-        return found
+        return list(self.rate(genomes).found.values())
 
-    def screen(self, genomes: Genome) -> list[Survivor]:
-        """Return the rules that pass S0 and S1 and are new, in their order."""
+    def rate(self, genomes: Genome) -> Rated:
+        """Judge rules, count where they end, and say of each how far it came.
+
+        Args:
+            genomes: as in `judge`.
+        """
+        self.funnel.proposed += len(genomes.sizes)
         reasons, keys = (np.array(part) for part in screened(genomes, self.teaching.teach))
         _mark_known(reasons, keys, self.programs, KNOWN)
         self.funnel.count(STATIC, reasons)
-        seen = probed(genomes, jnp.asarray(reasons == ALIVE), self._probe)
         entered = reasons == ALIVE
-        reasons, prints = np.array(seen.reason), np.asarray(seen.fingerprint)
-        _mark_known(reasons, prints, self.twins, TWIN)
-        self.funnel.count(PROBE, reasons[entered])
-        places = np.flatnonzero(entered & (reasons == ALIVE))
+        ends, prints = self._probed(genomes, entered)
+        _mark_known(ends, prints, self.twins, TWIN)
+        self.funnel.count(PROBE, ends[entered])
+        reasons[entered] = ends[entered]
+        found = self._learn_all(genomes, np.flatnonzero(reasons == ALIVE), prints)
+        fitness = np.zeros(len(reasons), np.float32)
+        fitness[entered] = 1.0
+        for place, rule in found.items():
+            self.twins[_key(prints[place])] = fitness[place] = rule.fitness
+        for place in np.flatnonzero(reasons == TWIN).tolist():
+            fitness[place] = self.twins[_key(prints[place])]
+        for place in np.flatnonzero(entered).tolist():
+            self.programs[_key(keys[place])] = float(fitness[place])
+        for place in np.flatnonzero(reasons == KNOWN).tolist():
+            fitness[place] = self.programs[_key(keys[place])]
+        return Rated(fitness, reasons, found)
+
+    def screen(self, genomes: Genome) -> list[Survivor]:
+        """Return the rules that pass S0 and S1 and are new, in their order; none of them learns."""
+        stages, self.stages = self.stages, []
+        try:
+            return self.judge(genomes)
+        finally:
+            self.stages = stages
+
+    def _probed(self, genomes: Genome, entered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run S1 on some of the rules, and return their reasons [n] and fingerprints [n, 2]."""
+        places = np.flatnonzero(entered)
+        rank_of = np.zeros(len(entered), np.int32)
+        rank_of[places] = np.arange(len(places)) % self.comm.size
+        own = entered & (rank_of == self.comm.rank)
+        seen = probed(genomes, jnp.asarray(own), self._probe)
+        everywhere = np.arange(len(entered))
+        reasons = self.comm.allgather(np.asarray(seen.reason))[rank_of, everywhere]
+        prints = self.comm.allgather(np.asarray(seen.fingerprint))[rank_of, everywhere]
+        return reasons, prints
+
+    def _learn_all(self, genomes: Genome, places: np.ndarray, prints: np.ndarray) -> dict[int, Survivor]:
+        """Let the rules at some places learn, stage by stage."""
         if not len(places):
-            return []
+            return {}
         hosts = unstack_genomes(jax.device_get(genomes))
-        found: list[Survivor] = []
-        for place in places:
-            first, second = prints[place].tolist()
+        found: dict[int, Survivor] = {}
+        for place in places.tolist():
             # As it is written down: draws of slots then are those of the rule that is read again.
             written = genome_of(rule_of(hosts[place]), self.room.capacity)
-            found.append(Survivor(written, (first, second), PROBE, {}))
+            found[place] = Survivor(written, _key(prints[place]), PROBE, {}, 2.0)
+        left = list(found)
+        for number, stage in enumerate(self.stages):
+            passed = self._learn(stage, 2.0 + number, found, left)
+            ends = np.full(len(left), FAILED)
+            ends[: len(passed)] = ALIVE
+            if len(left):
+                self.funnel.count(stage.name, ends)
+            left = passed
         return found
 
-    def _learn(self, stage: Stage, rules: list[Survivor]) -> list[Survivor]:
-        """Let the rules that passed the stage before learn; return all, those that pass marked."""
-        before = {"S2": "S1", "S3": "S2", "S4": "S3"}[stage.name]
-        entered = [place for place, rule in enumerate(rules) if rule.stage == before]
-        left = list(entered)
-        found = list(rules)
-        for examples in stage.examples:
+    def _learn(
+        self,
+        stage: Stage,
+        level: float,
+        found: dict[int, Survivor],
+        places: list[int],
+    ) -> list[int]:
+        """Let rules learn in a stage, write down how far they come, and return who passes."""
+        left = list(places)
+        for step, examples in enumerate(stage.examples):
             if not left:
                 break
-            worst = self.scores(stage, examples, [rules[place].genome for place in left])
+            worst = self.scores(stage, examples, [found[place].genome for place in left])
             passes = self.hurdles[stage.name, examples].passes(worst)
-            for place, score in zip(left, worst, strict=True):
+            is_last = step + 1 == len(stage.examples)
+            for place, score, passed in zip(left, worst, passes, strict=True):
                 rule = found[place]
+                share = (1 + score) / 2
+                fitness = level + (step + share) / len(stage.examples)
+                if passed and is_last:
+                    fitness = level + 1 + share / 2
                 found[place] = Survivor(
-                    rule.genome, rule.fingerprint, rule.stage, rule.scores | {stage.name: score}
+                    genome=rule.genome,
+                    fingerprint=rule.fingerprint,
+                    stage=stage.name if passed and is_last else rule.stage,
+                    scores=rule.scores | {stage.name: score},
+                    fitness=float(np.float32(fitness)),
                 )
             left = [place for place, passed in zip(left, passes, strict=True) if passed]
-        for place in left:
-            rule = found[place]
-            found[place] = Survivor(rule.genome, rule.fingerprint, stage.name, rule.scores)
-        ends = np.full(len(entered), FAILED)
-        ends[: len(left)] = ALIVE
-        self.funnel.count(stage.name, ends)
-        return found
+        return left
 
     def scores(self, stage: Stage, examples: int, genomes: Sequence[Genome]) -> list[float]:
-        """Return the progress of rules in the worst task of a stage, mean over its seeds.
+        """Return the progress of rules in the worst task of a stage, mean over its best starts.
 
         Args:
             stage: the stage.
             examples: length of the stream, one of the stage's.
             genomes: on the host.
         """
-        place = (stage.name, examples)
-        if place not in self._lessons:
-            self._lessons[place] = stage.lesson(
-                self.teaching, self.room.slots, jax.random.key(self.seed), examples
-            )
-        lesson = self._lessons[place]
-        scale = scale_of(lesson)
-        found: list[float] = []
-        for first in range(0, len(genomes), _CHUNK):
-            chunk = list(genomes[first : first + _CHUNK])
+        if stage.name not in self._lessons:
+            self._lessons[stage.name] = self._lessons_of(stage, jax.random.key(self.seed))
+        return self._scores_in(self._lessons[stage.name], stage, examples, genomes)
+
+    def fresh(self, genomes: Sequence[Genome], key: Array) -> list[float]:
+        """Return the fitness of rules on tasks and starts of their own, against the fixed hurdles alone.
+
+        Nothing of it is remembered or counted in the funnel. All rules of a call meet the same tasks.
+
+        Args:
+            genomes: on the host; they have passed S1.
+            key: of tasks and starts.
+        """
+        fitness = [2.0] * len(genomes)
+        left = list(range(len(genomes)))
+        for number, stage in enumerate(self.stages):
+            if not left:
+                break
+            lessons = self._lessons_of(stage, jax.random.fold_in(key, number))
+            for step, examples in enumerate(stage.examples):
+                worst = self._scores_in(lessons, stage, examples, [genomes[place] for place in left])
+                is_last = step + 1 == len(stage.examples)
+                passed: list[int] = []
+                for place, score in zip(left, worst, strict=True):
+                    share = (1 + score) / 2
+                    fitness[place] = 2.0 + number + (step + share) / len(stage.examples)
+                    if score >= stage.hurdle_at(examples):
+                        passed.append(place)
+                        if is_last:
+                            fitness[place] = 3.0 + number + share / 2
+                left = passed
+        return fitness
+
+    def _lessons_of(self, stage: Stage, key: Array) -> Lessons:
+        return stage.lessons(self.teaching, self.room.slots, key)
+
+    def _scores_in(
+        self,
+        lessons: Lessons,
+        stage: Stage,
+        examples: int,
+        genomes: Sequence[Genome],
+    ) -> list[float]:
+        """Return the progress of rules in the worst task of lessons; each rank runs a part of them."""
+        if not genomes:
+            return []
+        self.learned += len(genomes)
+        scales = [scale_of(lesson, examples) for _, lesson in lessons]
+        size = self.comm.size
+        found = np.zeros(len(genomes), np.float32)
+        own = np.arange(self.comm.rank, len(genomes), size)
+        for first in range(0, len(own), _CHUNK):
+            places = own[first : first + _CHUNK]
+            chunk = [genomes[place] for place in places]
             filled = chunk + chunk[:1] * (_CHUNK - len(chunk))
             is_wanted = jnp.arange(_CHUNK) < len(chunk)
-            by_instance = np.asarray(_progress(stack_genomes(filled), is_wanted, lesson, scale))
-            by_task = by_instance.reshape(_CHUNK, -1, stage.seeds).mean(2)
-            found += by_task.min(1)[: len(chunk)].tolist()
-        return found
+            stacked = stack_genomes(filled)
+            by_instance = np.zeros((_CHUNK, len(stage.graphs)), np.float32)
+            for (columns, lesson), scale in zip(lessons, scales, strict=True):
+                learned = _progress(stacked, is_wanted, lesson, scale, jnp.int32(examples))
+                by_instance[:, columns] = np.asarray(learned)
+            by_task = stage.of_best_starts(by_instance.reshape(_CHUNK, -1, stage.seeds))
+            found[places] = by_task.min(1)[: len(chunk)]
+        gathered = self.comm.allgather(found)
+        places = np.arange(len(genomes))
+        return gathered[places % size, places].tolist()
+
+    # What a search that is resumed needs.
+
+    def tree(self) -> dict[str, Any]:
+        """Return what is known, as arrays by name."""
+        hurdles = {
+            f"{name} {examples}": np.array(hurdle.scores, np.float32)
+            for (name, examples), hurdle in self.hurdles.items()
+        }
+        return {"programs": _table(self.programs), "twins": _table(self.twins), "hurdles": hurdles}
+
+    def counters(self) -> dict[str, Any]:
+        """Return what was counted, ready for JSON."""
+        ended = [[stage, why, count] for (stage, why), count in self.funnel.ended.items()]
+        passed = dict(self.funnel.passed)
+        return {
+            "proposed": self.funnel.proposed,
+            "ended": ended,
+            "passed": passed,
+            "learned": self.learned,
+        }
+
+    def restore(self, tree: Mapping[str, Any], counters: Mapping[str, Any]) -> None:
+        """Know again what `tree` and `counters` returned."""
+        self.programs = _untabled(tree["programs"])
+        self.twins = _untabled(tree["twins"])
+        for (name, examples), hurdle in self.hurdles.items():
+            hurdle.scores.clear()
+            hurdle.scores.extend(np.asarray(tree["hurdles"][f"{name} {examples}"]).tolist())
+        self.learned = counters["learned"]
+        self.funnel.proposed = counters["proposed"]
+        self.funnel.passed = dict(counters["passed"])
+        self.funnel.ended = {(stage, why): count for stage, why, count in counters["ended"]}
+
+
+def _key(pair: np.ndarray) -> Key:
+    first, second = pair.tolist()
+    return first, second
+
+
+def _table(known: Mapping[Key, float]) -> dict[str, np.ndarray]:
+    keys = np.array(list(known), np.uint32).reshape(-1, 2)
+    return {"keys": keys, "fitness": np.array(list(known.values()), np.float32)}
+
+
+def _untabled(table: Mapping[str, Any]) -> dict[Key, float]:
+    keys = [(first, second) for first, second in np.asarray(table["keys"]).tolist()]
+    return dict(zip(keys, np.asarray(table["fitness"]).tolist(), strict=True))
 
 
 def _mark_known(
     reasons: np.ndarray,
     keys: np.ndarray,
-    known: set[tuple[int, int]],
+    known: dict[Key, float],
     reason: int,
 ) -> None:
     """Give a reason to those alive whose key is known, and know the others' keys from now on."""
     for place in np.flatnonzero(reasons == ALIVE):
-        first, second = keys[place].tolist()
-        if (first, second) in known:
+        key = _key(keys[place])
+        if key in known:
             reasons[place] = reason
         else:
-            known.add((first, second))
+            known[key] = 0.0
 
 
-def _progress_all(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
+def _progress_all(
+    genomes: Genome,
+    is_wanted: Array,
+    lesson: Lesson,
+    scale: Array,
+    examples: Array,
+) -> Array:
     nothing = jnp.zeros(lesson.union.num_instances)
 
     def each(given: tuple[Genome, Array]) -> Array:
         genome, wanted = given
-        return jax.lax.cond(wanted, partial(progress, genome, lesson, scale), lambda: nothing)
+        learn = partial(progress, genome, lesson, scale, examples)
+        return jax.lax.cond(wanted, learn, lambda: nothing)
 
     return jax.lax.map(each, (genomes, is_wanted))
 

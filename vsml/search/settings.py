@@ -1,13 +1,13 @@
 """Settings of the search: how rules are drawn and changed."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vsml.rules.program import Capacity
 from vsml.rules.rule import KINDS, MAX_CONSTANTS, MAX_INITIAL_OPERATORS, MAX_OPERATORS, MAX_SLOTS
-from vsml.settings import Float, Int, Positive, Problem, Section, Text, refuse
+from vsml.settings import Bool, Float, Int, Positive, Problem, Section, Text, refuse
 
 Share = Annotated[Float, Field(ge=0, le=1)]
 Weight = Annotated[Float, Field(ge=0)]
@@ -37,33 +37,33 @@ class Room(Section):
 class Leaves(Section):
     """Weights of what an expression may end in. Node values and edge values are drawn apart."""
 
-    x: Weight = 5.0
-    x_on: Weight = 1.0
-    t: Weight = 5.0
-    t_on: Weight = 1.0
-    node_noise: Weight = 0.1
-    degree: Weight = 0.3
+    x: Weight = Field(default=5.0, description="the input")
+    x_on: Weight = Field(default=1.0, description="whether an input is given")
+    t: Weight = Field(default=5.0, description="the teaching")
+    t_on: Weight = Field(default=1.0, description="whether teaching is given")
+    node_noise: Weight = Field(default=0.1, description="a fresh draw for every node and tick")
+    degree: Weight = Field(default=0.3, description="edges of the node")
     node_slot: Weight = Field(default=8.0, description="one of the node slots")
-    edge_noise: Weight = 0.1
-    parity: Weight = 0.5
-    incoming: Weight = 1.0
-    outgoing: Weight = 1.0
+    edge_noise: Weight = Field(default=0.1, description="a fresh draw for every half-edge and tick")
+    parity: Weight = Field(default=0.5, description="1 or -1, by which end has the higher number")
+    incoming: Weight = Field(default=1.0, description="whether the other end has the lower number")
+    outgoing: Weight = Field(default=1.0, description="whether the other end has the higher number")
     edge_slot: Weight = Field(default=6.0, description="one of the edge slots, at the own end")
 
 
 class Base(Section):
     """A range of the probability that an expression is no operator; each rule draws its own."""
 
-    least: Share
-    most: Share
-    weight: Weight
+    least: Share = Field(description="the least probability")
+    most: Share = Field(description="the largest")
+    weight: Weight = Field(description="of the range")
 
 
 class Initial(Section):
     """An initialisation that slots may have."""
 
     expression: Text | None = Field(description="of 0, 1, the graph and draws; null is a slot without one")
-    weight: Weight
+    weight: Weight = Field(description="of the initialisation")
 
 
 class Drawing(Section):
@@ -106,7 +106,7 @@ class Drawing(Section):
     plain_truth: Share = Field(
         default=0.7, description="share of filters and guards that are x_on, t_on, incoming or outgoing"
     )
-    leaves: Leaves = Leaves()
+    leaves: Leaves = Field(default=Leaves(), description="weights of what an expression may end in")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -159,4 +159,69 @@ class Mutations(Section):
         weights = tuple(self.model_dump().values())
         if not sum(weights) > 0:
             refuse([Problem("insert", weights, "a weight above 0 among the mutations")])
+        return self
+
+
+Method = Literal["evolution", "random", "best_of", "constants"]
+
+
+class Damage(Section):
+    """Lines of the starting rules that are broken, to see them repaired."""
+
+    lines: Annotated[Int, Field(ge=0)] = Field(default=0, description="lines that are removed or changed")
+    seed: Annotated[Int, Field(ge=0)] = Field(default=0, description="of the choice of lines")
+
+
+class Start(Section):
+    """What a population begins with; several sources share it evenly."""
+
+    drawn: Bool = Field(default=True, description="rules drawn at random")
+    rules: tuple[Text, ...] = Field(default=(), description="names of known rules, or files")
+    database: Text | None = Field(
+        default=None, description="a database of rules; those that passed a test, the best first"
+    )
+    limit: Positive = Field(default=1000, description="most rules of the database")
+    damage: Damage = Field(default=Damage(), description="lines of `rules` that are broken")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.drawn and not self.rules and self.database is None:
+            refuse([Problem("drawn", False, "true, or rules, or a database", ("rules", "database"))])
+        if self.damage.lines and not self.rules:
+            refuse([Problem("damage.lines", self.damage.lines, "0 without rules", ("rules",))])
+        return self
+
+
+class Breeding(Section):
+    """Regularised evolution on islands, and the controls that it has to beat at the same budget."""
+
+    method: Method = Field(
+        default="evolution",
+        description="evolution; or a control: random (rules drawn), best_of (mutations of the start), "
+        "constants (evolution of constants alone)",
+    )
+    islands: Positive = Field(default=1, description="populations that breed by themselves")
+    population: Positive = Field(default=1000, description="rules of an island; the oldest dies")
+    tournament: Positive = Field(default=10, description="rules among which the fittest is a parent")
+    children: Positive = Field(default=256, description="children of an island in a generation")
+    changes: Positive = Field(default=2, description="most mutations of a child; each number is as likely")
+    elites: Share = Field(default=0.25, description="share of parents that are elites, each cell as likely")
+    rescored: Positive = Field(
+        default=32, description="scores on fresh seeds after which an elite gets no more"
+    )
+    migration: Positive = Field(default=20, description="generations between migrations to the next island")
+    migrants: Positive = Field(default=5, description="rules that migrate, the fittest")
+    patience: Positive = Field(
+        default=200, description="generations without a better elite after which an island begins anew"
+    )
+    tune: Positive | None = Field(
+        default=10, description="generations between tunings of an elite's constants; null: none"
+    )
+    tune_rounds: Positive = Field(default=4, description="rounds of a tuning, of 16 rules each")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.migrants > self.population:
+            problem = Problem("migrants", self.migrants, f"at most {self.population}", ("population",))
+            refuse([problem])
         return self

@@ -197,6 +197,10 @@ _probe = one_kernel(_probe_all)
 # S2 to S4: learning.
 
 
+_MOST_PEERS = 2048
+"""Half-edges times the largest degree that a lesson may have: of more, XLA cannot make one kernel."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A task on a graph.
@@ -219,6 +223,9 @@ _BITS = {
 """The functions of one bit."""
 
 _DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
+
+TASK_NAMES = (*TASKS, *_DIFFERENCES)
+"""Tasks of two numbers, whose third input is 1."""
 
 
 def draw_exercise(name: str, count: int, key: Array) -> tuple[Array, Array]:
@@ -251,6 +258,8 @@ class Stage:
         examples: lengths at which a hurdle stands, ascending; the last is the length of the stream.
         seeds: fresh starts of each exercise.
         hurdle: least progress of the worst task at the end.
+        early_hurdle: the least before the end.
+        best_starts: share of the starts that counts, the best ones.
     """
 
     name: str
@@ -258,53 +267,104 @@ class Stage:
     examples: tuple[int, ...]
     seeds: int
     hurdle: float
+    early_hurdle: float = -1.0
+    best_starts: float = 1.0
+
+    def hurdle_at(self, examples: int) -> float:
+        """Return the fixed hurdle at a length."""
+        return self.hurdle if examples == self.examples[-1] else self.early_hurdle
+
+    def of_best_starts(self, progress: np.ndarray) -> np.ndarray:
+        """Return the mean over the starts that count of progress [..., seeds]."""
+        count = max(1, round(self.best_starts * self.seeds))
+        return np.sort(progress, axis=-1)[..., -count:].mean(-1)
 
     @cached_property
     def graphs(self) -> list[Graph]:
         """The graph of each instance: exercises, each with all its seeds."""
         return [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
 
-    def lesson(self, teaching: Teaching, slots: int, key: Array, examples: int) -> Lesson:
-        """Return the stream of all instances; the same key gives the beginning of the same longer stream.
+    def lessons(self, teaching: Teaching, slots: int, key: Array) -> list[tuple[np.ndarray, Lesson]]:
+        """Return the streams of all instances, in parts that one kernel can hold, and whose each part is.
+
+        Parts have instances of one graph, and those of a graph are of one size.
 
         Args:
             teaching: how rules are taught.
             slots: most slots of the rules.
             key: of tasks and starts.
-            examples: length of the stream.
         """
         graphs = self.graphs
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(graphs)))
+        drawn: list[tuple[np.ndarray, np.ndarray]] = []
+        for place, exercise in enumerate(self.exercises):
+            own = keys[place * self.seeds : (place + 1) * self.seeds]
+            x, targets = _draw_exercises(exercise.name, self.examples[-1], own)
+            drawn.append((np.asarray(x), np.asarray(targets)))
         settings = timing_of(graphs, teaching)
-        x, targets = [], []
-        for place in range(len(graphs)):
-            name = self.exercises[place // self.seeds].name
-            drawn = draw_exercise(name, self.examples[-1], jax.random.fold_in(keys[place], 9))
-            x.append(drawn[0][:examples])
-            targets.append(drawn[1][:examples])
-        return Lesson(
-            union=union_of(graphs, keys, slots),
-            x=jnp.concatenate(x, 1),
-            targets=jnp.stack(targets, 1),
-            noise=None,
-            settings=settings,
-        )
+        found: list[tuple[np.ndarray, Lesson]] = []
+        for places in self._parts():
+            x_parts, target_parts = [], []
+            for place in places:
+                x, targets = drawn[place // self.seeds]
+                x_parts.append(x[:, place % self.seeds])
+                target_parts.append(targets[:, place % self.seeds])
+            lesson = Lesson(
+                union=union_of([graphs[place] for place in places], keys[places], slots),
+                x=jnp.asarray(np.concatenate(x_parts, 1)),
+                targets=jnp.asarray(np.stack(target_parts, 1)),
+                noise=None,
+                settings=settings,
+            )
+            found.append((places, lesson))
+        return found
+
+    def _parts(self) -> list[np.ndarray]:
+        """Return the places of the instances of each part."""
+        by_graph: dict[int, list[int]] = {}
+        for place, graph in enumerate(self.graphs):
+            by_graph.setdefault(id(graph), []).append(place)
+        found: list[np.ndarray] = []
+        for places in by_graph.values():
+            graph = self.graphs[places[0]]
+            room = _MOST_PEERS // (2 * graph.num_edges * int(graph.degree.max()))
+            # The largest size that fits and leaves no rest.
+            size = max(
+                size for size in range(1, len(places) + 1) if len(places) % size == 0 and size <= max(room, 1)
+            )
+            for first in range(0, len(places), size):
+                found.append(np.array(places[first : first + size]))
+        return found
 
 
-def scale_of(lesson: Lesson) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
+    """Return the inputs [count, n, I] and targets [count, n, 1] of n instances of a task."""
+
+    def draw(key: Array) -> tuple[Array, Array]:
+        return draw_exercise(name, count, jax.random.fold_in(key, 9))
+
+    return jax.vmap(draw, out_axes=1)(keys)
+
+
+def scale_of(lesson: Lesson, examples: int) -> Array:
     """Return the mean squared distance of the best constant answer to the targets of each instance, [G].
 
     Where the targets are all the same, it is that of a gate which is true as often as not.
+
+    Args:
+        lesson: the stream.
+        examples: of which the first ones count.
     """
-    variance = np.asarray(lesson.targets).var(0).mean(1)
+    variance = np.asarray(lesson.targets)[:examples].var(0).mean(1)
     usual = ((TRUE - FALSE) / 2) ** 2
     # Of targets that are all the same, rounding leaves a little.
     varies = variance > _FEELS
     return jnp.asarray(np.where(varies, variance, usual).astype(np.float32))
 
 
-def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
-    """Return the progress of a rule in each instance of a lesson, [G].
+def progress(genome: Genome, lesson: Lesson, scale: Array, examples: Array) -> Array:
+    """Return the progress of a rule in each instance of a lesson, after some examples, [G].
 
     It is 1 less the mean squared distance to the target over the stream, as a part of what that of the best
     constant answer is: the area under the learning curve. 1 is right from the first example on, 0 as good as
@@ -315,6 +375,7 @@ def progress(genome: Genome, lesson: Lesson, scale: Array) -> Array:
         genome: the rule.
         lesson: what it learns.
         scale: from `scale_of`.
+        examples: how many.
     """
-    distance = distances(genome, lesson, 1.0).mean(1)
+    distance = distances(genome, lesson, 1.0, examples).mean(1)
     return jnp.clip(1 - distance / scale, -1, 1)

@@ -5,7 +5,8 @@ instance sees another one. What a node knows of its half-edges is gathered, neve
 over rules can be one kernel.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -153,23 +154,27 @@ def union_of(
         raise ValueError(f"keys: got {len(keys)}, expected one for each of {len(graphs)} graphs")
     most = max(int(graph.degree.max()) for graph in graphs)
     parts: dict[str, list[Any]] = {name: [] for name in Union.__dataclass_fields__}
+    structures: dict[int, _Structure] = {}
     first, first_input = 0, 0
     for number, graph in enumerate(graphs):
-        half_edges = 2 * graph.num_edges
-        peers, is_peer = _peers(graph, most)
-        arrays = to_arrays(graph)
-        parts["peers"].append(first + peers)
-        parts["is_peer"].append(is_peer)
-        parts["graph_values"].append(graph_registers(arrays, dtype))
-        parts["instance"].append(np.full(half_edges, number, np.int32))
-        parts["input"].append(_places(graph, graph.inputs, first_input))
-        parts["answer"].append(_places(graph, graph.outputs, number * len(graph.outputs)))
-        read_at = [int(np.flatnonzero(graph.node == node)[0]) for node in graph.outputs]
-        parts["read_at"].append(first + np.array(read_at, np.int32))
-        parts["draws"].append(_draws(arrays, keys[number], slots, dtype))
-        parts["feedback"].append(_feedback(graph, keys[number], dtype))
-        first += half_edges
+        # Many instances have one graph.
+        if id(graph) not in structures:
+            structures[id(graph)] = _Structure.of(graph, most, dtype)
+        one = structures[id(graph)]
+        parts["peers"].append(first + one.peers)
+        parts["is_peer"].append(one.is_peer)
+        parts["graph_values"].append(one.graph_values)
+        parts["instance"].append(np.full(2 * graph.num_edges, number, np.int32))
+        parts["input"].append(np.where(one.input >= 0, first_input + one.input, -1))
+        answers = number * len(graph.outputs) + one.answer
+        parts["answer"].append(np.where(one.answer >= 0, answers, -1))
+        parts["read_at"].append(first + one.read_at)
+        first += 2 * graph.num_edges
         first_input += len(graph.inputs)
+    for run in _runs(graphs):
+        drawn = _drawn(to_arrays(graphs[run.start]), keys[run.start : run.stop], slots, dtype)
+        parts["draws"].append(drawn[0])
+        parts["feedback"].append(drawn[1])
     axes = {"graph_values": 1, "draws": -1}
     joined = {}
     for name, arrays_of in parts.items():
@@ -190,17 +195,60 @@ def _peers(graph: Graph, most: int) -> tuple[np.ndarray, np.ndarray]:
     return peers, is_peer
 
 
-def _places(graph: Graph, nodes: Sequence[int], first: int) -> np.ndarray:
-    """Return the place of each half-edge's node among some nodes, counted from the first; -1 for none."""
+@dataclass(frozen=True)
+class _Structure:
+    """What instances of one graph share; places are counted from its own first one."""
+
+    peers: np.ndarray
+    is_peer: np.ndarray
+    graph_values: np.ndarray
+    input: np.ndarray
+    answer: np.ndarray
+    read_at: np.ndarray
+
+    @classmethod
+    def of(cls, graph: Graph, most: int, dtype: Any) -> "_Structure":
+        """Return it; nodes have at most `most` half-edges."""
+        peers, is_peer = _peers(graph, most)
+        read_at = [int(np.flatnonzero(graph.node == node)[0]) for node in graph.outputs]
+        return cls(
+            peers=peers,
+            is_peer=is_peer,
+            graph_values=np.asarray(graph_registers(to_arrays(graph), dtype)),
+            input=_places(graph, graph.inputs),
+            answer=_places(graph, graph.outputs),
+            read_at=np.array(read_at, np.int32),
+        )
+
+
+def _places(graph: Graph, nodes: Sequence[int]) -> np.ndarray:
+    """Return the place of each half-edge's node among some nodes; -1 for none."""
     places = np.full(2 * graph.num_edges, -1, np.int32)
     for place, node in enumerate(nodes):
-        places[graph.node == node] = first + place
+        places[graph.node == node] = place
     return places
 
 
+def _runs(graphs: Sequence[Graph]) -> Iterator[range]:
+    """Yield ranges of instances that follow each other and have one graph."""
+    start = 0
+    for stop in range(1, len(graphs) + 1):
+        if stop == len(graphs) or graphs[stop] is not graphs[start]:
+            yield range(start, stop)
+            start = stop
+
+
 @partial(jax.jit, static_argnums=(2, 3))
+def _drawn(arrays: GraphArrays, keys: Array, slots: int, dtype: Any) -> tuple[Array, Array]:
+    """Return draws [..., n * H] and feedback [n * H, O] of instances of one graph."""
+    draws = jax.vmap(lambda key: _draws(arrays, key, slots, dtype), out_axes=-2)(keys)
+    feedback = jax.vmap(lambda key: _feedback(arrays, key, dtype))(keys)
+    joined = draws.reshape(*draws.shape[:-2], -1)
+    return joined, feedback.reshape(-1, feedback.shape[-1])
+
+
 def _draws(arrays: GraphArrays, key: Array, slots: int, dtype: Any) -> Array:
-    """Return what `Machine.initial` may draw on one graph; graphs of one size share what is compiled."""
+    """Return what `Machine.initial` may draw on one graph, [S, MOST_DRAWS, 2, 2, H]."""
     own = jax.random.fold_in(key, 0)
 
     def drawn(stream: Array, call: Array, is_node: Array) -> Array:
@@ -213,12 +261,11 @@ def _draws(arrays: GraphArrays, key: Array, slots: int, dtype: Any) -> Array:
     return over_slots(jnp.arange(slots), jnp.arange(MOST_DRAWS), jnp.arange(2))
 
 
-def _feedback(graph: Graph, key: Array, dtype: Any) -> Array:
-    """Return what `Harness.begin` draws of how errors reach nodes, at half-edges."""
+def _feedback(arrays: GraphArrays, key: Array, dtype: Any) -> Array:
+    """Return what `Harness.begin` draws of how errors reach nodes, at half-edges, [H, O]."""
     harness = Harness(Settings(ticks=1, read_tick=0, loss="regression"))
-    arrays = to_arrays(graph)
     drawn = harness.draw_feedback(arrays, jax.random.fold_in(key, 2), dtype)
-    return drawn[graph.node]
+    return drawn[arrays.node]
 
 
 def noise_of(

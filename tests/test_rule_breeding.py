@@ -1,0 +1,319 @@
+"""Breeding of rules: populations, elites, damage, constants; resumed, and dealt to ranks."""
+
+import json
+import math
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from comparing import Ranks
+
+from vsml.launching.run import main
+from vsml.rules import parse, read_rule, rule_hash
+from vsml.rules.known import rule_text
+from vsml.rules.settings import Teaching
+from vsml.runs.metrics import read_metrics
+from vsml.search.breeding import Breeder
+from vsml.search.constants import tuned
+from vsml.search.damage import damaged
+from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
+from vsml.search.genome import NUMBERS, genome_of, rule_of, stack_genomes
+from vsml.search.judging import Judge, Judging, LastGraph
+from vsml.search.population import Population, tournaments
+from vsml.search.settings import Breeding, Damage, Drawing, Mutations, Room, Start
+from vsml.search.sources import texts_of
+
+pytestmark = pytest.mark.usefixtures("hasty")
+
+ROOM = Room(slots=8, constants=6, initial=12, operators=24)
+JUDGING = Judging(learning=("S3",), seeds=2, gates=(4, 12), gates_hurdle=-0.5)
+BREEDING = Breeding(
+    islands=2,
+    population=16,
+    children=16,
+    tournament=4,
+    migration=2,
+    migrants=2,
+    patience=3,
+    tune=2,
+    tune_rounds=1,
+)
+DELTA = genome_of(read_rule("delta"), ROOM.capacity)
+
+
+def breeder(comm=None, **changes):
+    judge = Judge(JUDGING, Teaching(), ROOM, 3, **({} if comm is None else {"comm": comm}))
+    breeding = BREEDING.model_copy(update=changes)
+    return Breeder(breeding, Drawing(), Mutations(), judge, [[], [DELTA]], jax.random.key(3))
+
+
+def state_of(found):
+    """Return all that a breeder goes on from, as text that can be compared."""
+    arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.tree())]
+    return arrays, json.dumps(found.metadata())
+
+
+# Populations.
+
+
+def numbered(numbers):
+    """Return genomes that differ in a constant."""
+    constants = [np.array(DELTA.constants) for _ in numbers]
+    for constant, number in zip(constants, numbers, strict=True):
+        constant[2] = number
+    return jax.device_get(stack_genomes([replace(DELTA, constants=each) for each in constants]))
+
+
+def test_the_oldest_die():
+    population = Population(numbered([0, 1, 2, 3]), np.arange(4.0, dtype=np.float32))
+    later = population.entered_by(numbered([10, 11]), np.array([7, 8], np.float32))
+    assert later.genomes.constants[:, 2].tolist() == [2, 3, 10, 11]
+    assert later.fitness.tolist() == [2, 3, 7, 8]
+    assert later.best(2).tolist() == [3, 2]
+    assert population.size == 4 and population.fitness.tolist() == [0, 1, 2, 3], "it was changed"
+
+
+def test_more_children_than_places_leave_the_last_ones():
+    population = Population(numbered([0, 1]), np.zeros(2, np.float32))
+    later = population.entered_by(numbered([5, 6, 7]), np.array([1, 2, 3], np.float32))
+    assert later.genomes.constants[:, 2].tolist() == [6, 7]
+
+
+def test_tournaments_are_won_as_often_as_their_size_says():
+    # The fittest of n wins one of size k with probability 1 - (1 - 1/n)^k.
+    fitness = np.arange(10, dtype=np.float32)
+    winners = np.asarray(tournaments(jax.random.key(0), 20_000, 3, fitness))
+    share = (winners == 9).mean()
+    assert share == pytest.approx(1 - 0.9**3, abs=0.01)
+    assert (np.asarray(tournaments(jax.random.key(0), 50, 1, fitness)) < 9).any()
+
+
+# Elites.
+
+
+def test_scores_are_the_mean_and_its_standard_error():
+    values = [1.0, 2.0, 4.0, 3.5]
+    scores = Scores()
+    for value in values:
+        scores = scores.plus(value, value > 1.5)
+    assert scores.mean == pytest.approx(np.mean(values))
+    assert scores.squares == pytest.approx(np.var(values) * 4)
+    assert scores.standard_error == pytest.approx(math.sqrt((np.var(values) + FIRST_SPREAD**2 / 4) / 4))
+    assert scores.bound < scores.mean
+    assert scores.passes == 3 and scores.plus(0, False).passes == 0
+    assert Scores().bound == -math.inf
+
+
+def test_a_lucky_score_does_not_displace_a_rule_that_is_good_again_and_again():
+    steady = Scores()
+    for _ in range(20):
+        steady = steady.plus(3.0, True)
+    archive = Archive()
+    assert archive.take(Elite(DELTA, steady, "cell", 1))
+    lucky = Scores().plus(3.1, False)
+    assert archive.wants("cell", 3.1), "it is worth a second look"
+    assert not archive.take(Elite(DELTA, lucky, "cell", 2))
+    better = lucky
+    for _ in range(20):
+        better = better.plus(3.1, True)
+    assert archive.take(Elite(DELTA, better, "cell", 2))
+    assert archive.best.scores is better
+
+
+def test_cells_are_told_by_size_and_stage():
+    small = cell_of(DELTA, "S2", "error, layered")
+    large = cell_of(
+        genome_of(read_rule("backprop"), Room(slots=12, operators=56).capacity), "S2", "error, layered"
+    )
+    assert small == "size 0-9, error, layered, S2" and large.startswith("size 30-39")
+    assert cell_of(DELTA, "S3", "error, layered") != small
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 5])
+def test_so_many_lines_are_broken(lines):
+    text = rule_text("backprop")
+    for seed in range(5):
+        broken = damaged(text, lines, seed)
+        rows = zip(text.splitlines(), broken.splitlines(), strict=True)
+        assert sum(before != after for before, after in rows) == lines
+        assert rule_hash(parse(broken)) != rule_hash(parse(text))
+        assert damaged(text, lines, seed) == broken
+    assert damaged(text, 0, 0) == text
+
+
+def test_a_rule_cannot_lose_more_lines_than_it_has():
+    with pytest.raises(ValueError, match="lines: got 99, expected 0 to 3"):
+        damaged(rule_text("delta"), 99, 0)
+
+
+def test_sources_are_what_a_start_names(tmp_path):
+    start = Start(drawn=True, rules=("delta", "hebb"), damage=Damage(lines=1))
+    drawn, rules = texts_of(start)
+    assert drawn == [] and len(rules) == 2 and rules[0] != rule_text("delta")
+    with pytest.raises(ValueError, match="true, or rules, or a database"):
+        Start(drawn=False)
+    with pytest.raises(ValueError, match="rule: got 'nothing'"):
+        texts_of(Start(rules=("nothing",)))
+
+
+# Constants.
+
+
+def test_constants_are_tuned_to_the_best_of_what_was_tried():
+    place = len(NUMBERS)
+    target = 0.37
+
+    def fitness(genomes, key):
+        return [-abs(float(genome.constants[place]) - target) for genome in genomes]
+
+    found = tuned(DELTA, fitness, 30, jax.random.key(0))
+    assert abs(found.constants[place] - target) < 0.02 < abs(DELTA.constants[place] - target)
+    assert found.constants[:place].tolist() == list(NUMBERS), "0 and 1 are no constants to tune"
+    assert rule_of(found).tick == rule_of(DELTA).tick
+
+
+# Judging.
+
+
+def test_the_best_starts_count():
+    stage = Judging(seeds=4, best_starts=0.5).stages()[0]
+    assert stage.of_best_starts(np.array([[0.0, 1.0, -1.0, 0.5]])).tolist() == [0.75]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning": ("S3", "S2")}, "each stage once, in their order"),
+        ({"last_tasks": ("nand",)}, "one of and, or, xor"),
+        ({"last_graphs": ({"kind": "cube"},)}, "one of "),
+        ({"best_starts": 0}, "greater than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Judging(**settings)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
+    whole = breeder()
+    states = []
+    for _ in range(4):
+        whole.step()
+        states.append((whole.tree(), whole.metadata()))
+    again = breeder()
+    again.restore(*states[1])
+    for _ in range(2):
+        again.step()
+    assert state_of(again) == state_of(whole)
+    assert whole.judge.funnel.proposed == whole.judge.funnel.entered("S0") > 4 * 32
+    assert whole.best.scores.count >= 2 and whole.best.scores.mean > 2
+
+    def on_rank(rank):
+        dealt = breeder(rank)
+        for _ in range(4):
+            dealt.step()
+        return state_of(dealt)
+
+    for state in Ranks.run(2, on_rank):
+        assert state == state_of(whole)
+
+
+@pytest.mark.parametrize("method", ["random", "best_of", "constants"])
+def test_controls_have_the_same_budget(method):
+    judge = Judge(JUDGING, Teaching(), ROOM, 3)
+    sources = [[]] if method == "random" else [[DELTA]]
+    control = Breeder(
+        BREEDING.model_copy(update={"method": method, "tune": None}),
+        Drawing(),
+        Mutations(),
+        judge,
+        sources,
+        jax.random.key(3),
+    )
+    control.begin()
+    before = judge.funnel.proposed
+    for _ in range(3):
+        bred = control.step().bred
+        for each in bred:
+            if method == "constants":
+                assert set(each.change.split(" + ")) == {"constant"}
+                assert rule_of(each.survivor.genome).size == rule_of(DELTA).size
+            if method == "random":
+                assert each.parent is None and each.change == "drawn"
+            if method == "best_of":
+                assert rule_hash(rule_of(each.parent)) == rule_hash(rule_of(DELTA))
+    assert judge.funnel.proposed - before == 3 * 32
+
+
+def test_a_control_needs_a_start():
+    judge = Judge(JUDGING, Teaching(), ROOM, 3)
+    with pytest.raises(ValueError, match="method: got best_of without rules"):
+        Breeder(Breeding(method="best_of"), Drawing(), Mutations(), judge, [[]], jax.random.key(0))
+
+
+def test_graphs_of_the_last_stage_are_those_that_were_named():
+    judging = Judging(last_tasks=("and", "xor"), last_graphs=(LastGraph(kind="layered", hidden=5),))
+    stage = judging.stages()[-1]
+    assert [(each.name, each.graph.num_nodes) for each in stage.exercises] == [("and", 9), ("xor", 9)]
+
+
+# The call.
+
+SETTINGS = {
+    "call": "search",
+    "seed": 3,
+    "search": {
+        "generations": 4,
+        "start": {"rules": ["delta"]},
+        "room": ROOM.model_dump(mode="json"),
+        "breeding": BREEDING.model_dump(mode="json"),
+        "judging": {"learning": ["S3"], "seeds": 2, "gates": [4, 12], "gates_hurdle": -0.5},
+    },
+    "summary": {"frequency": 1},
+    "checkpoint": {"frequency": 2},
+}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    file = tmp_path / "search.yaml"
+    file.write_text(json.dumps(SETTINGS))
+    words = ["--config_files", str(file), "--run_dir"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main([*words, str(whole)]) == 0
+    assert main([*words, str(parts), "--config", "search.generations=2"]) == 0
+    assert main(["--resume", str(parts), "--config", "search.generations=4"]) == 0
+    kept = [
+        [
+            {name: value for name, value in line.items() if name != "wall_s"}
+            for line in read_metrics(run / "metrics.jsonl")
+        ]
+        for run in (whole, parts)
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) == 4
+    assert (whole / "best.rule").read_text() == (parts / "best.rule").read_text()
+    tables = []
+    for run in (whole, parts):
+        with sqlalchemy.create_engine(f"sqlite:///{run / 'rules.db'}").connect() as connection:
+            text = sqlalchemy.text
+            rules = connection.execute(text("select hash from rule order by hash")).all()
+            parents = connection.execute(text("select child, parent from parent order by 1, 2")).all()
+            scores = connection.execute(text("select rule, test, score from evaluation order by 1, 2")).all()
+            tables.append((rules, parents, scores))
+            (counters,) = connection.execute(text("select counters from worker")).one()
+            assert json.loads(counters)["proposed"]["all"] == kept[0][-1]["proposed"]
+    assert tables[0] == tables[1] and all(tables[0])
+
+
+def test_a_control_without_a_start_is_refused(tmp_path, capsys):
+    file = tmp_path / "search.yaml"
+    file.write_text(json.dumps({"call": "search", "search": {"breeding": {"method": "best_of"}}}))
+    assert main(["--config_files", str(file), "--dry_run"]) == 2
+    assert "search.start.drawn: got True" in capsys.readouterr().err

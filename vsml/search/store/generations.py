@@ -1,0 +1,137 @@
+"""Rows of a search: what each generation leaves in a database of rules."""
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vsml.rules.canonical import rule_hash
+from vsml.search.breeding import Bred, Breeder, Generation
+from vsml.search.elites import Elite
+from vsml.search.genome import Genome, rule_of
+from vsml.search.judging import Judge
+from vsml.search.store.rows import (
+    CellRow,
+    EvaluationRow,
+    EventRow,
+    IslandRow,
+    ParentRow,
+    Row,
+    RuleRow,
+    RunRow,
+    WorkerRow,
+    rule_row,
+)
+from vsml.search.store.writer import Flush, Writer
+
+HARNESS = "search 1"
+"""Version of what runs rules and tasks; it goes up whenever a score may change."""
+
+_STAGES = ("S3", "S4")
+"""Rules that passed one of these are rows; all others are counters."""
+
+
+@dataclass
+class GenerationRows:
+    """Writes what generations bring, through the spool of a writer; of rank 0.
+
+    Rows have keys that follow from the run and the generation, so that a run that is resumed, and does some
+    of its generations again, writes none twice.
+
+    Attributes:
+        writer: of the database.
+        run: id of the run.
+        worker: name of this process.
+        started_s: when the worker began.
+    """
+
+    writer: Writer
+    run: str
+    worker: str = field(default_factory=platform.node)
+    started_s: float = field(default_factory=time.time)
+
+    def begin(self, config: str, git: str, sources: Sequence[tuple[str, Genome]]) -> None:
+        """Write the run, and the rules that it starts from.
+
+        Args:
+            config: settings, as text.
+            git: the commit of the code.
+            sources: where each rule is from, such as "start", and the rule.
+        """
+        self.writer.write(RunRow(self.run, config=config, git=git, host=platform.node()))
+        for origin, genome in sources:
+            self.writer.write(rule_row(rule_of(genome), origin, self.run))
+
+    def write(self, breeder: Breeder, generation: Generation) -> Flush:
+        """Write a generation, and send it in one transaction."""
+        for bred in generation.bred:
+            if bred.survivor.stage in _STAGES:
+                self.writer.write(*self._found(bred, breeder.judge))
+        for island, elite in generation.elites:
+            self.writer.write(*self._elite(island, elite))
+        for number, happened in enumerate(generation.events):
+            event = EventRow(
+                kind=happened.kind,
+                run=self.run,
+                worker=self.worker,
+                detail={"island": happened.island, "generation": generation.number, **happened.detail},
+                id=f"{self.run} {generation.number} {number}",
+            )
+            self.writer.write(event)
+        self.writer.write(*self._state(breeder, generation))
+        return self.writer.flush()
+
+    def _found(self, bred: Bred, judge: Judge) -> Iterator[Row]:
+        """Yield the rows of a rule: itself, its parent and what it reached."""
+        row = self._rule(bred.survivor.genome, bred.change)
+        yield row
+        if bred.parent is not None:
+            parent = rule_hash(rule_of(bred.parent))
+            if parent != row.hash:
+                yield ParentRow(child=row.hash, parent=parent, mutation=bred.change)
+        passed = True
+        for stage in judge.stages:
+            score = bred.survivor.scores.get(stage.name)
+            if score is None:
+                return
+            # Stages are passed one after the other, up to the last one passed.
+            status = "pass" if passed else "fail"
+            yield EvaluationRow(
+                rule=row.hash,
+                test=stage.name,
+                level="progress",
+                seeds=f"{judge.seed}, {stage.seeds} starts",
+                harness=HARNESS,
+                status=status,
+                score=score,
+                run=self.run,
+                worker=self.worker,
+            )
+            passed = passed and stage.name != bred.survivor.stage
+
+    def _elite(self, island: int, elite: Elite) -> Iterator[Row]:
+        row = self._rule(elite.genome, "elite")
+        yield row
+        scores = elite.scores
+        yield CellRow(self.run, island, elite.cell, row.hash, scores.mean, scores.standard_error)
+
+    def _rule(self, genome: Genome, change: str) -> RuleRow:
+        origin = "drawn" if change == "drawn" else "mutation"
+        return rule_row(rule_of(genome), origin, self.run)
+
+    def _state(self, breeder: Breeder, generation: Generation) -> Iterator[Row]:
+        """Yield how islands and the worker are now."""
+        counters: dict[str, dict[str, int]] = {"proposed": {"all": breeder.judge.funnel.proposed}}
+        for stage, why, count in breeder.judge.funnel.rows():
+            counters.setdefault(stage, {})[why] = count
+        yield WorkerRow(self.worker, self.run, platform.node(), counters, self.started_s)
+        for number, island in enumerate(breeder.islands):
+            best = island.archive.best
+            detail = {
+                "restarts": island.restarts,
+                "improved": island.improved,
+                "cells": len(island.archive.elites),
+                "best": None if best is None else best.scores.mean,
+                "bound": None if best is None else best.scores.bound,
+            }
+            yield IslandRow(self.run, number, self.worker, generation.number, detail)
