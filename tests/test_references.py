@@ -1,5 +1,7 @@
 """Reference learners against scikit-learn, closed forms and plain transcriptions of the papers' equations."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,7 +165,8 @@ def test_a_batch_is_kept_as_its_elements_one_after_the_other_are(name):
     batch = stream(x, y)
     batch = jax.tree.map(lambda a: a.reshape(4, 3, *a.shape[2:]), batch)
     together, _ = go(learner, {}, learner.init_state({}, KEY, 3), batch)
-    jax.tree.map(np.testing.assert_array_equal, together, one_by_one)
+    # Inputs are normalised: in which order XLA adds up a norm may depend on the size of the batch.
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), together, one_by_one)
 
 
 # Kernel ridge regression.
