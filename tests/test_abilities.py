@@ -125,6 +125,7 @@ def test_a_grown_graph_has_the_old_one_in_it():
         grow(graph, 0)
 
 
+@pytest.mark.slow
 def test_old_edges_keep_their_memory_when_a_rule_grows():
     learner = RuleLearner((4,), Classes(3), RuleConfig(graph={"hidden": [6]}))
     params = learner.init_params(KEY)

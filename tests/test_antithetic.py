@@ -106,6 +106,7 @@ def test_a_step_is_the_mean_over_pairs_of_the_noise_times_the_slope_of_the_loss(
     np.testing.assert_allclose(moved, flat(START) - (eps * slope[:, None]).mean(0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_the_step_of_evosax_with_the_same_noise():
     """It is told the losses of the members that it would have drawn with our noise."""
     pairs, std = 5, 0.2
@@ -286,6 +287,7 @@ def needed_bytes(compiled):
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_population():
     evolution = AntitheticEvolution(meta_adam(0.1))
     state = evolution.init(KEY, Wide().init_params(KEY))
@@ -314,6 +316,7 @@ def test_evosax_needs_gigabytes_for_as_many(monkeypatch):
     assert needed_bytes(evolution._ask.lower(evolution, state).compile()) > 2**30
 
 
+@pytest.mark.slow
 def test_100_000_members_are_evaluated_and_told():
     evolution = AntitheticEvolution(optax.sgd(META_PARAMETERS))
     cut = chunks(PAIRS, 1024, learner=Wide())

@@ -140,6 +140,7 @@ def test_a_rate_is_fed_or_built_in():
     np.testing.assert_allclose(*logits, atol=0.01 * np.abs(logits[0]).max())
 
 
+@pytest.mark.slow
 def test_a_fresh_state_holds_the_weights_that_are_asked_for():
     learner = make((400,), 5, hidden=(100,), separate_backward=True, init_weights=0.2)
     held = learner.weights(learner.init_state(learner.init_params(KEY), KEY))

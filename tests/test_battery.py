@@ -448,6 +448,7 @@ def test_a_test_that_there_is_not_is_refused_with_its_setting():
         training("training.objective_options={tests: [xorr]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["es", "gradient"])
 def test_meta_training_lowers_the_loss_of_a_battery(optimizer):
     setup = training(

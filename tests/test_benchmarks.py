@@ -75,6 +75,7 @@ def test_the_oracle_and_flax_are_contestants_everywhere():
     assert "tiled" in contestants() and "auto" not in contestants()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(), (5,)])
 def test_flax_cells_are_wired_as_the_network_of_this_library(hidden):
     """What an answer depends on is the same, and so is what there is to do."""
@@ -180,6 +181,7 @@ def test_numbers_have_to_be_positive(name, capsys):
     assert f"--{name}: got 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_figure_has_a_column_for_each_axis_that_varies(tmp_path):
     results = []
     for case in cases(Case("base", "forward"), ("inputs", "population", "memory")):
@@ -228,6 +230,7 @@ def test_the_cost_of_an_edge_stands_beside_that_on_the_smallest_graph():
     assert [row["of_smallest"] for row in rows] == pytest.approx([1, 1, 0.5, 2])
 
 
+@pytest.mark.slow
 def test_ticks_of_rules_and_synapses_are_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(graphs, "SIZES", {6: (1, 2, 2)})
     monkeypatch.setattr(graphs, "MIN_TICKS", 2)
@@ -298,6 +301,7 @@ def test_a_contestant_is_a_name_and_a_source():
         after_examples.Contestant.read("kernel_ridge")
 
 
+@pytest.mark.slow
 def test_references_answer_what_a_learner_of_the_library_does():
     shape, shown = (4,), 12
     random = np.random.default_rng(0)

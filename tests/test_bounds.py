@@ -111,6 +111,7 @@ def test_numbers_in_quotes_are_text_and_plain_ones_are_taken(tmp_path):
     assert load_config(WholeConfig, [again], default=None) == config
 
 
+@pytest.mark.slow
 def test_thousands_of_mistakes_are_a_message_of_at_most_forty_lines(tmp_path):
     lines = refused(tmp_path, yaml.safe_dump({f"key{number}": 1 for number in range(5000)}))
     assert len(lines) == MAX_LINES

@@ -85,6 +85,7 @@ def recorded(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_events_come_in_the_order_in_which_they_happen(recorded):
     seen = [(type(event), event.step) for event in EVENTS[recorded]]
     assert seen == [

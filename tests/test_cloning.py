@@ -76,6 +76,7 @@ def test_loss_and_shares_are_those_of_what_is_missed():
     assert evaluate_clone(nothing)[0]["rms"] == pytest.approx(evaluate_clone(nothing)[0]["size"])
 
 
+@pytest.mark.slow
 def test_it_is_learned_from_random_meta_parameters():
     setup, group, params = parts("model.vsml.synapse={init: random, init_scale: 2}")
     steps = meta_train(setup.optimizer(params), params, [group], 150, KEY)
@@ -83,6 +84,7 @@ def test_it_is_learned_from_random_meta_parameters():
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "rate", "least"), [("antithetic", 0.02, 0.9), ("Sep_CMA_ES", 0.02, 0.9)]
 )
@@ -105,6 +107,7 @@ def test_evolution_learns_it_too(algorithm, rate, least):
     assert float(mean_loss(found)) < least * before
 
 
+@pytest.mark.slow
 def test_training_with_the_objective_is_the_same_training_without_the_report(tmp_path):
     overrides = ["training.iterations=2", "clone.samples=8"]
     calls = {"clone": "call=clone", "train": "call=train"}
@@ -119,6 +122,7 @@ def test_training_with_the_objective_is_the_same_training_without_the_report(tmp
     assert not (tmp_path / "train" / "clone.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_learning_algorithm_and_follows_it_through_a_network(tmp_path):
     path = tmp_path / "run"
     overrides = [

@@ -204,6 +204,7 @@ def test_every_entry_of_every_array_loads_and_builds_over_the_default(path, tmp_
         check(config, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS)
 def test_the_commands_of_every_heading_load_build_and_have_a_plan(words, tmp_path, monkeypatch):
     monkeypatch.setattr(Evolution, "_check_memory", lambda *args: None)  # it compiles

@@ -344,6 +344,7 @@ def test_the_real_test_batch_of_cifar_has_1000_images_of_each_class():
     assert blue[0] > 0.5 > blue[1] + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("subset", "archive", "characters", "mean"),
     [

@@ -158,6 +158,7 @@ def test_sampling_compiles_once_and_works_under_vmap_and_map():
         np.testing.assert_array_equal(many.y[2], one.y)
 
 
+@pytest.mark.slow
 def test_tasks_of_one_shape_can_be_switched_between_inside_jit():
     tasks = (
         build_task(numbered(), 5, 2, pad_input=[28, 28, 1], pad_output=10),

@@ -65,6 +65,7 @@ def learn(network, graph, params, state, xs, feedbacks):
     return state, jnp.stack(answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("micro_ticks", [1, 2])
 def test_a_sweep_over_a_layered_graph_is_one_over_dense_layers(layer_norm, micro_ticks):

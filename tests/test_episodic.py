@@ -213,6 +213,7 @@ def test_usefulness_is_what_synapses_say():
 # As a learner.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -230,6 +231,7 @@ def test_kernels_agree(changes):
         close(run(make(**changes, kernel=kernel), params, KEY, episode), want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_kernels_agree_on_the_gradient():
     episode = make_episode(10)
 

@@ -103,6 +103,7 @@ def test_gradient_descent_believes_a_wrong_label():
     assert after["true_after_clean"] > after["true_before"]
 
 
+@pytest.mark.slow
 def test_synapses_are_recorded_as_they_are_in_the_network():
     probe = make_probe(DESCENT, episodes=1, length=5)
     recording = record(probe, synapses=7)
@@ -150,6 +151,7 @@ def test_the_update_at_slots_is_that_of_gradient_descent():
     assert update.explained > 0.9 and 0.3 < update.rate < 1
 
 
+@pytest.mark.slow
 def test_a_memory_forgets_labels_without_the_cell_that_keeps_them():
     report = inspect_synapses(make_probe(MEMORY), when=30, synapses=SLOTS * CLASSES)
     assert report.ablation.argmin() == label_cell(16)

@@ -41,6 +41,7 @@ def test_the_table_is_that_of_its_configuration():
         assert settings == (counts[row["learner"]], config.evaluation.episode_length, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learner", "dataset"), PARTS)
 def test_numbers_of_the_table_come_out_again(learner, dataset):
     rows = [row for row in TABLE if (row["learner"], row["dataset"]) == (learner, dataset)]

@@ -102,6 +102,7 @@ def test_a_state_too_large_for_the_registers_is_refused():
         TICK(*make_inputs(1, 1, 1, 33, 2), micro_ticks=1)
 
 
+@pytest.mark.slow
 def test_members_and_inner_batches_are_axes_of_the_grid():
     members, batch = 3, 2
     drawn = [make_inputs(2, 1, 20, 4, 2, seed) for seed in range(members * batch)]
@@ -134,6 +135,7 @@ def test_members_may_share_their_weights():
     assert_same(got, want)
 
 
+@pytest.mark.slow
 def test_the_gradient_goes_through_many_visits():
     weights, h, c, forward, backward = make_inputs(2, 2, 20, 4, 4)
     inputs_TxIxM = jnp.stack([forward, forward[::-1], -forward, forward / 2])

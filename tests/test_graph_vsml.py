@@ -42,6 +42,7 @@ def episode(steps=6, batch_size=1, inputs=4, outputs=3):
     return Episode(jnp.asarray(x), jnp.asarray(y), jnp.ones((steps, batch_size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "graph", [{"kinds": ["waxman"], "hidden": [5]}, SEVERAL, SEVERAL | {"schedule": "async"}]
 )
@@ -163,6 +164,7 @@ def test_a_layered_graph_costs_what_dense_layers_cost():
     assert cost_of(often).transcendentals == 6 * on_graph.transcendentals
 
 
+@pytest.mark.slow
 def test_gradient_descent_in_synapses_learns_on_a_graph_with_shortcuts():
     """A graph with edges over layers: no stack of layers is this network."""
     graph = {"kinds": [{"type": "layered", "options": {"sizes": [6, 6], "skip": 0.5}}], "hidden": [12]}

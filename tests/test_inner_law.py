@@ -39,6 +39,7 @@ def test_tuning_episodes_are_others_and_no_example_comes_twice(task, episodes):
         assert len(np.unique(episode.reshape(len(episode), -1), axis=0)) == len(episode)
 
 
+@pytest.mark.slow
 def test_a_learner_is_asked_after_n_examples_and_after_each_sight(task, episodes):
     learner, params = nearest_mean(task), {}
     counts, key = [7, 30], jax.random.key(1)
@@ -85,6 +86,7 @@ def test_every_reference_takes_nearly_all_of_classes_that_are_far_apart(name):
     assert best.loss.shape == (4,) and best.loss.mean() < 0.2 and best.accuracy.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_references_know_nothing_of_noise_and_say_so():
     best = best_reference(clusters(0, distance=0.0), clusters(1, distance=0.0), 20, 30, 3)
     assert best.loss.mean() == pytest.approx(math.log(3), abs=0.1)
@@ -96,6 +98,7 @@ def test_one_class_alone_is_the_answer():
     assert best_reference(only, only, 5, 30, 3, ["SVC"]).accuracy.mean() == 1
 
 
+@pytest.mark.slow
 def test_results_are_written_row_by_row_and_not_measured_again(tmp_path, capsys):
     settings = {"counts": [5, 30], "sights": 2, "episodes": 2, "queries": 40, "seed": 0}
     measure_and_write(tmp_path, ["nearest_mean"], ["digits"], **settings)

@@ -29,6 +29,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_numbers_and_figures_are_written(tmp_path):
     assert launch.main(["--config", *SMALL, "--run_dir", str(tmp_path / "run")]) == 0
     names = {path.name for path in (tmp_path / "run").iterdir()}

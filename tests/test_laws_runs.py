@@ -97,6 +97,7 @@ def test_runs_that_differ_in_more_make_laws_of_their_own(points):
     assert len(together.points) == 36 and together.loss == "digits"
 
 
+@pytest.mark.slow
 def test_a_planted_law_is_found_in_runs(points):
     family = families(points, variables_of(["meta_steps"]))[0]
     summary = summarise(family, "power", resamples=200)
@@ -194,6 +195,7 @@ def test_a_plan_spends_the_time_and_runs(points, tmp_path):
     assert what_matters(Setup(config)) == what_matters(Setup(asked))
 
 
+@pytest.mark.slow
 def test_a_plan_that_cannot_be_made_says_why(points):
     family = families(points, variables_of(["meta_steps"]))[0]
     summary = summarise(family, "power", resamples=50)
@@ -234,6 +236,7 @@ def test_a_damaged_law_ends_no_dry_run(tmp_path):
     assert line.startswith("no prediction: ")
 
 
+@pytest.mark.slow
 def test_the_command_goes_from_runs_to_a_configuration_that_runs(grid, tmp_path, capsys, monkeypatch):
     runs = [str(run) for run in grid[:18]]
     out = tmp_path / "laws"

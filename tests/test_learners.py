@@ -381,6 +381,7 @@ def test_every_episode_starts_from_a_network_of_its_own():
     assert not np.array_equal(first["dense"][0]["kernel"], second["dense"][0]["kernel"])
 
 
+@pytest.mark.slow
 def test_options_of_the_optimizer_are_handed_on():
     momentum = "model.sgd={optimizer_options: {momentum: 0.9, nesterov: true}}"
     settings = load_config(overrides=[momentum]).model.sgd

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flat_vsml import flat_vsml
 
 from vsml.learners import Vsml
@@ -14,6 +15,7 @@ from vsml.tasks import Dataset, build_task
 from vsml.types import Episode
 
 
+@pytest.mark.slow
 def test_500_steps_at_28x28_of_8_episodes_at_once_fit_in_2_gb():
     images, labels = np.zeros((20, 28, 28, 1), np.uint8), np.arange(20, dtype=np.int32) % 10
     source = Dataset(
@@ -38,6 +40,7 @@ def test_500_steps_at_28x28_of_8_episodes_at_once_fit_in_2_gb():
     assert per_device * jax.local_device_count() < 2e9
 
 
+@pytest.mark.slow
 def test_8_episodes_side_by_side_fit_too():
     """As an accelerator takes them."""
     learner = flat_vsml((28, 28, 1), 10)

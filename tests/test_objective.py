@@ -244,6 +244,7 @@ def evaluate(optimizer, params, group, size):
     return losses, total
 
 
+@pytest.mark.slow
 def test_what_a_trial_comes_to_does_not_depend_on_its_chunk():
     learner = flat_vsml((3, 3, 1), 3, state_size=4, message_size=2, micro_ticks=1)
     optimizer = BackPropagation(meta_adam(0.01))
@@ -268,6 +269,7 @@ def test_each_trial_takes_its_own_option_of_a_mixture():
         assert state_key == key_alone
 
 
+@pytest.mark.slow
 def test_trials_of_two_shapes_are_evaluated_group_by_group_with_the_same_meta_parameters():
     learner, optimizer = Brightness(), BackPropagation(meta_adam(0.01))
     params = learner.init_params(KEY)

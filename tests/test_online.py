@@ -173,6 +173,7 @@ def test_weights_out_of_range_are_refused():
 # Classes.
 
 
+@pytest.mark.slow
 def test_classes_come_later_and_get_outputs_by_doubling():
     X, y = blobs(60, classes=5)
     classifier = small()
@@ -238,6 +239,7 @@ def test_a_classifier_with_classes_that_came_later_is_saved_and_pickled(tmp_path
         assert equal(copied.partial_fit(X, y), again)
 
 
+@pytest.mark.slow
 def test_learners_with_fixed_outputs_refuse_new_classes_in_words():
     X, y = blobs(20)
     fixed = VSMLClassifier("rule:backprop", units=4)

@@ -61,6 +61,7 @@ def accuracy(model, stream):
     return np.mean(right)
 
 
+@pytest.mark.slow
 def test_a_stream_of_seven_classes_is_learned_as_they_come(segments):
     model = RiverClassifier()
     assert model.predict_one(segments[0][0]) is None

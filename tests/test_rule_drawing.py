@@ -201,6 +201,7 @@ def check_drawn(count):
     return names
 
 
+@pytest.mark.slow
 def test_drawn_rules_are_valid_live_and_within_limits():
     names = check_drawn(4 * FEW)
     assert {"add", "mul", "sum", "rev", "tanh", "sel", "gt"} <= names
@@ -212,6 +213,7 @@ def test_many_drawn_rules_are_valid_live_and_within_limits():
     assert check_drawn(MANY) == in_ticks
 
 
+@pytest.mark.slow
 def test_a_drawn_rule_depends_on_the_key_and_its_place_alone():
     few = draw_genomes(DRAWING, Room(), jax.random.key(3), 5)
     more = draw_genomes(DRAWING, Room(), jax.random.key(3), 9)
@@ -293,6 +295,7 @@ def check_children(count, generations):
     return changed
 
 
+@pytest.mark.slow
 def test_children_are_valid_live_and_within_limits():
     changed = check_children(4 * FEW, 3)
     assert all(changed.values()), f"some mutations never change anything: {changed}"
@@ -306,6 +309,7 @@ def test_no_operator_goes_around_what_is_not_stored():
     check_all(children, ROOM)
 
 
+@pytest.mark.slow
 def test_what_is_taken_from_another_rule_reads_constants_that_are_there():
     few = genome_of(parse("@k = 1\na : node\na <- k * x\nout = a\n"), ROOM.capacity)
     many = genome_of(parse("@k = 1\na : node\na <- k * x + 0.3 * t + 0.7\nout = a\n"), ROOM.capacity)

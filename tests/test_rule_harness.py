@@ -70,6 +70,7 @@ def test_settings_out_of_range_are_refused_by_name(values, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_cut_and_continued_gives_the_same_bits():
     harness = Harness(STRADDLING)
     start = begin(harness, jax.random.key(0))
@@ -142,6 +143,7 @@ def test_the_ready_node_is_no_answer():
     assert Harness(Settings(ticks=2, read_tick=0)).num_answers(GRAPH) == 3
 
 
+@pytest.mark.slow
 def test_streams_of_a_batch_are_those_that_run_alone():
     harness = Harness(STRADDLING)
     keys = jax.random.split(jax.random.key(1), 3)

@@ -48,6 +48,7 @@ def test_the_delta_rule_is_least_mean_squares():
         weights -= 0.2 * np.outer(x, want - np.asarray(y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -71,6 +72,7 @@ def test_a_stream_may_be_cut_anywhere(settings):
     np.testing.assert_array_equal(jnp.concatenate(parts), want)
 
 
+@pytest.mark.slow
 def test_predict_gives_the_answers_of_step_from_the_element_that_is_asked():
     learner = make(rule="backprop", graph=SEVERAL)
     params = learner.init_params(KEY)
@@ -84,6 +86,7 @@ def test_predict_gives_the_answers_of_step_from_the_element_that_is_asked():
     assert np.abs(same[0] - same[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_steps_without_teaching_tell_nothing():
     learner = make(rule="backprop")
     params = learner.init_params(KEY)
@@ -96,6 +99,7 @@ def test_steps_without_teaching_tell_nothing():
     assert np.any(states[1].stream.memory != told.stream.memory)
 
 
+@pytest.mark.slow
 def test_constants_are_meta_parameters_that_gradients_reach():
     learner = make(rule="delta")
     params = learner.init_params(KEY)
@@ -111,6 +115,7 @@ def test_constants_are_meta_parameters_that_gradients_reach():
     assert float(slope) == pytest.approx(float(higher - lower) / 0.02, rel=0.05)
 
 
+@pytest.mark.slow
 def test_members_with_other_constants_run_at_once():
     learner = make()
     stream = episode()
@@ -187,6 +192,7 @@ def test_constants_may_have_other_values():
         RuleConfig(rule="delta", constants={"lr": "much"})
 
 
+@pytest.mark.slow
 def test_backprop_and_gradient_descent_from_equal_weights_answer_alike_at_every_step():
     rate = 0.05
     graph = {"kinds": [{"type": "layered", "options": {"sizes": [6, 6]}}], "hidden": [12]}
@@ -222,6 +228,7 @@ def test_a_ready_node_is_one_output_more():
     assert answers.shape == (1, 3)
 
 
+@pytest.mark.slow
 def test_rules_are_loaded_by_name():
     loaded = load_learner("rule:delta", input_shape=(4,), num_classes=3, model={"rule": {"graph": ONE_LAYER}})
     assert loaded.model.type == "rule" and set(loaded.params) == {"lr"}

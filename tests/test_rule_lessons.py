@@ -55,6 +55,7 @@ def stream(key):
     return x, targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_lessons_have_the_numbers_of_the_harness(name):
     settings = SETTINGS[name]
@@ -113,6 +114,7 @@ def test_instances_have_as_many_outputs_as_each_other_and_a_key_each():
         union_of(GRAPHS[:1], keys, 2)
 
 
+@pytest.mark.slow
 def test_instances_do_not_see_each_other():
     settings = SETTINGS["error"]
     keys = jax.random.split(jax.random.key(0), 2)

@@ -147,6 +147,7 @@ def operator_by_operator(machine, memory, ports):
         yield memory
 
 
+@pytest.mark.slow
 def test_programs_compute_what_the_slow_reference_does():
     check_against_the_reference(range(FEW))
 
@@ -156,6 +157,7 @@ def test_a_thousand_programs_compute_what_the_slow_reference_does():
     check_against_the_reference(range(MANY))
 
 
+@pytest.mark.slow
 def test_compiled_rules_compute_what_programs_do():
     check_compiled_against_interpreted(range(FEW), FEW // 4, operator_by_operator)
 
@@ -302,6 +304,7 @@ def test_constants_and_seeds_are_mapped_over():
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     rules = [parse(random_rule(seed)) for seed in range(FEW)]
     slots = [draw_slots(rule, seed) for seed, rule in enumerate(rules)]
@@ -377,6 +380,7 @@ out = a
 """
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_a_derivative_is_not():
     machine = compile_rule(parse(KINKS))
     ports = as_ports(draw_ports(0), ARRAYS)

@@ -261,6 +261,7 @@ def test_a_difference_is_that_of_pairs():
     assert not difference(before, after).is_no_fall
 
 
+@pytest.mark.slow
 def test_noise_stands_on_its_ports_where_a_rule_reads_it():
     quiet = parse("a : node\ns : edge\ns <- x\na <- 0.1 * sum(rev(s))\nout = a\n")
     loud = parse("a : node\ns : edge\ns <- x\na <- 0.1 * sum(rev(s)) + 0.1 * node_noise\nout = a\n")

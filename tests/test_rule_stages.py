@@ -88,6 +88,7 @@ def test_without_a_teaching_port_none_need_be_read():
         assert REASONS[int(reasons[0])] == expected
 
 
+@pytest.mark.slow
 def test_a_probe_says_what_does_not_follow_or_learn():
     reasons, _ = probe_all(genomes_of(RUN))
     assert [REASONS[reason] for reason in reasons] == list(RUN.values())
@@ -176,6 +177,7 @@ def reached(survivors):
     return [survivor.stage for survivor in survivors]
 
 
+@pytest.mark.slow
 def test_counters_of_a_survey_add_up_and_what_is_known_is_not_run_again():
     judge = fixed_judge(0)
     states = list(survey(judge, Drawing(), jax.random.key(0), 1, 512))

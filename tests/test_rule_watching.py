@@ -86,6 +86,7 @@ def test_more_examples_begin_with_the_same_ones():
     np.testing.assert_array_equal(few, many[:3])
 
 
+@pytest.mark.slow
 def test_step_watches_what_the_first_start_of_run_does(delta, capsys):
     """One example is shown, and its error is that which `run` tells."""
     words = [delta, "--task", "sum", "--hidden", "0", "--seed", "5", "--examples", "1"]
@@ -148,6 +149,7 @@ def test_without_signals_the_first_tick_begins_with_none():
     np.testing.assert_array_equal(ticks[3].before["w"], ticks[2].after["w"])
 
 
+@pytest.mark.slow
 def test_backprop_learns_xor_from_every_start():
     keys = jax.random.split(jax.random.key(0), 3)
     graph = generate("layered", 3, 8, 1, 0)

@@ -526,6 +526,7 @@ def test_no_single_example_spoils_a_classifier(tiny, scale):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(classifier.learned_["state"]))
 
 
+@pytest.mark.slow
 def test_a_memory_meets_classes_late_and_is_pickled(tmp_path):
     settings = {
         "backward_pass": True,
