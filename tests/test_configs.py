@@ -40,7 +40,7 @@ from vsml.setup import Setup, TaskShape
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path
-    for folder in (".", "algorithms", "figures", "rules", "benchmarks")
+    for folder in (".", "algorithms", "figures", "rules", "benchmarks", "search")
     for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
 CONFIGS.append(ROOT / "configs" / "laws" / "base.yaml")
@@ -329,11 +329,12 @@ AS_OTHERS = (
 )
 
 STREAMS = [path for path in CONFIGS if "\ncall: stream\n" in path.read_text(encoding="utf-8")]
+SEARCHES = [path for path in CONFIGS if "\ncall: search\n" in path.read_text(encoding="utf-8")]
 
 RUNS = [
     pytest.param(path, entry, id=name(path) + (f"-{entry}" if entry else ""))
     for path in CONFIGS + ARRAYS
-    if name(path) not in AS_OTHERS and path not in STREAMS
+    if name(path) not in AS_OTHERS and path not in STREAMS + SEARCHES
     for entry in (ENTRIES.get(name(path), (1,)) if path in ARRAYS else (None,))
 ]
 
@@ -407,6 +408,23 @@ def test_every_stream_is_lived_through_by_all_that_its_file_names(path, small, h
     rows = json.loads((run / "stream.json").read_text())["measured"]
     assert [row["learner"] for row in rows] == [entry.name for entry in config.evaluation.learners]
     assert all(row["tasks"] == 2 and row["nonfinite"] == 0 and row["state"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SEARCHES, ids=name)
+def test_every_search_breeds_two_generations(path, hasty, tmp_path, monkeypatch):
+    monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
+    few = {"population": 12, "children": 8, "tournament": 2}
+    settings = ["tracking.wandb.mode=disabled", "search.generations=2", "search.judging.seeds=4"]
+    settings += [f"search.breeding.{key}={value}" for key, value in few.items()]
+    settings += ["search.judging.gates=[4]", "search.judging.sums=[4]", "search.judging.functions=4"]
+    run = tmp_path / "run"
+    assert launch.main(["--config_files", str(path), "--run_dir", str(run), "--config", *settings]) == 0
+    (line,) = [each for each in read_metrics(run / "metrics.jsonl") if each["step"] == 2]
+    assert line["proposed"] >= 2 * few["children"]
+    counted = json.loads((run / "funnel.json").read_text())
+    assert any(stage == "S0" and count for stage, _, count in counted)
+    assert (run / "rules.db").stat().st_size > 0 and (run / "complete").exists()
 
 
 # What a user is told of data that cannot be used.
