@@ -22,7 +22,7 @@ from vsml.battery.measuring import Measuring
 from vsml.battery.page import written_into
 from vsml.battery.panel import Panel, panel_of, shipped_panel
 from vsml.battery.perturbation import Perturbation
-from vsml.battery.report import Row, row_of, score_of_test
+from vsml.battery.report import Row, row_of, score_of_test, score_text
 from vsml.battery.running import answers_through_events, draw, take
 from vsml.battery.scores import Best, Measured, Score, best_of, level_score, levels_in_reach, span_score
 from vsml.launching import battery as command_line
@@ -473,5 +473,8 @@ def test_what_a_learner_cannot_take_is_not_what_was_not_measured():
     whole = Row("whole", dict.fromkeys(names, Score(0.5, 0.1)))
     texts = [row.text_of_tag(lesions, "lesion") for row in (refused, partly, whole)]
     assert texts == ["n/a", "-", "0.50"]
+    some_levels = Row("some", dict.fromkeys(names, Score(0.5, 0.1)), {names[0]: "it would take an hour"})
+    assert some_levels.text_of_tag(lesions, "lesion") == "0.50*"
+    assert [score_text(some_levels, test) for test in lesions] == ["0.50 ± 0.10*", "0.50 ± 0.10"]
     picture = heat_map([refused, partly, whole], lesions)
     assert picture.count(">n/a<") == 1 and ">7<" in picture

@@ -18,6 +18,9 @@ MOST = 2.0
 
 NOT_APPLICABLE = "n/a"
 
+PARTLY = "*"
+"""Behind a score of some levels of a test, where others were refused."""
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -57,13 +60,17 @@ class Row:
                 found.append(Score(min(max(score.value, 0.0), MOST), score.error))
         return mean_score(found) if found else None
 
+    def is_partial(self, test: LearningTest) -> bool:
+        """Return whether a test has a score of some of its levels, while others were refused."""
+        return self.scores.get(test.name) is not None and test.name in self.reasons
+
     def text_of_tag(self, tests: Sequence[LearningTest], tag: str) -> str:
         """Return the mean score as text; n/a, or a dash where a test was not measured."""
         score = self.of_tag(tests, tag)
+        of_tag = [test for test in tests if test.tags[0] == tag]
         if score is not None:
-            return f"{score.value:.2f}"
-        of_tag = [test.name for test in tests if test.tags[0] == tag]
-        return NOT_APPLICABLE if all(name in self.scores for name in of_tag) else DASH
+            return f"{score.value:.2f}{PARTLY if any(map(self.is_partial, of_tag)) else ''}"
+        return NOT_APPLICABLE if all(test.name in self.scores for test in of_tag) else DASH
 
 
 def row_of(ledger: Ledger, panel: Panel, learner: str, tests: Sequence[LearningTest]) -> Row:
@@ -121,11 +128,14 @@ def tags_of(tests: Sequence[LearningTest]) -> tuple[str, ...]:
 
 
 def score_text(row: Row, test: LearningTest) -> str:
-    """Return a score with its error, as in "0.83 ± 0.02"; n/a, or a dash for what was not measured."""
+    """Return a score with its error, as in "0.83 ± 0.02"; n/a, or a dash for what was not measured.
+
+    A star stands behind a score of some levels.
+    """
     score = row.scores.get(test.name)
     if score is None:
         return NOT_APPLICABLE if test.name in row.reasons else DASH
-    return f"{score.value:.2f} ± {score.error:.2f}"
+    return f"{score.value:.2f} ± {score.error:.2f}{PARTLY if row.is_partial(test) else ''}"
 
 
 def table_of_tags(rows: Sequence[Row], tests: Sequence[LearningTest]) -> Table:
