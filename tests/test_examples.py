@@ -51,6 +51,8 @@ def interrupted(script, *arguments, folder, after):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # In a shell's background it is ignored, here and in what is started from here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     printed = []
     for line in process.stdout:

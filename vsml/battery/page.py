@@ -20,8 +20,8 @@ END = "<!-- end of scores -->"
 
 _HOW_TO_READ = (
     "0 is the score of answers without learning from inputs, 1 that of the best of the reference panel "
-    "(perfect answers, where nobody of it beats the floor). n/a: a learner cannot take the test. *: it took some "
-    "levels only, and the score is of these."
+    "(perfect answers, where nobody of it beats the floor). n/a: a learner cannot take the test. "
+    "*: it took some levels only, and the score is of these."
 )
 
 
