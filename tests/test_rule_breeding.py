@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -317,3 +319,18 @@ def test_a_control_without_a_start_is_refused(tmp_path, capsys):
     file.write_text(json.dumps({"call": "search", "search": {"breeding": {"method": "best_of"}}}))
     assert main(["--config_files", str(file), "--dry_run"]) == 2
     assert "search.start.drawn: got True" in capsys.readouterr().err
+
+
+def test_a_graph_that_a_kind_does_not_take_is_refused_before_the_run(tmp_path, capsys):
+    file = tmp_path / "search.yaml"
+    ring = {"kind": "ring", "hidden": 1}
+    file.write_text(json.dumps({"call": "search", "search": {"judging": {"last_graphs": [ring]}}}))
+    assert main(["--config_files", str(file), "--run_dir", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+    assert "search.judging.last_graphs.0.hidden: got 1, expected as many as" in capsys.readouterr().err
+
+
+def test_settings_of_the_search_are_read_without_what_makes_graphs():
+    """Other calls read them, too, in environments without the extra `rules`."""
+    code = "import sys; sys.modules['networkx'] = None; import vsml.launching.schema"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -90,6 +90,12 @@ class Search:
         except (ValueError, OSError) as error:
             expected = f"rules that there are and that search.room holds: {error}"
             yield Problem("search.start.rules", list(start.rules), expected, ("search.room",))
+        for number, last in enumerate(self.config.judging.last_graphs):
+            try:
+                last.graph()
+            except ValueError as error:
+                place = f"search.judging.last_graphs.{number}"
+                yield Problem(f"{place}.hidden", last.hidden, f"as many as the kind takes: {error}")
         if self.config.teaching.reset == "all":
             yield Problem("search.teaching.reset", "all", "never or signals")
         if self.config.teaching.read == "ready":
