@@ -28,7 +28,7 @@ demo: .venv/.installed  ## watch a learning algorithm that comes with the librar
 quickstart: .venv/.installed  ## meta-train a learning algorithm on real digits, and test it (6 minutes on 2 cores)
 	@$(in_venv) python launch.py --config_files configs/quickstart.yaml $(ARGS)
 
-test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs, servers or browsers (some 10 minutes on 2 cores)
+test: .venv/.installed  ## the tests, less whole runs and what starts ranks, jobs, servers or browsers (an estimated 10 minutes on 2 quiet cores)
 	$(pytest) -m "not slow and not ($(clusters)) and not $(attacks)" $(ARGS)
 
 test-slow: .venv/.installed  ## whole runs: training, resuming, probe tasks
