@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +13,18 @@ from vsml.rules.program import FULL, Capacity
 from vsml.rules.rule import Rule
 from vsml.rules.settings import Settings, Teaching
 from vsml.search.genome import NUMBERS, Genome, genome_of, stack_genomes
-from vsml.search.interpreter import Lesson, distances
+from vsml.search.interpreter import Lesson
 from vsml.search.one_kernel import one_kernel
-from vsml.search.stages import Exercise, draw_exercise, timing_of
+from vsml.search.stages import Exercise, draw_exercises, progress, scale_of, timing_of
 from vsml.search.union import noise_of, union_of
-from vsml.tasks.data.small_tasks import FALSE, NUM_INPUTS, TRUE
+from vsml.tasks.data.small_tasks import NUM_INPUTS
 from vsml.types import Array
 
 _BATCH = 64
 """Rules in one call. The last call is filled up, so that nothing is compiled anew; that takes no time."""
 
-
-_SAME = 1e-6
-"""Variance of targets that are all the same, but for rounding."""
-
-DEFAULT_TASKS = ("and", "or", "xor")
+_TASK = 0
+"""The key of an instance is folded with this for its task."""
 
 _LINEAR = ("and", "or")
 """Tasks that one layer can learn."""
@@ -98,11 +94,11 @@ class Scoring:
         x: list[Array] = []
         targets: list[Array] = []
         for place, exercise in enumerate(self.exercises):
-            drawn = _streams(
-                exercise.name, self.examples, keys[place * self.seeds : (place + 1) * self.seeds]
-            )
-            x.append(drawn[0].reshape(self.examples, -1))
-            targets.append(drawn[1])
+            own_keys = keys[place * self.seeds : (place + 1) * self.seeds]
+            of_tasks = jax.vmap(jax.random.fold_in, (0, None))(own_keys, _TASK)
+            inputs, goals = draw_exercises(exercise.name, self.examples, of_tasks)
+            x.append(inputs.reshape(self.examples, -1))
+            targets.append(goals)
         return Lesson(
             union=union_of(graphs, keys, capacity.slots),
             x=jnp.concatenate(x, 1),
@@ -126,7 +122,7 @@ class Scoring:
             return np.zeros((0, len(self.exercises), self.seeds))
         noise = any(rule.uses(port) for rule in rules for port in ("node_noise", "edge_noise"))
         lesson = self.lesson(capacity, draw, noise)
-        scale = jnp.asarray(_scale(np.asarray(lesson.targets)))
+        scale = scale_of(lesson, self.examples)
         genomes = [genome_of(rule, capacity) for rule in rules]
         found: list[np.ndarray] = []
         for first in range(0, len(genomes), _BATCH):
@@ -138,34 +134,15 @@ class Scoring:
         return np.concatenate(found).reshape(len(rules), len(self.exercises), self.seeds)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _streams(name: str, examples: int, keys: Array) -> tuple[Array, Array]:
-    """Return inputs [E, D, I] and targets [E, D, 1] of instances of a task."""
-
-    def draw(key: Array) -> tuple[Array, Array]:
-        return draw_exercise(name, examples, jax.random.fold_in(key, 0))
-
-    return jax.vmap(draw, out_axes=1)(keys)
-
-
-def _scale(targets: np.ndarray) -> np.ndarray:
-    """Return the mean squared distance of the best constant answer to targets [E, G, 1], float32 [G]."""
-    variance = targets.var(0).mean(1)
-    # Targets that happen to be all the same are those of a gate that is true as often as not.
-    usual = ((TRUE - FALSE) / 2) ** 2
-    return np.where(variance > _SAME, variance, usual).astype(np.float32)
-
-
 def _all_progress(genomes: Genome, is_wanted: Array, lesson: Lesson, scale: Array) -> Array:
     """Return the progress of genomes with a leading axis, [n, G]; 0 for those that are not wanted."""
-
-    def progress(genome: Genome) -> Array:
-        distance = distances(genome, lesson, 1.0).mean(1)
-        return jnp.clip(1 - distance / scale, -1, 1)
+    examples = jnp.int32(lesson.targets.shape[0])
 
     def each(given: tuple[Genome, Array]) -> Array:
         genome, wanted = given
-        return jax.lax.cond(wanted, progress, lambda _: jnp.zeros_like(scale), genome)
+        return jax.lax.cond(
+            wanted, lambda: progress(genome, lesson, scale, examples), lambda: jnp.zeros_like(scale)
+        )
 
     return jax.lax.map(each, (genomes, is_wanted))
 

@@ -197,6 +197,9 @@ _probe = one_kernel(_probe_all)
 # S2 to S4: learning.
 
 
+_TASK = 9
+"""The key of an instance is folded with this for its task; its union draws starts and noise of it."""
+
 _MOST_PEERS = 2048
 """Half-edges times the largest degree that a lesson may have: of more, XLA cannot make one kernel."""
 
@@ -299,7 +302,8 @@ class Stage:
         drawn: list[tuple[np.ndarray, np.ndarray]] = []
         for place, exercise in enumerate(self.exercises):
             own = keys[place * self.seeds : (place + 1) * self.seeds]
-            x, targets = _draw_exercises(exercise.name, self.examples[-1], own)
+            of_tasks = jax.vmap(jax.random.fold_in, (0, None))(own, _TASK)
+            x, targets = draw_exercises(exercise.name, self.examples[-1], of_tasks)
             drawn.append((np.asarray(x), np.asarray(targets)))
         settings = timing_of(graphs, teaching)
         found: list[tuple[np.ndarray, Lesson]] = []
@@ -338,13 +342,9 @@ class Stage:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
-    """Return the inputs [count, n, I] and targets [count, n, 1] of n instances of a task."""
-
-    def draw(key: Array) -> tuple[Array, Array]:
-        return draw_exercise(name, count, jax.random.fold_in(key, 9))
-
-    return jax.vmap(draw, out_axes=1)(keys)
+def draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
+    """Return the inputs [count, n, I] and targets [count, n, 1] of n instances of a task, a key for each."""
+    return jax.vmap(partial(draw_exercise, name, count), out_axes=1)(keys)
 
 
 def scale_of(lesson: Lesson, examples: int) -> Array:
