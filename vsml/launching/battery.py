@@ -7,7 +7,6 @@
 Nothing that starts JAX is imported before `prepare` has been called.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import vsml
 from vsml.launching.ending import ended
-from vsml.system.arguments import ArgumentParser
+from vsml.system.arguments import ArgumentParser, positive
 from vsml.system.devices import prepare
 from vsml.system.terminal import say
 
@@ -80,7 +79,7 @@ def command_parser() -> ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help=f"first level of each test only, {QUICK_SEEDS} episodes"
     )
-    parser.add_argument("--seeds", type=_positive, help=f"episodes of each level (default: {SEEDS})")
+    parser.add_argument("--seeds", type=positive, help=f"episodes of each level (default: {SEEDS})")
     parser.add_argument("--seed", type=int, default=0, help="seed of all episodes (default: 0)")
     parser.add_argument(
         "--compare",
@@ -116,13 +115,6 @@ def command_parser() -> ArgumentParser:
         help="let the reference panel (or the LEARNERs, as its members) take all tests, and store its scores",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 1 on")
-    return number
 
 
 def _do(options: Any, command: str) -> int:

@@ -12,22 +12,6 @@ if TYPE_CHECKING:
     from vsml.rules import Settings
 
 
-def positive(text: str) -> int:
-    """Return a number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 1 on")
-    return number
-
-
-def not_negative(text: str) -> int:
-    """Return a number from 0 on."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 on")
-    return number
-
-
 def pair(text: str) -> tuple[str, Any]:
     """Return the key and the value of `key=value`, the value as YAML has it."""
     import yaml
@@ -39,6 +23,18 @@ def pair(text: str) -> tuple[str, Any]:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"{key}: got {value!r}, which cannot be read") from None
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Add the option that says how a rule is timed and taught; `settings_of` reads it."""
+    command.add_argument(
+        "--settings",
+        nargs="+",
+        default=[],
+        type=pair,
+        metavar="KEY=VALUE",
+        help="timing and teaching, such as ticks=30 teach=reward (docs/operators.md)",
+    )
 
 
 def settings_of(

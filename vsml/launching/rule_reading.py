@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching.rule_options import not_negative, pair, positive, settings_of
+from vsml.launching.rule_options import add_settings, settings_of
+from vsml.system.arguments import not_negative, positive
 from vsml.system.files import atomic_write
 from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
@@ -72,14 +73,7 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
         "--seeds", type=positive, default=_SEEDS, help=f"fresh starts of each task (default: {_SEEDS})"
     )
     command.add_argument("--seed", type=not_negative, default=0, help="seed of all that is drawn")
-    command.add_argument(
-        "--settings",
-        nargs="+",
-        default=[],
-        type=pair,
-        metavar="KEY=VALUE",
-        help="timing and teaching, such as ticks=30 teach=reward (docs/operators.md)",
-    )
+    add_settings(command)
 
 
 def _scoring(options: argparse.Namespace) -> "Scoring":

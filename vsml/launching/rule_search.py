@@ -6,10 +6,10 @@ Nothing that starts JAX is imported before the command runs.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml.system.arguments import not_negative, positive
 from vsml.system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -19,17 +19,11 @@ _BATCH = 2048
 """Rules that are drawn and judged at once."""
 
 
-def add_command(
-    commands: Any,
-    positive: Callable[[str], int],
-    not_negative: Callable[[str], int],
-) -> None:
+def add_command(commands: Any) -> None:
     """Add the word to those of a parser.
 
     Args:
         commands: what `add_subparsers` returned.
-        positive: reads a number from 1 on.
-        not_negative: reads a number from 0 on.
     """
     parser = commands.add_parser("survey", help="draw rules at random, and say how many pass each stage")
     parser.add_argument(

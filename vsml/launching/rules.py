@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from vsml.launching import rule_database, rule_reading, rule_report, rule_search
 from vsml.launching.ending import USAGE, ended, error_lines
-from vsml.launching.rule_options import not_negative, pair, positive, settings_of
-from vsml.system.arguments import ArgumentParser
+from vsml.launching.rule_options import add_settings, pair, settings_of
+from vsml.system.arguments import ArgumentParser, not_negative, positive
 from vsml.system.devices import prepare
 from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
 
@@ -98,7 +98,7 @@ def command_parser() -> ArgumentParser:
     )
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
     rule_reading.add_commands(commands, rule_help)
-    rule_search.add_command(commands, positive, not_negative)
+    rule_search.add_command(commands)
     rule_report.add_command(commands)
     rule_database.add_commands(
         commands.add_parser("db", help="databases of rules, as the search writes them")
@@ -121,14 +121,7 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
         help="parameters of the kind, such as p=0.3",
     )
     command.add_argument("--graph_seed", type=not_negative, default=0, help="seed of the graph")
-    command.add_argument(
-        "--settings",
-        nargs="+",
-        default=[],
-        type=pair,
-        metavar="KEY=VALUE",
-        help="timing and teaching, such as ticks=30 teach=reward (docs/operators.md)",
-    )
+    add_settings(command)
     command.add_argument(
         "--constants",
         nargs="+",

@@ -50,3 +50,19 @@ def spelt_otherwise(name: str, names: Iterable[str]) -> str | None:
     plain = name.replace("-", "_")
     same = (known for known in names if known != name and known.replace("-", "_") == plain)
     return next(same, None)
+
+
+def positive(text: str) -> int:
+    """Return a number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 1 on")
+    return number
+
+
+def not_negative(text: str) -> int:
+    """Return a number from 0 on."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 on")
+    return number
