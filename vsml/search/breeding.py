@@ -96,6 +96,12 @@ class Island:
     highest: float = -np.inf
     restarts: int = 0
 
+    def enter(self, survivor: Survivor) -> None:
+        """Let a rule into the population as its youngest."""
+        newest = jax.device_get(stack_genomes([survivor.genome]))
+        level = np.array([survivor.fitness], np.float32)
+        self.population = self.population.entered_by(newest, level)
+
 
 @dataclass(eq=False)
 class Breeder:
@@ -209,13 +215,16 @@ class Breeder:
         stacked = jax.device_get(stack_genomes(genomes))
         return Population(stacked, np.array(fitness, np.float32))
 
+    def _rate(self, genomes: Sequence[Genome]) -> Rated:
+        """Judge a few rules, at most as many as a generation has; a batch is filled up."""
+        filled = [*genomes, *genomes[:1] * (self._batch - len(genomes))]
+        return self.judge.rate(stack_genomes(filled), len(genomes))
+
     def _copies(self, source: Sequence[Genome], wanted: int) -> tuple[list[Genome], list[float]]:
         """Return rules again and again, and their fitness."""
         levels: list[float] = []
         for first in range(0, len(source), self._batch):
-            batch = list(source[first : first + self._batch])
-            filled = batch + batch[:1] * (self._batch - len(batch))
-            levels += self.judge.rate(stack_genomes(filled)).fitness[: len(batch)].tolist()
+            levels += self._rate(source[first : first + self._batch]).fitness.tolist()
         places = [place % len(source) for place in range(wanted)]
         return [source[place] for place in places], [levels[place] for place in places]
 
@@ -323,12 +332,9 @@ class Breeder:
             if np.array_equal(rule.constants, elite.genome.constants):
                 continue
             # Judged as any other rule, so that its score is one of the same tasks.
-            rated = self.judge.rate(stack_genomes([rule] * self._batch))
-            for survivor in rated.found.values():
+            for survivor in self._rate([rule]).found.values():
                 found.append(Bred(survivor, number, elite.genome, "constants tuned"))
-                newest = stack_genomes([survivor.genome])
-                level = np.array([survivor.fitness], np.float32)
-                island.population = island.population.entered_by(jax.device_get(newest), level)
+                island.enter(survivor)
         return found
 
     def _update_archives(

@@ -183,7 +183,7 @@ class Survivor:
 
 @dataclass(frozen=True)
 class Rated:
-    """Rules that were judged, n of them.
+    """Rules that were judged, n of them; those that fill a batch are not among them.
 
     Fitness is 0 for a rule that ended in S0, 1 for S1, 2 for the first stage in which rules learn, and so on.
     To that comes the share of the stage that it came through: hurdles that it passed, and progress from -1 to
@@ -252,18 +252,23 @@ class Judge:
         """
         return list(self.rate(genomes).found.values())
 
-    def rate(self, genomes: Genome) -> Rated:
+    def rate(self, genomes: Genome, count: int | None = None) -> Rated:
         """Judge rules, count where they end, and say of each how far it came.
 
         Args:
             genomes: as in `judge`.
+            count: how many are judged, the first ones; the others fill the batch. None: all.
         """
-        self.funnel.proposed += len(genomes.sizes)
-        reasons, keys = (np.array(part) for part in screened(genomes, self.teaching.teach))
+        size = len(genomes.sizes)
+        count = size if count is None else count
+        self.funnel.proposed += count
+        screenings = screened(genomes, self.teaching.teach)
+        reasons, keys = (np.array(part)[:count] for part in screenings)
         _mark_known(reasons, keys, self.programs, KNOWN)
         self.funnel.count(STATIC, reasons)
         entered = reasons == ALIVE
-        ends, prints = self._probed(genomes, entered)
+        ends, prints = self._probed(genomes, np.pad(entered, (0, size - count)))
+        ends, prints = ends[:count], prints[:count]
         _mark_known(ends, prints, self.twins, TWIN)
         self.funnel.count(PROBE, ends[entered])
         reasons[entered] = ends[entered]
