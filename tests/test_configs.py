@@ -280,6 +280,7 @@ ENTRIES = {
     "array/eval_invariances": (2,),
     "array/sgd": (),
     "array/plateau": (),
+    "array/islands": (),  # tests/test_slurm.py has one with a server
     # laws/base itself is run.
     "laws/meta_steps": (),
     "laws/prediction": (),

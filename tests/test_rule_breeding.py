@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +18,7 @@ from vsml.rules import parse, read_rule, rule_hash
 from vsml.rules.known import rule_text
 from vsml.rules.settings import Teaching
 from vsml.runs.metrics import read_metrics
-from vsml.search.breeding import Breeder
+from vsml.search.breeding import Breeder, Guest
 from vsml.search.constants import tuned
 from vsml.search.damage import damaged
 from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
@@ -264,6 +266,24 @@ def test_graphs_of_the_last_stage_are_those_that_were_named():
     assert [(each.name, each.graph.num_nodes) for each in stage.exercises] == [("and", 9), ("xor", 9)]
 
 
+def test_guests_enter_the_population_of_their_island():
+    own = Breeder(
+        BREEDING.model_copy(update={"tune": None}),
+        Drawing(),
+        Mutations(),
+        Judge(JUDGING, Teaching(), ROOM, 3),
+        [[DELTA]],
+        jax.random.key(3),
+    )
+    slower = replace(DELTA, constants=np.array([0, 1, 0.03, 0, 0, 0], np.float32))
+    guests = [Guest(slower, 1, "from elsewhere"), Guest(DELTA, 0, "known")]
+    generation = own.step(guests)
+    (bred,) = [each for each in generation.bred if each.change in ("from elsewhere", "known")]
+    assert (bred.island, bred.change, bred.parent) == (1, "from elsewhere", None)
+    assert rule_hash(rule_of(bred.survivor.genome)) == rule_hash(rule_of(slower))
+    assert own.judge.funnel.proposed == own.judge.funnel.entered("S0") == 1 + 1 + 32 + 2
+
+
 # The call.
 
 SETTINGS = {
@@ -312,6 +332,31 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch):
             (counters,) = connection.execute(text("select counters from worker")).one()
             assert json.loads(counters)["proposed"]["all"] == kept[0][-1]["proposed"]
     assert tables[0] == tables[1] and all(tables[0])
+
+
+@pytest.mark.slow
+def test_runs_that_share_a_database_take_over_each_others_elites(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    search = SETTINGS["search"] | {"database": str(tmp_path / "shared.db")}
+    search["breeding"] = BREEDING.model_copy(update={"exchange": 2}).model_dump(mode="json")
+    file = tmp_path / "search.yaml"
+    file.write_text(json.dumps(SETTINGS | {"search": search}))
+    assert main(["--config_files", str(file), "--run_dir", str(tmp_path / "first")]) == 0
+    assert "of other runs" not in capsys.readouterr().out
+    words = ["--config_files", str(file), "--run_dir", str(tmp_path / "second"), "--config", "seed=4"]
+    assert main(words) == 0
+    told = re.findall(r"(\d+) elite\(s\) of other runs enter island (\d)", capsys.readouterr().out)
+    assert told and told[0][1] == "1" and int(told[0][0]) > 0
+    with sqlite3.connect(tmp_path / "shared.db") as connection:
+        workers = connection.execute("select id, run from worker").fetchall()
+        assert len(workers) == 2 and all(worker == run for worker, run in workers)
+
+
+def test_an_exchange_needs_a_database_that_runs_share(tmp_path, capsys):
+    file = tmp_path / "search.yaml"
+    file.write_text(json.dumps({"call": "search", "search": {"breeding": {"exchange": 5}}}))
+    assert main(["--config_files", str(file), "--dry_run"]) == 2
+    assert "search.breeding.exchange: got 5, expected null" in capsys.readouterr().err
 
 
 def test_a_control_without_a_start_is_refused(tmp_path, capsys):

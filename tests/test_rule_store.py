@@ -47,6 +47,7 @@ from vsml.search.store import (
     rule_row,
     sizes,
 )
+from vsml.search.store.exchange import Exchange
 from vsml.system import extras
 from vsml.system.extras import MissingExtraError, needed_for
 from vsml.system.locks import HeldError
@@ -619,3 +620,41 @@ def test_digits_that_two_rules_begin_with_are_told(database, writer, capsys):
     assert "got 'aaa', expected more digits: aaaaaaaaaaa, " in db(
         capsys, "show", database.file, "aaa", code=2
     )
+
+
+# Exchange.
+
+
+def settings_of(seed, percentile=0.75):
+    """Settings of a run, as its row has them."""
+    search = {"judging": {"percentile": percentile}, "teaching": {"teach": "error"}}
+    return json.dumps({"seed": seed, "search": search})
+
+
+def test_elites_of_runs_that_judge_alike_are_taken_over_once(database, tmp_path):
+    with Writer(database, tmp_path / "spool") as writer:
+        for run, config in (
+            ("own", settings_of(0)),
+            ("alike", settings_of(1)),
+            ("other", settings_of(2, percentile=0.5)),
+            ("unreadable", "no settings"),
+        ):
+            writer.write(RunRow(run, config=config))
+        writer.write(DELTA, HEBB, OJA)
+        writer.write(CellRow("own", 0, "size 0-9", OJA.hash, 9.0, 0.0))
+        # The delta rule has the higher mean, Hebb's the higher bound.
+        writer.write(CellRow("alike", 0, "size 0-9", DELTA.hash, 4.0, 1.5))
+        writer.write(CellRow("alike", 1, "size 0-9", HEBB.hash, 3.0, 0.1))
+        for run in ("other", "unreadable"):
+            writer.write(CellRow(run, 0, "size 0-9", OJA.hash, 8.0, 0.0))
+        writer.flush()
+    exchange = Exchange(database, "own", settings_of(0))
+    assert [(each.hash, each.run) for each in exchange.immigrants(1)] == [(HEBB.hash, "alike")]
+    assert [each.text for each in exchange.immigrants(5)] == [DELTA.text]
+    assert exchange.immigrants(5) == []
+    resumed = Exchange(database, "own", settings_of(0), met={HEBB.hash})
+    assert [each.hash for each in resumed.immigrants(5)] == [DELTA.hash]
+    with Writer(database, tmp_path / "spool") as writer:
+        writer.write(RunRow("later", config=settings_of(3)), CellRow("later", 0, "cell", OJA.hash, 2.0, 0.1))
+        writer.flush()
+    assert [each.run for each in exchange.immigrants(5)] == ["later"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import debian
 import numpy as np
+import postgres_server
 import pytest
 import slurm_cluster
 from comparing import assert_same_run
@@ -574,3 +575,46 @@ def test_ahead_of_the_time_limit_a_run_saves_and_is_queued_again_if_it_came_furt
     assert (
         cluster.state(job) == "FAILED" and "nothing was saved since this start" in (run / "log").read_text()
     )
+
+
+# Islands of two jobs that meet in a database. The wide hurdle lets many rules become elites.
+ISLANDS = """
+call: search
+search:
+  generations: 12
+  database: {database}
+  start: {{drawn: false, rules: [delta, hebb]}}
+  room: {{slots: 8, constants: 6, initial: 12, operators: 24}}
+  breeding: {{population: 16, children: 16, exchange: 2, tune: null}}
+  judging: {{learning: [S3], seeds: 2, gates: [4, 12], gates_hurdle: -0.5}}
+checkpoint: {{frequency: 4}}
+summary: {{frequency: 2}}
+tracking: {{wandb: {{mode: disabled}}}}
+"""
+ISLANDS_ARRAY = "array: [{config: [seed=1]}, {config: [seed=2]}]"
+
+
+@pytest.mark.slurm
+def test_jobs_of_an_array_exchange_elites_through_a_server(cluster):
+    pytest.importorskip("psycopg")
+    from vsml.search.store import Database
+    from vsml.search.store.overview import overview
+
+    with postgres_server.server() as server:
+        (cluster.folder / "islands.yaml").write_text(ISLANDS.format(database=server.url()))
+        (cluster.folder / "islands_array.yaml").write_text(ISLANDS_ARRAY)
+        program = ["python", "launch.py", "--config_files", str(cluster.folder / "islands.yaml")]
+        program += ["--array", str(cluster.folder / "islands_array.yaml")]
+        (job,), folder = cluster.submit("islands", "--array=1-2", "--", *program)
+        for index in (1, 2):
+            cluster.wait(f"{job}_{index}", timeout_s=300)
+            assert cluster.state(f"{job}_{index}") == "COMPLETED"
+        logs = [(folder / "logs" / f"{job}_{index}.log").read_text() for index in (1, 2)]
+        with Database(server.url()) as database:
+            found = overview(database)
+    # Whoever is behind finds what the other one has.
+    assert any("elite(s) of other runs enter" in log for log in logs), logs
+    assert len(found.runs) == len(found.workers) == 2
+    for index, log in enumerate(logs, 1):
+        best = (folder / str(index) / "best.rule").read_text()
+        assert best.partition("\n")[2] in log

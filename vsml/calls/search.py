@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ import jax
 from pydantic import Field
 
 from vsml.config.files import ConfigError, dump
-from vsml.rules import show
+from vsml.rules import parse, show
 from vsml.rules.settings import Teaching
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointStore
@@ -22,9 +22,9 @@ from vsml.runs.directory import RunDirectory
 from vsml.runs.environment import describe_environment
 from vsml.runs.record import RunRecord
 from vsml.runs.wandb import start_tracking
-from vsml.search.breeding import Breeder, Generation
+from vsml.search.breeding import Breeder, Generation, Guest
 from vsml.search.elites import Elite
-from vsml.search.genome import rule_of
+from vsml.search.genome import genome_of, rule_of
 from vsml.search.judging import Judge, Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
@@ -36,6 +36,7 @@ from vsml.system.signals import StopSignals
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
+    from vsml.search.store.exchange import Exchange
     from vsml.search.store.generations import GenerationRows
 
 DATABASE, SPOOL = "rules.db", "rules.spool"
@@ -90,6 +91,10 @@ class Search:
         except (ValueError, OSError) as error:
             expected = f"rules that there are and that search.room holds: {error}"
             yield Problem("search.start.rules", list(start.rules), expected, ("search.room",))
+        if self.config.breeding.exchange is not None and self.config.database is None:
+            expected = "null without a database that runs share"
+            place = "search.breeding.exchange"
+            yield Problem(place, self.config.breeding.exchange, expected, ("search.database",))
         for number, last in enumerate(self.config.judging.last_graphs):
             try:
                 last.graph()
@@ -184,7 +189,11 @@ class _Searching:
             atomic_write(run.config, dump(self.whole))
         self.tracker = start_tracking(self.whole, run)
         self.record = RunRecord(run, dump(self.whole), self.whole.checkpoint.keep, self.tracker, note=say)
-        self.rows = None if run is None else self._open_rows(run, held)
+        self.exchange: Exchange | None = None
+        self.rows: GenerationRows | None = None
+        if run is not None:
+            met = metadata.get("met", []) if metadata else []
+            self.rows, self.exchange = self._open_rows(run, held, met)
 
     def go_on(self, stop: StopSignals) -> bool:
         """Breed until all is done; return False where a signal or the time limit ended it."""
@@ -196,7 +205,7 @@ class _Searching:
                     say_of_rank(self.comm, f"stopped after generation {breeder.generation}")
                     self.tracker.finish()
                     return False
-                self._notice(breeder.step())
+                self._notice(breeder.step(self._guests()))
             self._save()
             self._finish()
         except BaseException:
@@ -204,6 +213,36 @@ class _Searching:
                 self.tracker.finish(exit_code=1)
             raise
         return True
+
+    def _guests(self) -> list[Guest]:
+        """Return elites of other runs, if this generation asks for them; the same on all ranks."""
+        breeding, generation = self.config.breeding, self.breeder.generation
+        if breeding.exchange is None or not generation or generation % breeding.exchange:
+            return []
+        island = generation // breeding.exchange % breeding.islands
+        found = self.comm.bcast(self._immigrants(breeding.migrants))
+        guests: list[Guest] = []
+        for text, run in found:
+            try:
+                genome = genome_of(parse(text), self.config.room.capacity)
+            except ValueError:
+                continue  # the other run has more room
+            guests.append(Guest(genome, island, f"from {run}"))
+        if found:
+            say_of_rank(self.comm, f"{len(guests)} elite(s) of other runs enter island {island}")
+        return guests
+
+    def _immigrants(self, count: int) -> list[tuple[str, str]]:
+        """Return texts of elites of other runs, and whose they are; none where the database is away."""
+        from vsml.search.store import AwayError
+
+        if self.exchange is None:
+            return []
+        try:
+            return [(each.text, each.run) for each in self.exchange.immigrants(count)]
+        except AwayError as error:
+            say(f"no elites of other runs: {error}")
+            return []
 
     def _solution(self) -> Elite | None:
         return None if self.config.solved is None else self.breeder.solution(self.config.solved)
@@ -280,6 +319,7 @@ class _Searching:
             "texts": self.texts,
             "run": self.id,
             "wall_s": self._seconds(),
+            "met": sorted(self.exchange.met) if self.exchange is not None else [],
         }
         self.record.save_or_rescue(self.breeder.generation, self.breeder.tree(), metadata)
 
@@ -301,9 +341,21 @@ class _Searching:
             say(f"goes on from generation {metadata['breeder']['generation']}")
         return metadata
 
-    def _open_rows(self, run: RunDirectory, held: contextlib.ExitStack) -> "GenerationRows":
-        """Open the database, and write the run and the rules that it starts from."""
+    def _open_rows(
+        self,
+        run: RunDirectory,
+        held: contextlib.ExitStack,
+        met: Sequence[str],
+    ) -> "tuple[GenerationRows, Exchange]":
+        """Open the database, and write the run and the rules that it starts from.
+
+        Args:
+            run: its folder.
+            held: what is closed at the end.
+            met: hashes of the elites of other runs that it has met.
+        """
         from vsml.search.store import Database, Writer
+        from vsml.search.store.exchange import Exchange
         from vsml.search.store.generations import GenerationRows
 
         url = self.config.database or str(run.path / DATABASE)
@@ -312,11 +364,12 @@ class _Searching:
             writer = held.enter_context(Writer(database, run.path / SPOOL))
         except ValueError as error:
             raise ConfigError([f"search.database: {error}"]) from error
-        rows = GenerationRows(writer, self.id)
+        rows = GenerationRows(writer, self.id, started_s=time.time() - self.wall_s)
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
-        rows.begin(json.dumps(self.whole.model_dump(mode="json")), str(git.get("commit", "")), starts)
-        return rows
+        config = json.dumps(self.whole.model_dump(mode="json"))
+        rows.begin(config, str(git.get("commit", "")), starts)
+        return rows, Exchange(database, self.id, config, set(met))
 
 
 def say_of_rank(comm: Communicator, text: str) -> None:

@@ -46,6 +46,21 @@ class Bred:
     change: str
 
 
+@dataclass(frozen=True, eq=False)
+class Guest:
+    """A rule from outside, which is judged in the next generation.
+
+    Attributes:
+        genome: the rule, on the host.
+        island: where it enters.
+        change: where it is from, as `Bred.change`.
+    """
+
+    genome: Genome
+    island: int
+    change: str
+
+
 @dataclass(frozen=True)
 class Happened:
     """Something that happened to an island.
@@ -166,8 +181,12 @@ class Breeder:
             population = self._filled(jax.random.fold_in(self.key, 2**31 + number))
             self.islands.append(Island(population, Archive()))
 
-    def step(self) -> Generation:
-        """Breed one generation, and return what it has brought."""
+    def step(self, guests: Sequence[Guest] = ()) -> Generation:
+        """Breed one generation, and return what it has brought.
+
+        Args:
+            guests: rules from outside that are judged with it; those that are known bring nothing.
+        """
         if not self.islands:
             self.begin()
         key = jax.random.fold_in(self.key, self.generation)
@@ -183,6 +202,7 @@ class Breeder:
             home = place // self.breeding.children
             parent = None if parents is None else taken(parents, np.array(place))
             bred.append(Bred(survivor, home, parent, changes[place]))
+        bred += self._received(guests)
         if self._is_tuning:
             bred += self._tune(parts[_TUNING])
         elites = self._update_archives(bred, breeders, parts[_FRESH])
@@ -217,7 +237,7 @@ class Breeder:
 
     def _rate(self, genomes: Sequence[Genome]) -> Rated:
         """Judge a few rules, at most as many as a generation has; a batch is filled up."""
-        filled = [*genomes, *genomes[:1] * (self._batch - len(genomes))]
+        filled = [*genomes, *[genomes[0]] * (self._batch - len(genomes))]
         return self.judge.rate(stack_genomes(filled), len(genomes))
 
     def _copies(self, source: Sequence[Genome], wanted: int) -> tuple[list[Genome], list[float]]:
@@ -310,6 +330,15 @@ class Breeder:
         enters = (rated.fitness > 0) & (rated.reasons != KNOWN)
         own = places[enters[places]]
         island.population = island.population.entered_by(taken(children, own), rated.fitness[own])
+
+    def _received(self, guests: Sequence[Guest]) -> list[Bred]:
+        """Judge guests, let those that pass S1 into their populations, and return them."""
+        found: list[Bred] = []
+        for guest in guests:
+            for survivor in self._rate([guest.genome]).found.values():
+                found.append(Bred(survivor, guest.island, None, guest.change))
+                self.islands[guest.island].enter(survivor)
+        return found
 
     # Elites.
 

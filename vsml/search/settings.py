@@ -211,6 +211,11 @@ class Breeding(Section):
     )
     migration: Positive = Field(default=20, description="generations between migrations to the next island")
     migrants: Positive = Field(default=5, description="rules that migrate, the fittest")
+    exchange: Positive | None = Field(
+        default=None,
+        description="generations between visits to the database, for as many elites of other runs that judge "
+        "alike; null: none",
+    )
     patience: Positive = Field(
         default=200, description="generations without a better elite after which an island begins anew"
     )

@@ -40,14 +40,12 @@ class GenerationRows:
 
     Attributes:
         writer: of the database.
-        run: id of the run.
-        worker: name of this process.
-        started_s: when the worker began.
+        run: id of the run. It is the worker's, too: counters are those of the whole run, wherever it goes on.
+        started_s: when it would have begun had it never been stopped.
     """
 
     writer: Writer
     run: str
-    worker: str = field(default_factory=platform.node)
     started_s: float = field(default_factory=time.time)
 
     def begin(self, config: str, git: str, sources: Sequence[tuple[str, Genome]]) -> None:
@@ -73,7 +71,7 @@ class GenerationRows:
             event = EventRow(
                 kind=happened.kind,
                 run=self.run,
-                worker=self.worker,
+                worker=self.run,
                 detail={"island": happened.island, "generation": generation.number, **happened.detail},
                 id=f"{self.run} {generation.number} {number}",
             )
@@ -105,7 +103,7 @@ class GenerationRows:
                 status=status,
                 score=score,
                 run=self.run,
-                worker=self.worker,
+                worker=self.run,
             )
             passed = passed and stage.name != bred.survivor.stage
 
@@ -124,7 +122,7 @@ class GenerationRows:
         counters: dict[str, dict[str, int]] = {"proposed": {"all": breeder.judge.funnel.proposed}}
         for stage, why, count in breeder.judge.funnel.rows():
             counters.setdefault(stage, {})[why] = count
-        yield WorkerRow(self.worker, self.run, platform.node(), counters, self.started_s)
+        yield WorkerRow(self.run, self.run, platform.node(), counters, self.started_s)
         for number, island in enumerate(breeder.islands):
             best = island.archive.best
             detail = {
@@ -134,4 +132,4 @@ class GenerationRows:
                 "best": None if best is None else best.scores.mean,
                 "bound": None if best is None else best.scores.bound,
             }
-            yield IslandRow(self.run, number, self.worker, generation.number, detail)
+            yield IslandRow(self.run, number, self.run, generation.number, detail)
