@@ -1,5 +1,7 @@
 """Stages that judge rules: what ends where, what survives, and counters that add up."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ from vsml.search.stages import (
     screened,
     timing_of,
 )
-from vsml.search.survey import survey
+from vsml.search.survey import drawn, near, survey
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -180,11 +182,12 @@ def reached(survivors):
 @pytest.mark.slow
 def test_counters_of_a_survey_add_up_and_what_is_known_is_not_run_again():
     judge = fixed_judge(0)
-    states = list(survey(judge, Drawing(), jax.random.key(0), 1, 512))
+    states = list(survey(judge, drawn(Drawing(), ROOM), jax.random.key(0), 1, 512))
     funnel = judge.funnel
     assert states[-1].drawn == funnel.entered("S0") == 512
     assert states[-1].probed == funnel.entered("S1") == funnel.passed["S0"] > 0
     assert states[-1].passed == funnel.passed.get("S1", 0) == len(states[0].survivors)
+    assert states[-1].reached["S1"] >= states[-1].passed
     entered = funnel.entered("S1")
     genomes = draw_genomes(Drawing(), ROOM, jax.random.fold_in(jax.random.key(0), 0), 512)
     assert judge.screen(genomes) == []
@@ -192,13 +195,32 @@ def test_counters_of_a_survey_add_up_and_what_is_known_is_not_run_again():
     assert funnel.entered("S1") == entered, "known programs were run again"
 
 
+def test_children_that_a_survey_has_met_count_as_what_they_are():
+    judge = Judge(Judging(percentile=0, learning=("S3",), seeds=4, gates=(50,)), Teaching(), ROOM, 0)
+    delta = genome_of(read_rule("delta"), ROOM.capacity)
+    whole, first = (list(survey(judge, near(Drawing(), delta, 1), jax.random.key(0), n, 16)) for n in (2, 1))
+    # The second survey is the first batch of the first one: all of it is known, and passes as it did.
+    assert first[0].survivors == [] and first[0].reached == whole[0].reached
+    reached = whole[1].reached
+    assert 0 < reached["S3"] <= reached["S1"] <= 32 and reached["S1"] >= whole[0].reached["S1"]
+
+
 @pytest.mark.slow
 def test_the_command_line_surveys(tmp_path, capsys):
-    assert main(["survey", "--rules", "1", "--save", str(tmp_path / "found")]) == 0
+    words = ["survey", "--rules", "300", "--save", str(tmp_path / "found"), "--stages", "S3"]
+    assert main([*words, "--json", str(tmp_path / "found.json")]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("2,048 drawn") and "S0" in told and REASONS[1] in told
+    assert told.startswith("300 drawn") and "S0" in told and REASONS[1] in told
     for path in (tmp_path / "found").glob("*.rule"):
         assert path.stem == rule_hash(read_rule(path))[:12]
+    kept = json.loads((tmp_path / "found.json").read_text())
+    assert kept["drawn"] == 300 and list(kept["passed"]) == ["S1", "S3"]
+    assert kept["passed"]["S1"]["least"] <= kept["passed"]["S1"]["share"] <= kept["passed"]["S1"]["most"]
+
+
+def test_changes_of_nothing_are_refused(capsys):
+    assert main(["survey", "--changes", "2"]) == 2
+    assert "--changes: got 2 without --start" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstac
 from vsml.search.judging import Judge, Judging, Rated, Survivor
 from vsml.search.mutation import mutate_genomes
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
-from vsml.search.survey import Surveyed, survey
+from vsml.search.survey import Surveyed, drawn, near, survey
 
 __all__ = [
     "Archive",
@@ -32,8 +32,10 @@ __all__ = [
     "Survivor",
     "damaged",
     "draw_genomes",
+    "drawn",
     "genome_of",
     "mutate_genomes",
+    "near",
     "rule_of",
     "stack_genomes",
     "survey",

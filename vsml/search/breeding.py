@@ -13,7 +13,8 @@ from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores, cell_of
 from vsml.search.genome import Genome, stack_genomes, unstack_genomes
 from vsml.search.judging import Judge, Rated, Survivor
-from vsml.search.mutation import MUTATIONS, mutate_genomes
+from vsml.search.mutation import MUTATIONS
+from vsml.search.offspring import offspring
 from vsml.search.population import NAMES, Population, taken, tournaments
 from vsml.search.settings import Breeding, Drawing, Mutations
 from vsml.search.stages import KNOWN
@@ -308,21 +309,10 @@ class Breeder:
             return draw_genomes(self.drawing, self.judge.room, key, self._batch), ["drawn"] * self._batch
         weights = _ONLY_CONSTANTS if self.breeding.method == "constants" else self.mutations
         of_counts, of_others = jax.random.split(jax.random.fold_in(key, 2**31))
-        most = self.breeding.changes
-        counts = 1 + np.asarray(jax.random.randint(of_counts, (self._batch,), 0, most))
+        counts = 1 + np.asarray(jax.random.randint(of_counts, (self._batch,), 0, self.breeding.changes))
         order = np.asarray(jax.random.permutation(of_others, self._batch))
         others = jax.tree.map(jnp.asarray, taken(parents, order))
-        children = parents
-        names: list[list[str]] = [[] for _ in range(self._batch)]
-        for turn in range(most):
-            changed, numbers = mutate_genomes(
-                self.drawing, weights, children, others, jax.random.fold_in(key, turn)
-            )
-            goes_on = counts > turn
-            children = _where(goes_on, changed, children)
-            mutations = np.asarray(numbers)
-            for place in np.flatnonzero(goes_on).tolist():
-                names[place].append(list(MUTATIONS)[mutations[place]])
+        children, names = offspring(self.drawing, weights, parents, others, counts, key)
         return children, [" + ".join(each) for each in names]
 
     def _enter(self, island: Island, places: np.ndarray, children: Genome, rated: Rated) -> None:
@@ -487,16 +477,6 @@ class Breeder:
             archive = _archive(arrays.get("elites", {}), told["elites"])
             highest = -np.inf if told["highest"] is None else told["highest"]
             self.islands.append(Island(population, archive, told["improved"], highest, told["restarts"]))
-
-
-def _where(condition: np.ndarray, new: Genome, old: Genome) -> Genome:
-    """Return genomes [n], the new ones where a condition [n] holds."""
-
-    def chosen(one: Any, other: Any) -> Array:
-        shape = (len(condition), *(1,) * (one.ndim - 1))
-        return jnp.where(condition.reshape(shape), one, other)
-
-    return jax.tree.map(chosen, new, old)
 
 
 def _arrays(genomes: Genome) -> dict[str, np.ndarray]:
