@@ -16,6 +16,7 @@ from vsml.search.funnel import Funnel, Hurdle
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
 from vsml.search.interpreter import Lesson
 from vsml.search.one_kernel import one_kernel
+from vsml.search.population import taken
 from vsml.search.settings import Room, Share
 from vsml.search.stages import (
     ALIVE,
@@ -309,11 +310,12 @@ class Judge:
         """Let the rules at some places learn, stage by stage."""
         if not len(places):
             return {}
-        hosts = unstack_genomes(jax.device_get(genomes))
+        # Few are left of a batch.
+        hosts = unstack_genomes(taken(jax.device_get(genomes), places))
         found: dict[int, Survivor] = {}
-        for place in places.tolist():
+        for place, host in zip(places.tolist(), hosts, strict=True):
             # As it is written down: draws of slots then are those of the rule that is read again.
-            written = genome_of(rule_of(hosts[place]), self.room.capacity)
+            written = genome_of(rule_of(host), self.room.capacity)
             found[place] = Survivor(written, _key(prints[place]), PROBE, {}, 2.0)
         left = list(found)
         for number, stage in enumerate(self.stages):
