@@ -59,6 +59,7 @@ class LastGraph(Section):
 
     kind: Text = Field(default="layered", description=f"one of {', '.join(KINDS)}")
     hidden: Positive = Field(default=4, description="its hidden nodes")
+    seed: Annotated[Int, Field(ge=0)] = Field(default=0, description="of its draw")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,7 +75,7 @@ class LastGraph(Section):
         Raises:
             ValueError: the kind does not take so many hidden nodes.
         """
-        return generate(self.kind, _INPUTS, self.hidden, 1, seed=0)
+        return generate(self.kind, _INPUTS, self.hidden, 1, seed=self.seed)
 
 
 class Judging(Section):
@@ -90,14 +91,15 @@ class Judging(Section):
     gates_hidden: Hidden = Field(
         default=0, description="hidden nodes of the layered graph of S3; 0: the inputs are beside the output"
     )
-    sums: Lengths = Field(default=(400,), description="lengths of the tasks of S4")
+    sums: Lengths = Field(default=(100, 800), description="lengths of the tasks of S4")
     last_tasks: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
         default=("sum", "a - b", "b - a", "xor"), description="tasks of S4, each on each of its graphs"
     )
     last_graphs: Annotated[tuple[LastGraph, ...], Field(min_length=1)] = Field(
         default=(
             LastGraph(kind="layered", hidden=4),
-            LastGraph(kind="waxman", hidden=6),
+            # On that of seed 0 back-propagation does not learn XOR in 3,000 examples.
+            LastGraph(kind="waxman", hidden=6, seed=1),
             LastGraph(kind="small_world", hidden=8),
         ),
         description="graphs of S4",
