@@ -17,6 +17,8 @@ pytest.importorskip("sqlalchemy")
 
 from vsml.launching.rules import main
 from vsml.rules import known_names, known_rule, read_rule, rule_hash
+from vsml.search.settings import Start
+from vsml.search.sources import texts_of
 from vsml.search.store import (
     AwayError,
     CellRow,
@@ -620,6 +622,29 @@ def test_digits_that_two_rules_begin_with_are_told(database, writer, capsys):
     assert "got 'aaa', expected more digits: aaaaaaaaaaa, " in db(
         capsys, "show", database.file, "aaa", code=2
     )
+
+
+# What a search starts from.
+
+
+def test_a_search_starts_from_rules_that_are_asked_for(database, tmp_path):
+    with Writer(database, tmp_path / "spool") as writer:
+        writer.write(DELTA, EvaluationRow(DELTA.hash, "S3", status="pass", score=0.3))
+        writer.write(HEBB, EvaluationRow(HEBB.hash, "S3", status="pass", score=0.6))
+        writer.write(OJA, EvaluationRow(OJA.hash, "S3", status="fail", score=0.0))
+        writer.flush()
+
+    def texts(**chosen):
+        return texts_of(Start(drawn=False, database=str(database.file), chosen=chosen))
+
+    assert texts() == [[HEBB.text, DELTA.text]], "those that passed, the best first"
+    assert texts(least=0.5) == [[HEBB.text]]
+    assert len(texts(test=None)[0]) == 3 and len(texts(test=None, limit=2)[0]) == 2
+    assert texts(max_size=DELTA.size, origin="known: delta") == [[DELTA.text]]
+    with pytest.raises(ValueError, match=r"without such rules, expected some with test S4, limit 1000"):
+        texts(test="S4")
+    with pytest.raises(ValueError, match="expected null without a test"):
+        texts(test=None, least=0.5)
 
 
 # Exchange.

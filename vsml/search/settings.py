@@ -172,15 +172,35 @@ class Damage(Section):
     seed: Annotated[Int, Field(ge=0)] = Field(default=0, description="of the choice of lines")
 
 
+class Chosen(Section):
+    """Which rules of a database a search starts from, as `vsml rules db query` has them."""
+
+    test: Text | None = Field(
+        default="S3", description="a test that they passed, the best first; null: any rule, the oldest first"
+    )
+    least: Float | None = Field(
+        default=None, description="mean score less one standard error in that test, at least"
+    )
+    max_size: Positive | None = Field(default=None, description="live operators, at most")
+    kind: Text | None = Field(default=None, description="a kind of slot that they have")
+    origin: Text | None = Field(default=None, description="how their origin begins, such as known")
+    run: Text | None = Field(default=None, description="the run that found them")
+    limit: Positive = Field(default=1000, description="most of them")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.test is None and self.least is not None:
+            refuse([Problem("least", self.least, "null without a test", ("test",))])
+        return self
+
+
 class Start(Section):
     """What a population begins with; several sources share it evenly."""
 
     drawn: Bool = Field(default=True, description="rules drawn at random")
     rules: tuple[Text, ...] = Field(default=(), description="names of known rules, or files")
-    database: Text | None = Field(
-        default=None, description="a database of rules; those that passed a test, the best first"
-    )
-    limit: Positive = Field(default=1000, description="most rules of the database")
+    database: Text | None = Field(default=None, description="a database of rules, by URL or file")
+    chosen: Chosen = Field(default=Chosen(), description="which of its rules")
     damage: Damage = Field(default=Damage(), description="lines of `rules` that are broken")
 
     @model_validator(mode="after")

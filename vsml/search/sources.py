@@ -6,7 +6,7 @@ from vsml.rules.known import rule_text
 from vsml.rules.parser import parse
 from vsml.search.damage import damaged
 from vsml.search.genome import Genome, genome_of
-from vsml.search.settings import Room, Start
+from vsml.search.settings import Chosen, Room, Start
 
 
 def texts_of(start: Start) -> list[list[str]]:
@@ -27,7 +27,7 @@ def texts_of(start: Start) -> list[list[str]]:
         damage = start.damage
         found.append([damaged(rule_text(name), damage.lines, damage.seed) for name in start.rules])
     if start.database is not None:
-        found.append(_texts_in(start.database, start.limit))
+        found.append(_texts_in(start.database, start.chosen))
     return found
 
 
@@ -41,12 +41,14 @@ def genomes_of(texts: Sequence[Sequence[str]], room: Room) -> list[list[Genome]]
     return [[genome_of(parse(text), room.capacity) for text in source] for source in texts]
 
 
-def _texts_in(url: str, limit: int) -> list[str]:
+def _texts_in(url: str, chosen: Chosen) -> list[str]:
     # Imported here: not every search has a database.
     from vsml.search.store import Database, Query, find_rules
 
+    query = Query(passed=chosen.test is not None, **chosen.model_dump())
     with Database(url) as database:
-        found = find_rules(database, Query(limit=limit))
+        found = find_rules(database, query)
     if not found:
-        raise ValueError(f"start.database: got {url} without rules, expected some")
+        wanted = ", ".join(f"{name} {value}" for name, value in chosen.model_dump(exclude_none=True).items())
+        raise ValueError(f"start.database: got {url} without such rules, expected some with {wanted}")
     return [each.row.text for each in found]
