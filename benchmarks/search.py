@@ -39,8 +39,8 @@ from vsml.reporting.tables import Table
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import Genome, rule_of
-from vsml.search.interpreter import Lesson
 from vsml.search.judging import Judge, Judging
+from vsml.search.lesson import Lesson
 from vsml.search.one_kernel import one_kernel
 from vsml.search.settings import Drawing, Room
 from vsml.search.stages import ALIVE, Probe, probe, probe_lesson, screened

@@ -11,7 +11,7 @@ from random_rules import random_rule
 from vsml.graphs import generate, to_arrays
 from vsml.rules import Harness, Settings, canonical, known_names, pack_all, parse, read_rule
 from vsml.search.genome import genome_of, stack_genomes
-from vsml.search.interpreter import Lesson, answers
+from vsml.search.lesson import Lesson, answers
 from vsml.search.one_kernel import one_kernel
 from vsml.search.settings import Room
 from vsml.search.union import noise_of, union_of

@@ -18,7 +18,7 @@ from vsml.search.drawing import draw_genomes
 from vsml.search.edits import GUARD, START, STORE, Edit, edited, edits_of, tidied
 from vsml.search.folding import folded
 from vsml.search.genome import genome_of, rule_of, unstack_genomes
-from vsml.search.interpreter import answers
+from vsml.search.lesson import answers
 from vsml.search.scoring import Scoring, capacity_of, difference, exercises_of
 from vsml.search.settings import Drawing, Initial, Room
 from vsml.search.simplifying import cost, one_at_a_place, simplify, smaller_rules

@@ -14,7 +14,7 @@ from vsml.graphs import KINDS, Graph, generate
 from vsml.rules.settings import Teaching
 from vsml.search.funnel import Funnel, Hurdle
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
-from vsml.search.interpreter import Lesson
+from vsml.search.lesson import Lesson
 from vsml.search.one_kernel import one_kernel
 from vsml.search.population import taken
 from vsml.search.settings import Room, Share

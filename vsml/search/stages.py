@@ -21,7 +21,7 @@ from vsml.rules.settings import Settings, Teaching
 from vsml.search.analysis import live_of, port_bit, structural_key
 from vsml.search.choices import both_lanes, finished, mixed
 from vsml.search.genome import Genome
-from vsml.search.interpreter import Lesson, answers, distances
+from vsml.search.lesson import Lesson, answers, distances
 from vsml.search.one_kernel import one_kernel
 from vsml.search.union import noise_of, union_of
 from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
