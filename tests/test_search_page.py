@@ -9,7 +9,8 @@ from browsers import open_browser
 
 from vsml.launching.rules import main
 from vsml.reporting.charts import Series, step_chart
-from vsml.reporting.search_page import method_of, search_page
+from vsml.reporting.search_page import search_page
+from vsml.reporting.search_parts import method_of
 from vsml.rules import known_rule, parse, rule_hash
 from vsml.search.store import (
     CellRow,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from vsml.search.genome import rule_of
 from vsml.search.judging import Judge, Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
+from vsml.search.steering import Steering
 from vsml.settings import Positive, Problem, Section, Text
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
@@ -40,6 +42,15 @@ if TYPE_CHECKING:
 
 DATABASE, SPOOL = "rules.db", "rules.spool"
 """Files in the folder of a run."""
+
+_DIGITS = 8
+"""Drawn digits at the end of the name of a run in the database."""
+
+_POLL_S = 0.25
+"""Seconds between two looks for commands while a search is paused."""
+
+_BEAT_S = 30.0
+"""Seconds between two signs of life of a search that is paused."""
 
 BEST = "best.rule"
 """The best rule, as text."""
@@ -175,28 +186,38 @@ class _Searching:
             key=jax.random.key(self.whole.seed),
             where=f"{config.teaching.teach}, {' '.join(kinds)}",
         )
-        self.id = comm.bcast(f"{run.path.name} {uuid4().hex[:8]}" if run is not None else None)
+        self.steering = Steering(self.breeder, config)
+        self.fork_of: dict[str, Any] | None = None
+        self.id = comm.bcast(f"{run.path.name} {uuid4().hex[:_DIGITS]}" if run is not None else None)
         if metadata is not None and self.tree is not None:
             self.breeder.restore(self.tree, metadata["breeder"])
             self.wall_s, self.id = metadata["wall_s"], metadata["run"]
+            self.fork_of = metadata.get("fork_of")
+            self.steering.restore(
+                metadata.get("steering"), metadata["config"], self.whole.model_dump(mode="json")
+            )
+            self.config = self.steering.config
         if run is not None:
             run.complete.unlink(missing_ok=True)
             atomic_write(run.config, dump(self.whole))
         self.tracker = start_tracking(self.whole, run)
         self.record = RunRecord(run, dump(self.whole), self.whole.checkpoint.keep, self.tracker, note=say)
         self.rows = None if run is None else self._open_rows(run, held)
+        self.desk = None if self.rows is None else self.rows.desk
+        self.next_beat = 0.0
 
     def go_on(self, stop: StopSignals) -> bool:
         """Breed until all is done; return False where a signal or the time limit ended it."""
-        breeder, config = self.breeder, self.config
+        breeder = self.breeder
         try:
-            while breeder.generation < config.generations and not self._solution():
+            while breeder.generation < self.config.generations and not self._solution():
                 if self.comm.any(self._has_to_stop(stop)):
                     self._save()
                     say_of_rank(self.comm, f"stopped after generation {breeder.generation}")
                     self.tracker.finish()
                     return False
-                self._notice(breeder.step())
+                if self._steered():
+                    self._notice(breeder.step())
             self._save()
             self._finish()
         except BaseException:
@@ -212,16 +233,41 @@ class _Searching:
         limit = self.whole.training.time_limit_s
         return bool(stop) or (limit is not None and time.monotonic() - self.started > limit)
 
+    def _steered(self) -> bool:
+        """Do what commands say, wait a moment while the search is paused, and return whether to breed now."""
+        steering, generation = self.steering, self.breeder.generation
+        with _store_errors():
+            orders = self.comm.bcast(None if self.desk is None else self.desk.orders(generation))
+        known = set(steering.answers)
+        steering.apply(orders)
+        new = {command: told for command, told in steering.answers.items() if command not in known}
+        if new:
+            self.config = steering.config
+            # Before they are marked: what is marked is never lost, and nothing is done twice.
+            self._save()
+            for told in new.values():
+                say_of_rank(self.comm, f"{'done' if told['done'] else 'refused'}: {told['said']}")
+            if self.desk is not None:
+                with _store_errors():
+                    self.desk.answer(new)
+        if steering.paused:
+            time.sleep(_POLL_S)
+            self._beat()
+        # What was done may end the search, so that is looked at first.
+        return not steering.paused and not new
+
+    def _beat(self) -> None:
+        """Say that a run that is paused is alive."""
+        if self.rows is not None and time.monotonic() > self.next_beat:
+            self.next_beat = time.monotonic() + _BEAT_S
+            with _store_errors():
+                self.rows.beat(self.breeder)
+
     def _notice(self, generation: Generation) -> None:
         """Write what a generation has brought."""
-        from vsml.search.store import StoreError
-
         if self.rows is not None:
-            try:
+            with _store_errors():
                 flush = self.rows.write(self.breeder, generation)
-            except StoreError as error:
-                # The spool has the rows; whoever mends the database resumes the run.
-                raise OSError(str(error)) from error
             if flush.reason is not None:
                 say(f"{flush.waiting} entries wait for the database: {flush.reason}")
         number = generation.number
@@ -254,6 +300,9 @@ class _Searching:
     def _finish(self) -> None:
         """Write the best rule and the counters, and say so."""
         best = self._solution() or self.breeder.best
+        if self.desk is not None:
+            with _store_errors():
+                self.desk.close(self.breeder.generation)
         if self.run is not None:
             rows = self.breeder.judge.funnel.rows()
             write_json(self.run.path / "funnel.json", [list(row) for row in rows])
@@ -279,6 +328,8 @@ class _Searching:
             "breeder": self.breeder.metadata(),
             "texts": self.texts,
             "run": self.id,
+            "fork_of": self.fork_of,
+            "steering": self.steering.metadata(),
             "wall_s": self._seconds(),
         }
         self.record.save_or_rescue(self.breeder.generation, self.breeder.tree(), metadata)
@@ -312,11 +363,28 @@ class _Searching:
             writer = held.enter_context(Writer(database, run.path / SPOOL))
         except ValueError as error:
             raise ConfigError([f"search.database: {error}"]) from error
-        rows = GenerationRows(writer, self.id)
+        # The same after a resumption, and another one for each run on this machine.
+        rows = GenerationRows(writer, self.id, f"{platform.node()} {self.id[-_DIGITS:]}")
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
-        rows.begin(json.dumps(self.whole.model_dump(mode="json")), str(git.get("commit", "")), starts)
+        config = json.dumps(self.whole.model_dump(mode="json"))
+        rows.begin(config, str(git.get("commit", "")), starts, self.fork_of)
+        # Those of a checkpoint whose process was killed before it could mark them.
+        with _store_errors():
+            rows.desk.answer(self.steering.answers)
         return rows
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """Let a database that cannot be used end the run as a file does that cannot be written."""
+    from vsml.search.store import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        # The spool has the rows; whoever mends the database resumes the run.
+        raise OSError(str(error)) from error
 
 
 def say_of_rank(comm: Communicator, text: str) -> None:
