@@ -4,14 +4,17 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from comparing import Ranks
+from test_launch import LAUNCH, environment, mpirun
 
 from vsml.calls.asking import ask, value_of
 from vsml.calls.search import SearchConfig
@@ -598,3 +601,70 @@ def test_a_fork_that_cannot_be_is_refused(words, message, tmp_path_factory, monk
     assert rules_main(["fork", str(folder / "run"), "--run_dir", str(target), *words]) == 2
     assert message in capsys.readouterr().err
     assert not target.exists()
+
+
+def steer_to_the_end(path):
+    """Pause a run after two generations, do something of everything, and let it breed four more."""
+    generation = paused(path, at=2)
+    with Database(path) as database:
+        ask(database, "set", given={"name": "search.breeding.elites", "value": 0.9})
+        ask(database, "set", given={"name": "search.judging.percentile", "value": 0.25})
+        pasted = ask(database, "paste", given={"text": OUTSIDE})
+        ask(database, "pin", given={"hash": rule_hash(parse(OUTSIDE))})
+        ask(database, "ban", given={"hash": rule_hash(parse(OUTSIDE))})
+        ask(database, "set", given={"name": "search.generations", "value": generation + 4})
+        ask(database, "resume")
+        return generation, pasted.run
+
+
+@pytest.mark.mpi
+def test_a_steered_run_is_the_same_on_ranks(tmp_path):
+    file = tmp_path / "search.yaml"
+    found = []
+    for ranks in (1, 2, 4):
+        run = tmp_path / f"on {ranks}"
+        path = tmp_path / f"{ranks}.db"
+        settings = json.loads(json.dumps(RUN))
+        settings["search"] |= {"database": str(path), "generations": 5000}
+        file.write_text(json.dumps(settings))
+        process = subprocess.Popen(
+            [*mpirun(ranks), *LAUNCH, "--config_files", str(file), "--run_dir", str(run)],
+            env=environment(tmp_path) | {"WANDB_MODE": "disabled"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        generation, _ = steer_to_the_end(path)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+        with Database(path) as database:
+            said = [(command.do, outcome.said) for command, outcome in commands_of(database)]
+        tree, _ = load(CheckpointStore(run / "checkpoints").newest())
+        arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+        found.append((generation, said, lines_of(run), arrays))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == 2 and found[0][2][-1]["step"] == 6
+    assert [do for do, said in found[0][1] if "unpin it first" in said] == ["ban"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("to", ["mpirun", "a rank"])
+def test_ranks_that_are_paused_end_by_a_signal(to, tmp_path):
+    file, path, run = tmp_path / "search.yaml", tmp_path / "rules.db", tmp_path / "run"
+    settings = json.loads(json.dumps(RUN))
+    settings["search"] |= {"database": str(path), "generations": 5000}
+    file.write_text(json.dumps(settings))
+    process = subprocess.Popen(
+        [*mpirun(2), *LAUNCH, "--config_files", str(file), "--run_dir", str(run)],
+        env=environment(tmp_path) | {"WANDB_MODE": "disabled"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    generation = paused(path, at=None)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(process.pid if to == "mpirun" else int(children[1]), signal.SIGUSR1)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert f"stopped after generation {generation}" in output and "--resume" in output
+    assert load(CheckpointStore(run / "checkpoints").newest())[1]["steering"]["paused"]

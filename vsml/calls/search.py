@@ -372,6 +372,7 @@ class _Searching:
         # Those of a checkpoint whose process was killed before it could mark them.
         with _store_errors():
             rows.desk.answer(self.steering.answers)
+            writer.flush()  # so that commands find the run before its first generation
         return rows
 
 
