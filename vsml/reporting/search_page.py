@@ -122,7 +122,7 @@ def search_sections(
         "Best scores over time": _curves(seen),
         "Best rule of each cell": _cells(seen.cells),
         "Tests": _tests(seen),
-        "The best rules": "".join(_best_rule(each) for each in best) or _no_rules(),
+        "The best rules": "".join(rule_section(each) for each in best) or _no_rules(),
         "Workers": search_runs.workers(seen),
         "Runs": search_runs.runs(seen),
         "Commands": search_runs.commands(commands_of(database)),
@@ -315,15 +315,33 @@ def _best_rules(database: Database, seen: Overview) -> list[BestRule]:
             if each.score is not None:
                 words = f"{test.test} {test.level}".strip()
                 found[each.row.hash] = (each.row, f"{words}: score {each.score:.4g}")
-    best: list[BestRule] = []
-    for row, reached in list(found.values())[:_SHOWN_RULES]:
-        family = ancestors(database, row.hash, _GENERATIONS)
-        origins = origins_of(database, {rule for _, rule, _, _ in family.walk()})
-        best.append(BestRule(row, reached, family, origins, seen.ablations.get(row.hash)))
-    return best
+    return [best_rule(database, seen, row, told) for row, told in list(found.values())[:_SHOWN_RULES]]
 
 
-def _best_rule(best: BestRule) -> str:
+def best_rule(
+    database: Database,
+    seen: Overview,
+    row: RuleRow,
+    reached: str,
+) -> BestRule:
+    """Return a rule with what it was made from and what its lines are worth.
+
+    Args:
+        database: the database.
+        seen: from `overview`.
+        row: the rule.
+        reached: what it reached, in words.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+    family = ancestors(database, row.hash, _GENERATIONS)
+    origins = origins_of(database, {rule for _, rule, _, _ in family.walk()})
+    return BestRule(row, reached, family, origins, seen.ablations.get(row.hash))
+
+
+def rule_section(best: BestRule) -> str:
+    """Return all about a rule as HTML: text, family tree, and what its lines are worth."""
     row = best.row
     return (
         f"<h3>{code_of(row.hash)} {html.escape(best.reached)}</h3>\n"

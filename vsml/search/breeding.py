@@ -187,9 +187,11 @@ class Breeder:
             self._enter(island, self._own(number), hosts, rated)
         for place, survivor in rated.found.items():
             home = place // self.breeding.children
-            is_outside = parents is None or place in proposed
-            parent = None if is_outside else taken(parents, np.array(place))
-            bred.append(Bred(survivor, home, parent, PROPOSED if place in proposed else changes[place]))
+            change = PROPOSED if place in proposed else changes[place]
+            parent: Genome | None = None
+            if parents is not None and place not in proposed:
+                parent = taken(parents, np.array(place))
+            bred.append(Bred(survivor, home, parent, change))
         if self._is_tuning:
             bred += self._tune(parts[_TUNING])
         elites = self._update_archives(bred, breeders, parts[_FRESH])

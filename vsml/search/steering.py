@@ -1,6 +1,6 @@
 """Steering: what a search that runs can be told between two generations, and how it is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -163,7 +163,7 @@ class Steering:
 
     def _do(self, do: str, arguments: Mapping[str, Any]) -> str:
         """Do a command, and say what was done."""
-        commands = {
+        commands: dict[str, Callable[..., str]] = {
             "pause": self._pause,
             "resume": self._resume,
             "set": self._set,

@@ -107,7 +107,8 @@ def commands_of(database: Database, run: str | None = None) -> list[Told]:
     if run is not None:
         query = query.where(EVENT.c.run == run)
     with database.reading() as connection:
-        rows = connection.execute(query.order_by(EVENT.c.time_s, EVENT.c.id)).mappings().all()
+        ordered = query.order_by(EVENT.c.time_s, EVENT.c.id)
+        rows = [dict(row) for row in connection.execute(ordered).mappings()]
     outcomes = {row["id"]: row for row in rows if row["kind"] != COMMAND}
     found: list[Told] = []
     for row in rows:
