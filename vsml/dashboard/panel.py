@@ -39,8 +39,8 @@ class Sender:
 
     def __init__(self, database: Database, chosen: Callable[[], str | None]) -> None:
         self.database, self.chosen = database, chosen
-        self.error = ui.label().classes("said").mark("said")
-        self.sent = ui.label().classes("done").mark("sent")
+        self.error = ui.label().classes("said")
+        self.sent = ui.label().classes("done")
 
     async def send(self, do: str, given: Mapping[str, Any] | None = None) -> None:
         """Send a command."""
@@ -68,12 +68,12 @@ def steering_page(database: Database, rule: str) -> None:
         names = [each.id for each in reversed(runs_of(database))]
     row = ui.row().classes("panel-row")
     with row:
-        chosen = ui.select(names, value=names[0] if names else None, label="run").classes("wide").mark("run")
+        chosen = ui.select(names, value=names[0] if names else None, label="run").classes("wide")
     sender = Sender(database, lambda: chosen.value)
     with row:
         for do in ("pause", "resume"):
             button = ui.button(do, on_click=lambda do=do: sender.send(do))
-            button.mark(do).tooltip(COMMANDS[do])
+            button.tooltip(COMMANDS[do])
     _settings(database, sender)
     _rules(sender, rule)
     _forks(database)
@@ -93,18 +93,18 @@ def steering_page(database: Database, rule: str) -> None:
 
 def _settings(database: Database, sender: Sender) -> None:
     markup("<h2>Settings</h2>")
-    now = ui.label().classes("note").mark("now")
+    now = ui.label().classes("note")
     with ui.row().classes("panel-row"):
         name = ui.select(list(SETTINGS), value=SETTINGS[0], label="setting", with_input=True)
-        name.classes("wide").mark("name")
-        value = ui.input("value, in YAML").mark("value")
+        name.classes("wide")
+        value = ui.input("value, in YAML")
 
         async def set_it() -> None:
             with told_errors(sender.error):
                 given = {"name": name.value, "value": value_of(value.value or "")}
                 await sender.send("set", given)
 
-        ui.button("set", on_click=set_it).mark("set")
+        ui.button("set", on_click=set_it)
 
     async def tell() -> None:
         with told_errors(sender.error):
@@ -131,14 +131,14 @@ def _present(database: Database, run_id: str | None, name: str | None) -> str:
 def _rules(sender: Sender, rule: str) -> None:
     markup("<h2>Rules</h2>")
     with ui.row().classes("panel-row"):
-        digits = ui.input("first digits of a hash", value=rule).mark("digits")
+        digits = ui.input("first digits of a hash", value=rule)
         for do in _OF_RULES:
             button = ui.button(do, on_click=lambda do=do: sender.send(do, {"hash": digits.value or ""}))
-            button.mark(do).tooltip(COMMANDS[do])
-    text = ui.textarea("text of a rule (docs/rules.md)").classes("w-full").mark("text")
+            button.tooltip(COMMANDS[do])
+    text = ui.textarea("text of a rule (docs/rules.md)").classes("w-full")
     text.props("input-class=font-mono autogrow")
     with ui.row().classes("panel-row"):
-        ui.button("paste", on_click=lambda: sender.send("paste", {"text": text.value or ""})).mark("paste")
+        ui.button("paste", on_click=lambda: sender.send("paste", {"text": text.value or ""}))
         known = ui.select(list(known_names()), label="or begin with one that ships")
         known.on_value_change(lambda event: text.set_value(rule_text(event.value)))
 
@@ -149,13 +149,13 @@ def _forks(database: Database) -> None:
     file = database.file
     guess = "" if file is None or not (file.parent / "config.yaml").exists() else str(file.parent)
     with ui.row().classes("panel-row"):
-        folder = ui.input("folder of the run, on this machine", value=guess).classes("wide").mark("folder")
-        point = ui.input("generation (default: the newest)").mark("point")
-        changes = ui.input("settings: key=value ...").classes("wide").mark("changes")
-        starts = ui.checkbox("start it here").mark("starts")
-        button = ui.button("fork").mark("fork")
-    error = ui.label().classes("said").mark("fork said")
-    told = ui.label().classes("done").mark("forked")
+        folder = ui.input("folder of the run, on this machine", value=guess).classes("wide")
+        point = ui.input("generation (default: the newest)")
+        changes = ui.input("settings: key=value ...").classes("wide")
+        starts = ui.checkbox("start it here")
+        button = ui.button("fork")
+    error = ui.label().classes("said")
+    told = ui.label().classes("done")
 
     async def make() -> None:
         told.set_text("")

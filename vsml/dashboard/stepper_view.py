@@ -1,11 +1,14 @@
 """The page on which one goes through a rule on a graph, tick by tick."""
 
 import asyncio
+import contextlib
 import html
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from vsml.dashboard.look import begin_page, linked, markup, told_errors
 from vsml.graphs import KINDS, generate
@@ -29,6 +32,11 @@ with needed_for("dashboards"):
 
 _RECENT = 50
 """Examples over which the error is averaged."""
+
+_NOWHERE = np.zeros(0, bool)
+"""Where guards fire before the first tick."""
+
+_BUSY = "is computed; the first time takes some seconds ..."
 
 _TEACH = ("as the rule says", "error", "target", "target_as_input", "broadcast_error", "reward", "none")
 
@@ -97,18 +105,34 @@ def tick_tables(stepper: Stepper) -> str:
     """Return what a tick has done as HTML: the example, which guards fire and where, nodes and edges."""
     watched, tick = stepper.watched, stepper.tick
     if tick is None:
-        return note("Nothing has happened yet.")
+        first = watched.ticks[0]
+        nowhere = {name: np.zeros_like(values) for name, values in first.ports.items()}
+        tick = replace(first, ports=nowhere, after=first.before, fires=dict.fromkeys(first.fires, _NOWHERE))
     guards = guards_table(watched, tick)
+    said = example_line(watched.examples[0]) if stepper.done else "What memory holds at the beginning:"
     parts = [
-        f"<p>{html.escape(example_line(watched.examples[0]))}</p>",
+        f"<p>{html.escape(said)}</p>",
         "<h3>Guards</h3>",
         html_table(guards) if guards.rows else note("No store has a guard: all happen everywhere."),
-        "<h3>Nodes after the tick (* changed in it)</h3>",
+        "<h3>Nodes after the tick; * has changed in it</h3>",
         html_table(nodes_table(watched, tick)),
     ]
     if any(slot.kind != NODE for slot in watched.rule.slots):
         parts += ["<h3>Edges after the tick</h3>", html_table(edges_table(watched, tick))]
     return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def _alone(buttons: Iterable[ui.button]) -> Iterator[None]:
+    """Let nobody press buttons as long as something is computed."""
+    held = list(buttons)
+    for button in held:
+        button.disable()
+    try:
+        yield
+    finally:
+        for button in held:
+            button.enable()
 
 
 def stepper_page(database: Database, rule: str) -> None:
@@ -124,10 +148,8 @@ def stepper_page(database: Database, rule: str) -> None:
             "seed": ui.number("seed", value=0, min=0, precision=0),
             "teach": ui.select(list(_TEACH), value=_TEACH[0], label="teaching"),
         }
-        for name, field in fields.items():
-            field.mark(name)
-        load = ui.button("load").mark("load")
-    error = ui.label().classes("said").mark("step said")
+        load = ui.button("load")
+    error = ui.label().classes("said")
     with ui.row().classes("panel-row steps"):
         buttons = {
             "start": ui.button("back to start"),
@@ -137,10 +159,8 @@ def stepper_page(database: Database, rule: str) -> None:
             "many": ui.button("go on by"),
             "end": ui.button("to the end"),
         }
-        for name, button in buttons.items():
-            button.mark(name)
-        count = ui.number("ticks", value=100, min=1, precision=0).mark("count")
-    state = ui.label().classes("note").mark("state")
+        count = ui.number("ticks", value=100, min=1, precision=0)
+    state = ui.label().classes("note")
     frame = ui.html("", sanitize=False).classes("w-full")
     tables = markup()
 
@@ -152,6 +172,10 @@ def stepper_page(database: Database, rule: str) -> None:
         tables.set_content(linked(tick_tables(stepper)))
         watched = stepper.watched
         place = watched.examples[0].place
+        if not stepper.done:
+            holder["drawn"] = None
+            frame.set_content("")
+            return
         if holder["drawn"] == place:
             # The page of this example is there: only its slider moves.
             ui.run_javascript(f"""
@@ -163,11 +187,11 @@ def stepper_page(database: Database, rule: str) -> None:
                 }}""")
             return
         holder["drawn"] = place
-        page = rule_page(watched, "Graph and rule", first=stepper.number)
+        page = rule_page(watched, "All ticks of this example", first=stepper.number)
         frame.set_content(f'<iframe class="ticks" title="graph" srcdoc="{html.escape(page)}"></iframe>')
 
     async def go(name: str) -> None:
-        with told_errors(error):
+        with told_errors(error), _alone(buttons.values()):
             stepper: Stepper | None = holder["stepper"]
             if stepper is None:
                 raise ValueError("rule: got none, expected one that is loaded")
@@ -179,17 +203,26 @@ def stepper_page(database: Database, rule: str) -> None:
                 "many": lambda: stepper.go(int(count.value or 0)),
                 "end": lambda: stepper.go_to(stepper.length),
             }
+            state.set_text(_BUSY)
             await asyncio.to_thread(moves[name])
             show()
+        if error.text:
+            state.set_text("")
 
     async def begin() -> None:
-        with told_errors(error):
+        with told_errors(error), _alone([load, *buttons.values()]):
             given: dict[str, Any] = {name: field.value or "" for name, field in fields.items()}
             given |= {name: int(fields[name].value or 0) for name in ("hidden", "seed")}
             experiment = Experiment(**given)
+            holder["stepper"] = None
+            frame.set_content("")
+            tables.set_content("")
+            state.set_text(_BUSY)
             holder["stepper"] = await asyncio.to_thread(stepper_for, database, experiment)
             holder["drawn"] = None
             show()
+        if error.text:
+            state.set_text("")
 
     load.on_click(begin)
     for name, button in buttons.items():
