@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from browsers import open_browser
+from test_rule_steering import RUN
 
 pytest.importorskip("nicegui")
 
@@ -22,10 +23,12 @@ from vsml.dashboard.look import linked
 from vsml.dashboard.server import is_local, serve
 from vsml.dashboard.stepper_view import Experiment, stepper_for, tick_tables, told_state
 from vsml.launching.rules import main
+from vsml.launching.run import main as launch
 from vsml.rules import known_rule, rule_hash
+from vsml.runs.metrics import read_metrics
 from vsml.search.store import CellRow, Database, EvaluationRow, RunRow, WorkerRow, insert_all, rule_row
 from vsml.search.store.commands import Command, Outcome, commands_of, send
-from vsml.search.store.overview import overview
+from vsml.search.store.overview import overview, runs_of
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -157,9 +160,11 @@ def served(path):
     words = ["-m", "vsml.rules", "dashboard", str(path), "--port", str(port), "--price_per_hour", "2"]
     # NiceGUI serves nothing where it believes that it is tested itself.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "WANDB_MODE": "disabled"}
     process = subprocess.Popen(
         [sys.executable, *words],
-        cwd=ROOT,
+        cwd=path.parent,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -224,17 +229,18 @@ def test_the_page_is_live(served, path, tmp_path, width, dark):
         for said in ("Where rules end", "Best rule of each cell", "cost so far", "Workers", "Commands"):
             assert said in told
         assert "└ second" in told, "a fork is below its parent"
-        assert HOSTILE in told and "Not here yet" not in told
+        new = f"Not here yet {width}"
+        assert HOSTILE in told and new not in told
         back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (back == "rgb(255, 255, 255)") is not dark, back
         browser.execute_script("window.stays = 'the same page'")
-        write(path, {"run": [RunRow(f"Not here yet {width}", started_s=BEGAN_S + 2).values()]})
-        until(browser, lambda: f"Not here yet {width}" in text_of(browser))
+        write(path, {"run": [RunRow(new, started_s=BEGAN_S - 1).values()]})
+        until(browser, lambda: new in text_of(browser))
         assert browser.execute_script("return window.stays") == "the same page"
         assert fits(browser) and not faults(browser)
         browser.find_element("css selector", f'a[href="/rule/{DELTA[:12]}"]').click()
         until(browser, lambda: "Evaluations" in text_of(browser))
-        assert known_rule("delta").rule.slots[0].name and "out = " in text_of(browser)
+        assert "out = " in text_of(browser)
         assert fits(browser) and not faults(browser)
 
 
@@ -259,14 +265,6 @@ def test_buttons_send_commands_and_show_why_not(served, path, tmp_path):
             until(browser, lambda: why in text_of(browser))
             assert len(commands_of(database)) == before
 
-        # The run that began last was added by the other tests, if they ran, without settings.
-        browser.find_element("css selector", '[aria-label="run"]').click()
-        until(browser, lambda: browser.find_elements("css selector", ".q-item"))
-        for item in browser.find_elements("css selector", ".q-item"):
-            if item.text == "second":
-                item.click()
-                break
-        time.sleep(1)
         for do in ("pause", "resume"):
             sent(do, do)
         for do in ("pin", "unpin", "ban", "unban"):
@@ -292,6 +290,33 @@ def test_buttons_send_commands_and_show_why_not(served, path, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_fork_is_made_and_started(served, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    file, run = tmp_path / "search.yaml", tmp_path / "run"
+    file.write_text(json.dumps(RUN | {"search": RUN["search"] | {"generations": 2}}))
+    assert launch(["--config_files", str(file), "--run_dir", str(run)]) == 0
+    with open_browser(tmp_path, offline=False) as browser:
+        browser.get(f"{served}/steer")
+        until(browser, lambda: "search.generations is" in text_of(browser))
+        fill(browser, "folder of the run, on this machine", str(run))
+        fill(browser, "generation (default: the newest)", "7")
+        button(browser, "fork").click()
+        until(browser, lambda: "generation: got 7, expected one of 1, 2" in text_of(browser))
+        fill(browser, "generation (default: the newest)", "1")
+        fill(browser, "settings: key=value ...", "search.breeding.elites=0.9 search.generations=3")
+        browser.find_element("css selector", ".q-checkbox").click()
+        button(browser, "fork").click()
+        until(browser, lambda: "and started it as process" in text_of(browser))
+        (new,) = (path.parent / "runs").iterdir()
+        until(browser, (new / "complete").exists, timeout_s=120)
+        assert not faults(browser)
+    assert [line["step"] for line in read_metrics(new / "metrics.jsonl")] == [1, 2, 3]
+    with Database(run / "rules.db") as database:
+        first, fork = runs_of(database)
+        assert (fork.parent_run, fork.step) == (first.id, 1)
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("width", "dark"), [(1200, True), (390, False)])
 def test_a_rule_is_stepped_through(served, path, tmp_path, width, dark):
     with Database(path) as database:
@@ -302,7 +327,10 @@ def test_a_rule_is_stepped_through(served, path, tmp_path, width, dark):
 
         def check():
             until(browser, lambda: told_state(expected) in text_of(browser))
-            cells = [cell.text for cell in browser.find_elements("css selector", ".report td")]
+            script = (
+                "return [...document.querySelectorAll('.report td')].map((cell) => cell.textContent.trim())"
+            )
+            cells = browser.execute_script(script)
             for name in ("a", "w"):
                 for value in expected.tick.after[name].tolist():
                     assert {f"{value:.4g}", f"{value:.4g}*"} & set(cells), (name, value)
