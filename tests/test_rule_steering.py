@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import postgres_server
 import pytest
 from comparing import Ranks
 from test_launch import LAUNCH, environment, mpirun
@@ -134,6 +135,7 @@ def test_a_setting_that_cannot_change_is_refused_by_name(name, value, message):
         changed(CONFIG, name, value)
 
 
+@pytest.mark.slow
 def test_what_is_set_is_what_breeds_on(steering):
     hurdle = steering.breeder.judge.hurdles["S3", 12]
     remembered = list(hurdle.scores)
@@ -153,6 +155,7 @@ def test_what_is_set_is_what_breeds_on(steering):
     found.step()
 
 
+@pytest.mark.slow
 def test_a_command_is_done_once_and_in_order(steering):
     orders = [
         {"id": "a", "do": "set", "arguments": {"name": "search.breeding.elites", "value": 0.5}},
@@ -165,6 +168,7 @@ def test_a_command_is_done_once_and_in_order(steering):
     assert steering.config.breeding.elites == 0.1 and not steering.paused
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_refused_and_changes_nothing(steering):
     before = state_of(steering)[:2]
     delta = about(DELTA)
@@ -189,6 +193,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(steering):
 # Rules.
 
 
+@pytest.mark.slow
 def test_a_pinned_elite_stays_whatever_comes(steering):
     found = steering.breeder
     number, elite = next(
@@ -216,6 +221,7 @@ def told_hash(elite):
     return about(elite.genome)["hash"]
 
 
+@pytest.mark.slow
 def test_a_rule_that_is_no_elite_is_scored_and_pinned(steering):
     genome = genome_of(parse(OUTSIDE), ROOM.capacity)
     told = do(steering, "pin", **about(genome))
@@ -225,6 +231,7 @@ def test_a_rule_that_is_no_elite_is_scored_and_pinned(steering):
     assert scores.count == 1 and 2 <= scores.mean <= steering.breeder.judge.passing + 0.5
 
 
+@pytest.mark.slow
 def test_a_banned_rule_is_nowhere_and_does_not_come_back(steering):
     found = steering.breeder
     population = found.islands[0].population
@@ -255,6 +262,7 @@ def test_a_banned_rule_is_nowhere_and_does_not_come_back(steering):
     assert [event.detail["rule"] for event in found.step().events if event.kind == "proposal"] == [rule]
 
 
+@pytest.mark.slow
 def test_a_pasted_rule_is_judged_among_the_children(steering):
     found = steering.breeder
     before = found.judge.funnel.proposed
@@ -270,6 +278,7 @@ def test_a_pasted_rule_is_judged_among_the_children(steering):
     assert not found.proposals and not [each for each in other.events if each.kind == "proposal"]
 
 
+@pytest.mark.slow
 def test_a_pasted_rule_that_learns_enters_as_proposed(steering):
     found = steering.breeder
     constants = np.array(DELTA.constants)
@@ -342,6 +351,7 @@ def test_a_steered_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
         assert state == state_of(whole)
 
 
+@pytest.mark.slow
 def test_what_a_person_changes_at_a_resumption_wins_over_what_was_set(steering):
     do(steering, "set", name="search.breeding.elites", value=0.5)
     do(steering, "set", name="search.breeding.tournament", value=3)
@@ -411,6 +421,7 @@ def test_commands_are_checked_before_they_are_sent(database):
     count = len(commands_of(database))
     for what, run, given, message in [
         ("jump", None, {}, "command: got 'jump'"),
+        ("ban", None, {}, "ban: got no hash, expected hash"),
         ("pause", "third", {}, "run: got 'third', expected one of second, first"),
         ("pin", None, {"hash": "0123456789"}, "0123456789"),
         ("set", None, {"name": "search.solved", "value": "x"}, "search.solved: got 'x'"),
@@ -422,6 +433,26 @@ def test_commands_are_checked_before_they_are_sent(database):
     assert len(commands_of(database)) == count
     with pytest.raises(RefusedError, match="cannot be read"):
         value_of("{")
+
+
+@pytest.mark.postgres
+def test_commands_go_through_a_server_as_through_a_file(tmp_path):
+    with postgres_server.server() as server, Database(server.url(), create=True) as database:
+        config = json.dumps({"search": CONFIG.model_dump(mode="json")})
+        with database.writing() as connection:
+            insert_all(connection, {"run": [RunRow("first", config=config).values()]})
+        command = ask(database, "set", given={"name": "search.breeding.elites", "value": 0.5})
+        with Writer(database, tmp_path / "spool") as writer:
+            desk = Desk(writer, "first")
+            (order,) = desk.orders(0)
+            assert order == {"id": command.id, "do": "set", "arguments": dict(command.arguments)}
+            server.stop()
+            assert desk.orders(1) == [], "no command comes while the server is away"
+            desk.answer({command.id: {"done": True, "generation": 0, "said": "done"}})
+            server.start()
+            writer.flush(now=True)
+            desk.answer({command.id: {"done": False, "generation": 1, "said": "twice"}})
+        assert commands_of(database) == [(command, Outcome(True, 0, "done"))]
 
 
 def test_a_run_is_found_by_the_beginning_of_its_name(database):
@@ -585,6 +616,7 @@ def test_a_paused_run_ends_by_a_signal_and_is_still_paused_when_it_is_resumed(tm
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--config", "search.database=/nowhere/rules.db"], "/nowhere/rules.db: its folder is missing"),
         (["--generation", "7"], "generation: got 7, expected one of 1"),
         (["--config", "search.room.slots=3"], "search.room.slots: got 3, which a fork cannot change"),
         (["--config", "search.breeding.elites=3"], "search.breeding.elites"),

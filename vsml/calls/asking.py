@@ -15,6 +15,9 @@ from vsml.search.store.rows import RunRow
 
 _OF_RULES = ("pin", "unpin", "ban", "unban")
 
+_NEEDED = {"set": ("name", "value"), "paste": ("text",), **dict.fromkeys(_OF_RULES, ("hash",))}
+"""What commands need to be told."""
+
 
 def ask(
     database: Database,
@@ -40,6 +43,9 @@ def ask(
     given = dict(given or {})
     if do not in COMMANDS:
         raise RefusedError(f"command: got {do!r}, expected one of {', '.join(COMMANDS)}")
+    for name in _NEEDED.get(do, ()):
+        if name not in given:
+            raise RefusedError(f"{do}: got no {name}, expected {' and '.join(_NEEDED[do])}")
     if at is not None and at < 0:
         raise RefusedError(f"at: got {at}, expected a generation from 0 on")
     row = run_named(database, run)

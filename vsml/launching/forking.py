@@ -81,16 +81,19 @@ def fork(
         "steering": {"banned": {}, "proposals": [], **steering},
     }
     environment = describe_environment(1)
-    with new.lock():
-        new.start(dump(config), environment)
-        CheckpointStore(new.checkpoints).save(point, tree, metadata)
-        if run.metrics.exists():
-            shutil.copyfile(run.metrics, new.metrics)
-            new.truncate_metrics(point)
     commit = str((environment["git"] or {}).get("commit", ""))
     row = RunRow(id_, parent["run"], point, json.dumps(settings), commit)
-    with Database(settings["search"]["database"], create=True) as database, database.writing() as connection:
-        insert_all(connection, {"run": [row.values()]})
+    with Database(settings["search"]["database"], create=True) as database:
+        with database.reading():
+            pass  # a database that cannot be used is told before there is a folder
+        with new.lock():
+            new.start(dump(config), environment)
+            CheckpointStore(new.checkpoints).save(point, tree, metadata)
+            if run.metrics.exists():
+                shutil.copyfile(run.metrics, new.metrics)
+                new.truncate_metrics(point)
+        with database.writing() as connection:
+            insert_all(connection, {"run": [row.values()]})
     return new
 
 

@@ -18,7 +18,7 @@ EXTRAS = {
     "mpi": ("mpi4py",),
     "rules": ("matplotlib", "networkx"),
     "search": ("psycopg", "pyarrow", "sqlalchemy"),
-    "dashboard": ("nicegui",),
+    "dashboard": ("nicegui", "starlette"),
     "latex": ("sympy",),
     "river": ("river",),
     "torch": ("torch",),
