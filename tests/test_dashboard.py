@@ -263,6 +263,8 @@ def test_buttons_send_commands_and_show_why_not(served, path, tmp_path):
             before = len(commands_of(database))
             button(browser, press).click()
             until(browser, lambda: why in text_of(browser))
+            time.sleep(1.5)
+            assert why in text_of(browser), "what was wrong was wiped away"
             assert len(commands_of(database)) == before
 
         for do in ("pause", "resume"):

@@ -94,6 +94,8 @@ def steering_page(database: Database, rule: str) -> None:
 def _settings(database: Database, sender: Sender) -> None:
     markup("<h2>Settings</h2>")
     now = ui.label().classes("note")
+    # Apart from those of commands, which a look every second would wipe away.
+    error = ui.label().classes("said")
     with ui.row().classes("panel-row"):
         name = ui.select(list(SETTINGS), value=SETTINGS[0], label="setting", with_input=True)
         name.classes("wide")
@@ -107,7 +109,7 @@ def _settings(database: Database, sender: Sender) -> None:
         ui.button("set", on_click=set_it)
 
     async def tell() -> None:
-        with told_errors(sender.error):
+        with told_errors(error):
             now.set_text(await asyncio.to_thread(_present, database, sender.chosen(), name.value))
 
     name.on_value_change(tell)
