@@ -38,7 +38,7 @@ TIERS = {
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory streams meta_settings metrics callbacks setup plan ahead scaling roofline
         laws laws_runs inner_law battery abilities graphs rule_harness rule_language rule_learner
-        rule_watching rule_latex rule_drawing rule_breeding rule_stages rule_simplifying
+        rule_watching rule_latex rule_drawing rule_breeding rule_steering rule_stages rule_simplifying
         rule_store rule_store_server
         layout moved package command registry episodic
         config preprocess_settings docs advice commands
@@ -53,7 +53,7 @@ TIERS = {
     """,
     "end to end": """
         configs sklearn online river cloning introspection evaluate pretrained probes train figures demo
-        examples notebooks report search_page
+        examples notebooks report search_page dashboard
         rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside site
         launch one_process kills attacked_runs slurm ssh

@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[1]
 # it; it may import its own room and those below.
 ROOMS = [
     {"vsml"},  # the package itself: what is offered at the door, of which no room makes use
-    {"launch", "vsml.launching", "vsml.rules.__main__", "vsml.battery.__main__", "vsml.laws.__main__"},
+    {
+        "launch",
+        "vsml.launching",
+        "vsml.dashboard",
+        "vsml.rules.__main__",
+        "vsml.battery.__main__",
+        "vsml.laws.__main__",
+    },
     {
         "vsml.sklearn",
         "vsml.river",

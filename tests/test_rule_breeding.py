@@ -18,7 +18,7 @@ from vsml.rules import parse, read_rule, rule_hash
 from vsml.rules.known import rule_text
 from vsml.rules.settings import Teaching
 from vsml.runs.metrics import read_metrics
-from vsml.search.breeding import Breeder, Guest
+from vsml.search.breeding import Breeder
 from vsml.search.constants import tuned
 from vsml.search.damage import damaged
 from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
@@ -266,24 +266,6 @@ def test_graphs_of_the_last_stage_are_those_that_were_named():
     assert [(each.name, each.graph.num_nodes) for each in stage.exercises] == [("and", 9), ("xor", 9)]
 
 
-def test_guests_enter_the_population_of_their_island():
-    own = Breeder(
-        BREEDING.model_copy(update={"tune": None}),
-        Drawing(),
-        Mutations(),
-        Judge(JUDGING, Teaching(), ROOM, 3),
-        [[DELTA]],
-        jax.random.key(3),
-    )
-    slower = replace(DELTA, constants=np.array([0, 1, 0.03, 0, 0, 0], np.float32))
-    guests = [Guest(slower, 1, "from elsewhere"), Guest(DELTA, 0, "known")]
-    generation = own.step(guests)
-    (bred,) = [each for each in generation.bred if each.change in ("from elsewhere", "known")]
-    assert (bred.island, bred.change, bred.parent) == (1, "from elsewhere", None)
-    assert rule_hash(rule_of(bred.survivor.genome)) == rule_hash(rule_of(slower))
-    assert own.judge.funnel.proposed == own.judge.funnel.entered("S0") == 1 + 1 + 32 + 2
-
-
 # The call.
 
 SETTINGS = {
@@ -345,11 +327,13 @@ def test_runs_that_share_a_database_take_over_each_others_elites(tmp_path, monke
     assert "of other runs" not in capsys.readouterr().out
     words = ["--config_files", str(file), "--run_dir", str(tmp_path / "second"), "--config", "seed=4"]
     assert main(words) == 0
-    told = re.findall(r"(\d+) elite\(s\) of other runs enter island (\d)", capsys.readouterr().out)
-    assert told and told[0][1] == "1" and int(told[0][0]) > 0
+    told = re.findall(r"generation (\d+): (\d+) elite\(s\) of other runs", capsys.readouterr().out)
+    assert told and told[0][0] == "2" and int(told[0][1]) > 0
     with sqlite3.connect(tmp_path / "shared.db") as connection:
         workers = connection.execute("select id, run from worker").fetchall()
         assert len(workers) == 2 and all(worker == run for worker, run in workers)
+        query = "select count(*) from event where kind = 'proposal'"
+        assert connection.execute(query).fetchone()[0] == sum(int(count) for _, count in told)
 
 
 def test_an_exchange_needs_a_database_that_runs_share(tmp_path, capsys):

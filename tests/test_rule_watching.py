@@ -11,12 +11,27 @@ import numpy as np
 import pytest
 from browsers import open_browser
 
-from vsml.graphs import generate
+from vsml.graphs import generate, to_arrays
 from vsml.launching.rules import main
 from vsml.reporting.rule_page import page_data, rule_page
 from vsml.reporting.rule_text import store_lines, watched_text
-from vsml.rules import Settings, known_names, known_rule, parse, read_rule, rule_hash, show
+from vsml.rules import (
+    Harness,
+    Settings,
+    known_names,
+    known_rule,
+    pack,
+    parse,
+    read_rule,
+    rule_hash,
+    show,
+    slots_of,
+)
+from vsml.rules.rule import PORTS
+from vsml.rules.settings import Teaching
+from vsml.rules.stepping import Stepper
 from vsml.rules.watching import learn, watch
+from vsml.search.stages import timing_of
 from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -393,3 +408,74 @@ def test_the_page_fits_on_a_phone(tmp_path, watched):
     with open_browser(tmp_path, width=390, dark=True) as browser:
         browser.get((tmp_path / "page.html").as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+# Going through a stream tick by tick.
+
+
+def stepper_of(rule, graph, settings, examples=70):
+    x, targets = TASKS["xor"].draw(examples, jax.random.key(5))
+    return Stepper(rule, graph, settings, x, targets, jax.random.key(2)), x, targets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "hidden"), [("layered", 3), ("small_world", 6), ("waxman", 4)])
+def test_what_is_stepped_through_is_what_the_program_does(kind, hidden):
+    """The program of the search, run by the harness, is the other implementation."""
+    rule, graph = read_rule("backprop"), generate(kind, 3, hidden, 1, 0)
+    settings = timing_of([graph], Teaching())
+    stepper, x, targets = stepper_of(rule, graph, settings, examples=3)
+    program, arrays, harness = pack(rule), to_arrays(graph), Harness(settings)
+    state = harness.begin(program, arrays, jax.random.key(2))
+    assert stepper.tick is None and stepper.length == 3 * settings.ticks
+    for place in range(3):
+        state, answer, record = harness.recorded(program, arrays, state, x[place], targets[place])
+        for number in range(settings.ticks):
+            stepper.go(1)
+            tick = stepper.tick
+            assert (tick.example, tick.number) == (place, number)
+            held = slots_of(rule, arrays, record.memory[number][: len(rule.slots)])
+            for name, values in held.items():
+                np.testing.assert_allclose(tick.after[name], values, rtol=2e-5, atol=1e-6, err_msg=name)
+            for port in PORTS:
+                expected = getattr(record.ports, port)[number]
+                np.testing.assert_allclose(tick.ports[port], expected, rtol=2e-5, atol=1e-6, err_msg=port)
+        (example,) = stepper.watched.examples
+        np.testing.assert_allclose(example.answer, answer, rtol=2e-5, atol=1e-6)
+    assert stepper.done == stepper.length
+
+
+def test_a_stepper_goes_to_any_tick_and_back_with_the_same_numbers():
+    rule, graph = parse(DELTA), generate("layered", 3, 0, 1, 0)
+    stepper, x, targets = stepper_of(rule, graph, SETTINGS)
+    whole = watch(rule, graph, SETTINGS, x, targets, jax.random.key(2))
+    key = jax.random.key(2)
+    answers = learn(rule, graph, SETTINGS, x[None], targets[None], key[None])[0]
+
+    def check():
+        tick, expected = stepper.tick, whole.ticks[stepper.done - 1]
+        assert (tick.example, tick.number) == (expected.example, expected.number)
+        for name in ("a", "w", "s"):
+            np.testing.assert_allclose(tick.after[name], expected.after[name], rtol=1e-5, atol=1e-7)
+            assert (tick.fires[name] == expected.fires[name]).all()
+
+    for done in (1, 2, 4, 5, 205, 210, 7, 6, 3, 200):
+        stepper.go_to(done)
+        assert stepper.done == done
+        check()
+    stepper.go(-1)
+    check()
+    stepper.go_to(-5)
+    assert stepper.done == 0 and stepper.tick is None and not stepper.errors
+    stepper.go_examples(1)
+    assert stepper.done == 3 and len(stepper.errors) == 1
+    stepper.go_examples(1)
+    assert stepper.done == 6
+    stepper.go(1)
+    assert len(stepper.errors) == 2, "the answer of the third example is not read yet"
+    stepper.go_examples(1)
+    assert stepper.done == 9
+    stepper.go(10**6)
+    assert stepper.done == 210
+    check()
+    np.testing.assert_allclose(stepper.errors, np.square(answers - np.asarray(targets)).mean(1), rtol=1e-4)

@@ -9,7 +9,9 @@ from browsers import open_browser
 
 from vsml.launching.rules import main
 from vsml.reporting.charts import Series, step_chart
-from vsml.reporting.search_page import method_of, search_page
+from vsml.reporting.search_page import search_page
+from vsml.reporting.search_parts import method_of
+from vsml.reporting.search_runs import fork_tree
 from vsml.rules import known_rule, parse, rule_hash
 from vsml.search.store import (
     CellRow,
@@ -23,6 +25,7 @@ from vsml.search.store import (
     insert_all,
     rule_row,
 )
+from vsml.search.store.commands import Command, Outcome, send
 from vsml.search.store.overview import ABLATION, overview, proposals
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -275,6 +278,38 @@ def test_an_ablation_is_kept_in_the_database(tmp_path, capsys):
     with Database(own) as database:
         found = overview(database).ablations[rule_hash(known_rule("delta").rule)]
     assert [line["change"] for line in found.detail["lines"]][:2] == ["lr is 0", "it starts as 0"]
+
+
+def test_forks_stand_below_the_run_that_they_are_from():
+    runs = [
+        RunRow("a", started_s=1.0),
+        RunRow("b", "gone", started_s=2.0),
+        RunRow("c", "a", started_s=3.0),
+        RunRow("d", "c", started_s=4.0),
+        RunRow("e", "a", started_s=5.0),
+        RunRow("x", "y", started_s=6.0),
+        RunRow("y", "x", started_s=7.0),
+    ]
+    found = [(depth, run.id) for depth, run in fork_tree(runs)]
+    assert found == [(0, "a"), (1, "c"), (2, "d"), (1, "e"), (0, "b"), (0, "x"), (1, "y")]
+
+
+def test_commands_are_told_with_what_became_of_them(tmp_path):
+    path = tmp_path / "rules.db"
+    paste = Command("first", "paste", {"text": f"# {HOSTILE}\nout = a"}, time_s=BEGAN_S)
+    setting = {"name": "search.solved", "value": 3}
+    with Database(path, create=True) as database:
+        send(database, paste)
+        send(database, Command("first", "set", setting, at=70, time_s=BEGAN_S + 1))
+        outcome = Outcome(False, 12, "paste: no room").row(paste.id, "first")
+        with database.writing() as connection:
+            insert_all(connection, {"event": [outcome.values()]})
+        page = search_page(database)
+    assert HOSTILE not in page and "&lt;script&gt;" in page
+    (section,) = re.findall(r"<h2>Commands</h2>(.*?)</section>", page, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in section.split("<tr>")[2:]]
+    assert cells[0][1:5] == ["set", "search.solved=3", "70", "waits"]
+    assert cells[1][1] == "paste" and cells[1][4:7] == ["refused", "12", "paste: no room"]
 
 
 @pytest.mark.postgres

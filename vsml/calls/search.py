@@ -22,12 +22,13 @@ from vsml.runs.directory import RunDirectory
 from vsml.runs.environment import describe_environment
 from vsml.runs.record import RunRecord
 from vsml.runs.wandb import start_tracking
-from vsml.search.breeding import Breeder, Generation, Guest
+from vsml.search.breeding import Breeder, Generation
 from vsml.search.elites import Elite
 from vsml.search.genome import genome_of, rule_of
 from vsml.search.judging import Judge, Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
+from vsml.search.steering import Steering
 from vsml.settings import Positive, Problem, Section, Text
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
 
 DATABASE, SPOOL = "rules.db", "rules.spool"
 """Files in the folder of a run."""
+
+_DIGITS = 8
+"""Drawn digits at the end of the name of a run in the database."""
+
+_POLL_S = 0.25
+"""Seconds between two looks for commands while a search is paused."""
+
+_BEAT_S = 30.0
+"""Seconds between two signs of life of a search that is paused."""
 
 BEST = "best.rule"
 """The best rule, as text."""
@@ -180,10 +190,17 @@ class _Searching:
             key=jax.random.key(self.whole.seed),
             where=f"{config.teaching.teach}, {' '.join(kinds)}",
         )
-        self.id = comm.bcast(f"{run.path.name} {uuid4().hex[:8]}" if run is not None else None)
+        self.steering = Steering(self.breeder, config)
+        self.fork_of: dict[str, Any] | None = None
+        self.id = comm.bcast(f"{run.path.name} {uuid4().hex[:_DIGITS]}" if run is not None else None)
         if metadata is not None and self.tree is not None:
             self.breeder.restore(self.tree, metadata["breeder"])
             self.wall_s, self.id = metadata["wall_s"], metadata["run"]
+            self.fork_of = metadata.get("fork_of")
+            self.steering.restore(
+                metadata.get("steering"), metadata["config"], self.whole.model_dump(mode="json")
+            )
+            self.config = self.steering.config
         if run is not None:
             run.complete.unlink(missing_ok=True)
             atomic_write(run.config, dump(self.whole))
@@ -194,18 +211,22 @@ class _Searching:
         if run is not None:
             met = metadata.get("met", []) if metadata else []
             self.rows, self.exchange = self._open_rows(run, held, met)
+        self.desk = None if self.rows is None else self.rows.desk
+        self.next_beat = 0.0
 
     def go_on(self, stop: StopSignals) -> bool:
         """Breed until all is done; return False where a signal or the time limit ended it."""
-        breeder, config = self.breeder, self.config
+        breeder = self.breeder
         try:
-            while breeder.generation < config.generations and not self._solution():
+            while breeder.generation < self.config.generations and not self._solution():
                 if self.comm.any(self._has_to_stop(stop)):
                     self._save()
                     say_of_rank(self.comm, f"stopped after generation {breeder.generation}")
                     self.tracker.finish()
                     return False
-                self._notice(breeder.step(self._guests()))
+                if self._steered():
+                    self._receive()
+                    self._notice(breeder.step())
             self._save()
             self._finish()
         except BaseException:
@@ -214,32 +235,29 @@ class _Searching:
             raise
         return True
 
-    def _guests(self) -> list[Guest]:
-        """Return elites of other runs, if this generation asks for them; the same on all ranks."""
+    def _receive(self) -> None:
+        """Let elites of other runs be judged in the next generation, if it is one that asks for them."""
         breeding, generation = self.config.breeding, self.breeder.generation
         if breeding.exchange is None or not generation or generation % breeding.exchange:
-            return []
-        island = generation // breeding.exchange % breeding.islands
+            return
         found = self.comm.bcast(self._immigrants(breeding.migrants))
-        guests: list[Guest] = []
-        for text, run in found:
+        for text in found:
             try:
                 genome = genome_of(parse(text), self.config.room.capacity)
             except ValueError:
                 continue  # the other run has more room
-            guests.append(Guest(genome, island, f"from {run}"))
+            self.breeder.proposals.append(genome)
         if found:
-            say_of_rank(self.comm, f"{len(guests)} elite(s) of other runs enter island {island}")
-        return guests
+            say_of_rank(self.comm, f"generation {generation}: {len(found)} elite(s) of other runs")
 
-    def _immigrants(self, count: int) -> list[tuple[str, str]]:
-        """Return texts of elites of other runs, and whose they are; none where the database is away."""
+    def _immigrants(self, count: int) -> list[str]:
+        """Return elites of other runs as texts; none where the database is away."""
         from vsml.search.store import AwayError
 
         if self.exchange is None:
             return []
         try:
-            return [(each.text, each.run) for each in self.exchange.immigrants(count)]
+            return [each.text for each in self.exchange.immigrants(count)]
         except AwayError as error:
             say(f"no elites of other runs: {error}")
             return []
@@ -251,16 +269,41 @@ class _Searching:
         limit = self.whole.training.time_limit_s
         return bool(stop) or (limit is not None and time.monotonic() - self.started > limit)
 
+    def _steered(self) -> bool:
+        """Do what commands say, wait a moment while the search is paused, and return whether to breed now."""
+        steering, generation = self.steering, self.breeder.generation
+        with _store_errors():
+            orders = self.comm.bcast(None if self.desk is None else self.desk.orders(generation))
+        known = set(steering.answers)
+        steering.apply(orders)
+        new = {command: told for command, told in steering.answers.items() if command not in known}
+        if new:
+            self.config = steering.config
+            # Before they are marked: what is marked is never lost, and nothing is done twice.
+            self._save()
+            for told in new.values():
+                say_of_rank(self.comm, f"{'done' if told['done'] else 'refused'}: {told['said']}")
+            if self.desk is not None:
+                with _store_errors():
+                    self.desk.answer(new)
+        if steering.paused:
+            time.sleep(_POLL_S)
+            self._beat()
+        # What was done may end the search, so that is looked at first.
+        return not steering.paused and not new
+
+    def _beat(self) -> None:
+        """Say that a run that is paused is alive."""
+        if self.rows is not None and time.monotonic() > self.next_beat:
+            self.next_beat = time.monotonic() + _BEAT_S
+            with _store_errors():
+                self.rows.beat(self.breeder)
+
     def _notice(self, generation: Generation) -> None:
         """Write what a generation has brought."""
-        from vsml.search.store import StoreError
-
         if self.rows is not None:
-            try:
+            with _store_errors():
                 flush = self.rows.write(self.breeder, generation)
-            except StoreError as error:
-                # The spool has the rows; whoever mends the database resumes the run.
-                raise OSError(str(error)) from error
             if flush.reason is not None:
                 say(f"{flush.waiting} entries wait for the database: {flush.reason}")
         number = generation.number
@@ -293,6 +336,9 @@ class _Searching:
     def _finish(self) -> None:
         """Write the best rule and the counters, and say so."""
         best = self._solution() or self.breeder.best
+        if self.desk is not None:
+            with _store_errors():
+                self.desk.close(self.breeder.generation)
         if self.run is not None:
             rows = self.breeder.judge.funnel.rows()
             write_json(self.run.path / "funnel.json", [list(row) for row in rows])
@@ -318,6 +364,8 @@ class _Searching:
             "breeder": self.breeder.metadata(),
             "texts": self.texts,
             "run": self.id,
+            "fork_of": self.fork_of,
+            "steering": self.steering.metadata(),
             "wall_s": self._seconds(),
             "met": sorted(self.exchange.met) if self.exchange is not None else [],
         }
@@ -368,8 +416,24 @@ class _Searching:
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
         config = json.dumps(self.whole.model_dump(mode="json"))
-        rows.begin(config, str(git.get("commit", "")), starts)
+        rows.begin(config, str(git.get("commit", "")), starts, self.fork_of)
+        # Those of a checkpoint whose process was killed before it could mark them.
+        with _store_errors():
+            rows.desk.answer(self.steering.answers)
+            writer.flush()  # so that commands find the run before its first generation
         return rows, Exchange(database, self.id, config, set(met))
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """Let a database that cannot be used end the run as a file does that cannot be written."""
+    from vsml.search.store import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        # The spool has the rows; whoever mends the database resumes the run.
+        raise OSError(str(error)) from error
 
 
 def say_of_rank(comm: Communicator, text: str) -> None:

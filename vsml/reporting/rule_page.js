@@ -227,7 +227,7 @@ function begin() {
   byId("play").addEventListener("click", play);
   for (const id of ["of-nodes", "of-edges", "numbers"]) byId(id).addEventListener("change", update);
   state.node = data.nodes.findIndex((node) => node.role === "output");
-  update();
+  go(data.first);
 }
 
 begin();

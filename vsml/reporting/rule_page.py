@@ -27,6 +27,7 @@ def rule_page(
     watched: Watched,
     title: str,
     layout: str = "levels",
+    first: int = 0,
 ) -> str:
     """Return a page about what was watched, as HTML.
 
@@ -34,12 +35,13 @@ def rule_page(
         watched: what was watched.
         title: of the page.
         layout: where nodes are drawn; see `vsml.graphs.drawing.positions`.
+        first: place of the tick that it shows first.
 
     Raises:
         ValueError: there is no such layout.
     """
     # In a script "<" could end it, or begin a comment.
-    numbers = page_data(watched, layout)
+    numbers = page_data(watched, layout, first)
     data = json.dumps(numbers, separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c")
     style = _beside("page.css") + _beside("rule_page.css")
@@ -59,11 +61,13 @@ def rule_page(
 def page_data(
     watched: Watched,
     layout: str = "levels",
+    first: int = 0,
 ) -> dict[str, Any]:
     """Return what the script of the page draws; see `rule_page`."""
     rule = watched.rule
     examples = {str(example.place): example_line(example) for example in watched.examples}
     return {
+        "first": first,
         "lines": _lines(rule),
         "nodes": _nodes(watched.graph, layout),
         "edges": watched.graph.edges.tolist(),

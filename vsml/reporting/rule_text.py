@@ -126,17 +126,19 @@ def tick_text(
     """Return what happened in a tick: which guards fire, and what nodes and edges hold after it."""
     told = happenings(watched.settings, tick)
     title = f"tick {tick.number}" + (f": {told}" if told else "")
-    parts = [_guards(watched, tick), plain(_nodes(watched, tick))]
+    guards = guards_table(watched, tick)
+    told_guards = plain(guards) if guards.rows else "no store has a guard: all happen everywhere"
+    parts = [told_guards, plain(nodes_table(watched, tick))]
     if any(slot.kind != NODE for slot in watched.rule.slots):
-        parts.append(plain(_edges(watched, tick)))
+        parts.append(plain(edges_table(watched, tick)))
     return "\n\n".join([title, *map(_indented, parts)])
 
 
-def _guards(
+def guards_table(
     watched: Watched,
     tick: Tick,
-) -> str:
-    """Return a line for each store that has a guard: where it is true."""
+) -> Table:
+    """Return a row for each store that has a guard: where it is true."""
     rule = watched.rule
     lines = show(rule).splitlines()
     rows: list[list[str]] = []
@@ -144,10 +146,8 @@ def _guards(
         slot = rule.slots[rule.slot_number(name)]
         if slot.guard != NO_REGISTER:
             rows.append([lines[line], fired_places(watched.graph, slot, tick.fires[name])])
-    if not rows:
-        return "no store has a guard: all happen everywhere"
     headings = ["guard", "fires at"]
-    return plain(Table(headings, rows, left=frozenset(headings)))
+    return Table(headings, rows, left=frozenset(headings))
 
 
 def fired_places(
@@ -179,7 +179,7 @@ def half_edge_name(
     return f"{graph.node[half_edge]}>{graph.node[half_edge ^ 1]}"
 
 
-def _nodes(
+def nodes_table(
     watched: Watched,
     tick: Tick,
 ) -> Table:
@@ -199,7 +199,7 @@ def _nodes(
     return Table(headings, rows, left=frozenset(["role"]))
 
 
-def _edges(
+def edges_table(
     watched: Watched,
     tick: Tick,
 ) -> Table:

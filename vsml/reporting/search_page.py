@@ -3,18 +3,18 @@
 One HTML file that needs no network. All of it is from the database; what is not there is said to be missing.
 """
 
-import datetime
 import html
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsml.reporting import tables
+from vsml.reporting import search_runs
 from vsml.reporting.charts import Series, legend, step_chart
 from vsml.reporting.rule_worth import NO_RULE, with_error
+from vsml.reporting.search_parts import DIGITS, HOUR_S, code_of, method_of, note, table, when
+from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
 from vsml.search.store.overview import (
     PASSED,
@@ -29,9 +29,6 @@ from vsml.search.store.overview import (
 from vsml.search.store.queries import Family, Query, ancestors, find_rules, origins_of
 from vsml.search.store.rows import EventRow, RuleRow, RunRow
 
-DIGITS = 12
-"""Digits of a hash that are shown."""
-
 CONTROLS = {
     "random": "rules drawn at random",
     "best_of": "mutations of the start",
@@ -39,14 +36,9 @@ CONTROLS = {
 }
 """Methods that a search has to beat at the same budget, and what each does."""
 
-_METHOD = ("search", "breeding", "method")
-"""Where a run's settings say how it searches."""
-
 _SHOWN_RULES = 3
 _SHOWN_CELLS = 50
-_SHOWN_WORKERS = 100
 _GENERATIONS = 8
-_HOUR_S = 3600.0
 _MINUTE_S = 60.0
 _MILLION = 1e6
 
@@ -84,31 +76,58 @@ def search_page(database: Database, price_per_hour: float | None = None) -> str:
         StoreError: the database cannot be used.
         ValueError: the price is below 0.
     """
-    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
-        raise ValueError(f"price_per_hour: got {price_per_hour}, expected a number from 0 on")
     seen = overview(database)
-    best = _best_rules(database, seen)
-    sections = [
+    body = [
         f"<h1>Search for rules: {html.escape(Path(seen.name).name)}</h1>",
-        _note(f"{seen.name}, read {_when(seen.read_s)}"),
-        _numbers(seen, price_per_hour),
-        _section("Where rules end", _funnel(seen)),
-        _section("Best scores over time", _curves(seen)),
-        _section("Best rule of each cell", _cells(seen.cells)),
-        _section("Tests", _tests(seen)),
-        _section("The best rules", "".join(_best_rule(each) for each in best) or _no_rules()),
-        _section("Workers", _workers(seen)),
-        _section("Runs", _runs(seen)),
-        _section("Events", _events(seen)),
+        note(f"{seen.name}, read {when(seen.read_s)}"),
     ]
-    style = _beside("page.css") + _beside("search_page.css")
-    body = "\n".join(sections)
+    for heading, content in search_sections(database, seen, price_per_hour).items():
+        body.append(_section(heading, content) if heading else content)
+    lines = "\n".join(body)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Search for rules</title>\n<style>{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<title>Search for rules</title>\n<style>{page_style()}</style>\n</head>\n"
+        f"<body>\n{lines}\n</body>\n</html>\n"
     )
+
+
+def page_style() -> str:
+    """Return the style sheet of the page."""
+    return _beside("page.css") + _beside("search_page.css")
+
+
+def search_sections(
+    database: Database,
+    seen: Overview,
+    price_per_hour: float | None = None,
+) -> dict[str, str]:
+    """Return the content of each section of the page as HTML, by its heading; the first has none.
+
+    Args:
+        database: the database that the search writes.
+        seen: from `overview`.
+        price_per_hour: as `search_page` takes it.
+
+    Raises:
+        StoreError: the database cannot be used.
+        ValueError: the price is below 0.
+    """
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise ValueError(f"price_per_hour: got {price_per_hour}, expected a number from 0 on")
+    best = _best_rules(database, seen)
+    return {
+        "": _numbers(seen, price_per_hour),
+        "Where rules end": _funnel(seen),
+        "Best scores over time": _curves(seen),
+        "Best rule of each cell": _cells(seen.cells),
+        "Tests": _tests(seen),
+        "The best rules": "".join(rule_section(each) for each in best) or _no_rules(),
+        "Workers": search_runs.workers(seen),
+        "Runs": search_runs.runs(seen),
+        "Commands": search_runs.commands(commands_of(database)),
+        "Events": search_runs.events(seen),
+    }
 
 
 def _beside(name: str) -> str:
@@ -117,22 +136,6 @@ def _beside(name: str) -> str:
 
 def _section(heading: str, content: str) -> str:
     return f"<section>\n<h2>{heading}</h2>\n{content}</section>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{html.escape(text)}</p>\n'
-
-
-def _when(time_s: float) -> str:
-    return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> str:
-    return tables.html_table(tables.table_of(rows))
-
-
-def _hash(rule: str) -> tables.Markup:
-    return tables.Markup(f"<code>{html.escape(rule[:DIGITS])}</code>")
 
 
 # ---- numbers
@@ -153,18 +156,18 @@ def _numbers(seen: Overview, price_per_hour: float | None) -> str:
     if seen.workers:
         alive = [worker for worker in seen.workers if seen.read_s - worker.heartbeat_s < SILENT_S]
         told["workers alive"] = f"{len(alive):,} of {len(seen.workers):,}"
-        told["hours of workers"] = f"{seen.worker_s / _HOUR_S:,.2f}"
+        told["hours of workers"] = f"{seen.worker_s / HOUR_S:,.2f}"
     if price_per_hour is None:
         notes.append("Costs need the price of an hour of a worker: --price_per_hour.")
     elif proposed:
-        cost = price_per_hour * seen.worker_s / _HOUR_S
+        cost = price_per_hour * seen.worker_s / HOUR_S
         told["cost so far"] = f"{cost:,.2f}"
         told["cost of a million proposals"] = f"{cost / proposed * _MILLION:,.3g}"
     tiles = "".join(
         f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>\n"
         for name, value in told.items()
     )
-    return f'<div class="numbers">\n{tiles}</div>\n' + "".join(map(_note, notes))
+    return f'<div class="numbers">\n{tiles}</div>\n' + "".join(map(note, notes))
 
 
 def _known(counters: Mapping[str, Mapping[str, int]]) -> int:
@@ -185,7 +188,7 @@ def _funnel(seen: Overview) -> str:
     counters = seen.counters
     stages = sorted(set(counters) - {PROPOSED})
     if not stages:
-        return _note("No worker has counted where rules end.")
+        return note("No worker has counted where rules end.")
     most = max(1, proposals(counters))
     lines: list[str] = []
     for stage in stages:
@@ -199,8 +202,8 @@ def _funnel(seen: Overview) -> str:
             if why != PASSED:
                 name = f'<span class="why">{html.escape(why)}</span>'
                 lines.append(_bar(name, count, most, f"{count:,}"))
-    note = _note("Bars are shares of all proposals. A stage gets the rules that passed the one before.")
-    return f'{note}<div class="funnel">\n{"".join(lines)}</div>\n'
+    remark = note("Bars are shares of all proposals. A stage gets the rules that passed the one before.")
+    return f'{remark}<div class="funnel">\n{"".join(lines)}</div>\n'
 
 
 def _bar(name: str, count: int, most: int, told: str) -> str:
@@ -215,23 +218,10 @@ def _bar(name: str, count: int, most: int, told: str) -> str:
 # ---- curves
 
 
-def method_of(run: RunRow) -> str | None:
-    """Return how a run searches; None where its settings do not say so."""
-    try:
-        found: Any = json.loads(run.config)
-    except ValueError:
-        return None
-    for name in _METHOD:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return found if isinstance(found, str) else None
-
-
 def _curves(seen: Overview) -> str:
     """Return how the best scores of runs rose, a chart for each test."""
     if not seen.progress:
-        return _note("No evaluation with a score belongs to a run, so there is no curve.")
+        return note("No evaluation with a score belongs to a run, so there is no curve.")
     runs = {run.id: run for run in seen.runs}
     by_test: dict[str, list[Progress]] = {}
     for progress in seen.progress:
@@ -245,8 +235,8 @@ def _curves(seen: Overview) -> str:
             lines += [_series(progress, runs.get(name), label) for progress in found if progress.run == name]
         chart = step_chart(lines, "minutes since the run began", f"best score in {test}")
         figures.append(f"<figure>{chart}<figcaption>{html.escape(test)}</figcaption></figure>\n")
-    note = _note("The best score of a single evaluation so far; a lucky one counts, too.")
-    return f'{_controls_note(seen)}{note}{legend(labels)}<div class="charts">\n{"".join(figures)}</div>\n'
+    remark = note("The best score of a single evaluation so far; a lucky one counts, too.")
+    return f'{_controls_note(seen)}{remark}{legend(labels)}<div class="charts">\n{"".join(figures)}</div>\n'
 
 
 def _label(run: RunRow | None, name: str) -> str:
@@ -266,7 +256,7 @@ def _controls_note(seen: Overview) -> str:
     missing = [f"{name} ({does})" for name, does in CONTROLS.items() if name not in there]
     if not missing:
         return ""
-    return _note(f"Controls that are not in this database: {', '.join(missing)}.")
+    return note(f"Controls that are not in this database: {', '.join(missing)}.")
 
 
 # ---- the best
@@ -274,7 +264,7 @@ def _controls_note(seen: Overview) -> str:
 
 def _cells(cells: Sequence[BestCell]) -> str:
     if not cells:
-        return _note("No cell of an archive is in this database.")
+        return note("No cell of an archive is in this database.")
     rows: list[dict[str, Any]] = []
     for cell in cells[:_SHOWN_CELLS]:
         rows.append(
@@ -283,20 +273,20 @@ def _cells(cells: Sequence[BestCell]) -> str:
                 "score": cell.score,
                 "standard error": cell.standard_error,
                 "operators": cell.rule.size,
-                "rule": _hash(cell.rule.hash),
+                "rule": code_of(cell.rule.hash),
                 "origin": cell.rule.origin,
                 "run": cell.run,
                 "island": cell.island,
             }
         )
     more = len(cells) - len(rows)
-    return _table(rows) + (_note(f"{more:,} more cells are in the database.") if more else "")
+    return table(rows) + (note(f"{more:,} more cells are in the database.") if more else "")
 
 
 def _tests(seen: Overview) -> str:
     if not seen.tests:
-        return _note("No test was taken.")
-    return _table(
+        return note("No test was taken.")
+    return table(
         {
             "test": test.test,
             "level": test.level,
@@ -309,7 +299,7 @@ def _tests(seen: Overview) -> str:
 
 
 def _no_rules() -> str:
-    return _note("No rule of this database has a score.")
+    return note("No rule of this database has a score.")
 
 
 def _best_rules(database: Database, seen: Overview) -> list[BestRule]:
@@ -325,19 +315,37 @@ def _best_rules(database: Database, seen: Overview) -> list[BestRule]:
             if each.score is not None:
                 words = f"{test.test} {test.level}".strip()
                 found[each.row.hash] = (each.row, f"{words}: score {each.score:.4g}")
-    best: list[BestRule] = []
-    for row, reached in list(found.values())[:_SHOWN_RULES]:
-        family = ancestors(database, row.hash, _GENERATIONS)
-        origins = origins_of(database, {rule for _, rule, _, _ in family.walk()})
-        best.append(BestRule(row, reached, family, origins, seen.ablations.get(row.hash)))
-    return best
+    return [best_rule(database, seen, row, told) for row, told in list(found.values())[:_SHOWN_RULES]]
 
 
-def _best_rule(best: BestRule) -> str:
+def best_rule(
+    database: Database,
+    seen: Overview,
+    row: RuleRow,
+    reached: str,
+) -> BestRule:
+    """Return a rule with what it was made from and what its lines are worth.
+
+    Args:
+        database: the database.
+        seen: from `overview`.
+        row: the rule.
+        reached: what it reached, in words.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+    family = ancestors(database, row.hash, _GENERATIONS)
+    origins = origins_of(database, {rule for _, rule, _, _ in family.walk()})
+    return BestRule(row, reached, family, origins, seen.ablations.get(row.hash))
+
+
+def rule_section(best: BestRule) -> str:
+    """Return all about a rule as HTML: text, family tree, and what its lines are worth."""
     row = best.row
     return (
-        f"<h3>{_hash(row.hash)} {html.escape(best.reached)}</h3>\n"
-        + _note(f"{row.size} operators, {row.origin}, found {_when(row.found_s)}")
+        f"<h3>{code_of(row.hash)} {html.escape(best.reached)}</h3>\n"
+        + note(f"{row.size} operators, {row.origin}, found {when(row.found_s)}")
         + f"<pre>{html.escape(row.text)}</pre>\n"
         + _tree(best)
         + _ablation(best)
@@ -347,7 +355,7 @@ def _best_rule(best: BestRule) -> str:
 def _tree(best: BestRule) -> str:
     """Return what a rule was made from, each generation a step to the right."""
     if not best.family.links:
-        return _note("What it was made from is not in this database.")
+        return note("What it was made from is not in this database.")
     text = ""
     depth = -1
     for generation, rule, mutation, is_repeated in best.family.walk():
@@ -360,7 +368,7 @@ def _tree(best: BestRule) -> str:
         words.append(f"({best.origins.get(rule, 'not in this database')})")
         if is_repeated:
             words.append("as above")
-        text += f"<li>{_hash(rule)} <span class='note'>{html.escape(' '.join(words))}</span>"
+        text += f"<li>{code_of(rule)} <span class='note'>{html.escape(' '.join(words))}</span>"
     text += "</li></ul>" * (depth + 1)
     shown = text.replace("<ul>", '<ul class="tree">', 1)
     return f"<details open><summary>Made from</summary>{shown}</details>\n"
@@ -370,7 +378,7 @@ def _ablation(best: BestRule) -> str:
     """Return what the lines of a rule are worth, as far as somebody has stored it."""
     if best.ablation is None:
         command = f"vsml rules ablate {best.row.hash[:DIGITS]}.rule --database DATABASE"
-        return _note(f"What its lines are worth is not in this database; {command} stores it.")
+        return note(f"What its lines are worth is not in this database; {command} stores it.")
     detail = best.ablation.detail
     rows: list[dict[str, Any]] = []
     for line in detail["lines"]:
@@ -380,73 +388,5 @@ def _ablation(best: BestRule) -> str:
             told = with_error(found["mean"], found["standard_error"])
         rows.append({"line": line["text"], "without it": line["change"], "change of the score": told})
     scores = ", ".join(f"{name} {score:.3f}" for name, score in detail["scores"].items())
-    note = _note(f"Score without a part less score with it, ± one standard error. With all: {scores}.")
-    return f"<details open><summary>What its lines are worth</summary>{note}{_table(rows)}</details>\n"
-
-
-# ---- who searched
-
-
-def _workers(seen: Overview) -> str:
-    if not seen.workers:
-        return _note("No worker has said that it works.")
-    rows: list[dict[str, Any]] = []
-    for worker in seen.workers[:_SHOWN_WORKERS]:
-        seconds = worker.heartbeat_s - worker.started_s
-        proposed = proposals(worker.counters)
-        silent_s = seen.read_s - worker.heartbeat_s
-        rows.append(
-            {
-                "worker": worker.id,
-                "machine": worker.host,
-                "run": worker.run,
-                "hours": seconds / _HOUR_S,
-                "proposed": proposed,
-                "a second": proposed / seconds if seconds > 0 else None,
-                "last heard": _when(worker.heartbeat_s),
-                "": "alive" if silent_s < SILENT_S else "silent",
-            }
-        )
-    more = len(seen.workers) - len(rows)
-    return _table(rows) + (_note(f"{more:,} more workers are in the database.") if more else "")
-
-
-def _runs(seen: Overview) -> str:
-    if not seen.runs:
-        return _note("No run is in this database.")
-    islands: dict[str, list[int]] = {}
-    for island in seen.islands:
-        islands.setdefault(island.run, []).append(island.step)
-    rows: list[dict[str, Any]] = []
-    for run in seen.runs:
-        steps = islands.get(run.id, [])
-        rows.append(
-            {
-                "run": run.id,
-                "method": method_of(run),
-                "islands": len(steps) or None,
-                "generation": max(steps, default=None),
-                "began": _when(run.started_s),
-                "machine": run.host,
-                "commit": run.git[:10],
-                "fork of": run.parent_run,
-                "at generation": run.step if run.parent_run else None,
-            }
-        )
-    return _table(rows)
-
-
-def _events(seen: Overview) -> str:
-    if not seen.event_counts:
-        return _note("Nothing that happened was written down.")
-    counts = ", ".join(f"{kind} {count:,}" for kind, count in seen.event_counts.items())
-    rows = [
-        {
-            "when": _when(event.time_s),
-            "what": event.kind,
-            "run": event.run,
-            "more": "" if "lines" in event.detail else json.dumps(event.detail),
-        }
-        for event in seen.events
-    ]
-    return _note(f"In all: {counts}. The last ones:") + _table(rows)
+    remark = note(f"Score without a part less score with it, ± one standard error. With all: {scores}.")
+    return f"<details open><summary>What its lines are worth</summary>{remark}{table(rows)}</details>\n"

@@ -141,6 +141,88 @@ def learn(
     return np.asarray(jax.jit(jax.vmap(one_start))(keys, x, targets))
 
 
+class Watcher:
+    """Runs the examples of a stream one after the other, those that are watched with all that happens.
+
+    Args:
+        rule: the rule.
+        graph: the graph.
+        settings: timing and teaching; `loss` is `regression`.
+        key: of what is drawn.
+
+    Attributes:
+        state: after the examples so far.
+        place: how many there were.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        graph: Graph,
+        settings: Settings,
+        key: Array,
+    ) -> None:
+        self.rule, self.graph, self.settings, self.key = rule, graph, settings, key
+        self._machine, self._arrays = compile_rule(rule), to_arrays(graph)
+        self._harness = Harness(settings)
+        self._recorded = jax.jit(self._harness.recorded)
+        self._fires = jax.jit(jax.vmap(self._machine.fires, (None, 0, 0)))
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to before the first example."""
+        self.state = self._harness.begin(self._machine, self._arrays, self.key)
+        self.place = 0
+
+    def skip(
+        self,
+        x: Array,
+        targets: Array,
+    ) -> np.ndarray:
+        """Run examples without a look at their ticks, and return the answers [T, O].
+
+        Args:
+            x: numbers of the inputs [T, I]; each T is compiled anew.
+            targets: numbers that are right [T, O].
+        """
+        self.state, answers = run_stream(self._harness, self._machine, self._arrays, self.state, x, targets)
+        self.place += len(x)
+        return np.asarray(answers)
+
+    def example(
+        self,
+        x: Array,
+        target: Array,
+    ) -> tuple[Example, list[Tick]]:
+        """Run an example, and return it with all its ticks.
+
+        Args:
+            x: numbers of the inputs [I].
+            target: numbers that are right [O].
+        """
+        first = self._harness.reset(self._machine, self.state)
+        self.state, answer, record = self._recorded(self._machine, self._arrays, self.state, x, target)
+        memories = np.concatenate([np.asarray(first)[None], np.asarray(record.memory)])
+        fired = jax.device_get(self._fires(self._arrays, memories[:-1], record.ports))
+        ports = {name: np.asarray(getattr(record.ports, name)) for name in PORTS}
+        held = [_held(self.rule, self._arrays, memory) for memory in memories]
+        ticks: list[Tick] = []
+        for number in range(self.settings.ticks):
+            ticks.append(
+                Tick(
+                    example=self.place,
+                    number=number,
+                    ports=_at(ports, number),
+                    before=held[number],
+                    after=held[number + 1],
+                    fires=_at(fired, number),
+                )
+            )
+        found = Example(self.place, np.asarray(x), np.asarray(target), np.asarray(answer))
+        self.place += 1
+        return found, ticks
+
+
 def watch(
     rule: Rule,
     graph: Graph,
@@ -161,33 +243,15 @@ def watch(
         key: of what is drawn.
         skip: how many examples are run before the first one that is watched.
     """
-    machine, arrays, harness = compile_rule(rule), to_arrays(graph), Harness(settings)
-    state = harness.begin(machine, arrays, key)
+    watcher = Watcher(rule, graph, settings, key)
     if skip:
-        state, _ = run_stream(harness, machine, arrays, state, x[:skip], targets[:skip])
-    recorded = jax.jit(harness.recorded)
-    fires = jax.jit(jax.vmap(machine.fires, (None, 0, 0)))
+        watcher.skip(x[:skip], targets[:skip])
     examples: list[Example] = []
     ticks: list[Tick] = []
     for place in range(skip, len(x)):
-        first = harness.reset(machine, state)
-        state, answer, record = recorded(machine, arrays, state, x[place], targets[place])
-        memories = np.concatenate([np.asarray(first)[None], np.asarray(record.memory)])
-        fired = jax.device_get(fires(arrays, memories[:-1], record.ports))
-        ports = {name: np.asarray(getattr(record.ports, name)) for name in PORTS}
-        held = [_held(rule, arrays, memory) for memory in memories]
-        examples.append(Example(place, np.asarray(x[place]), np.asarray(targets[place]), np.asarray(answer)))
-        for number in range(settings.ticks):
-            ticks.append(
-                Tick(
-                    example=place,
-                    number=number,
-                    ports=_at(ports, number),
-                    before=held[number],
-                    after=held[number + 1],
-                    fires=_at(fired, number),
-                )
-            )
+        example, its_ticks = watcher.example(x[place], targets[place])
+        examples.append(example)
+        ticks += its_ticks
     return Watched(rule, graph, settings, tuple(examples), tuple(ticks))
 
 

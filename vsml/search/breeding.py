@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vsml.rules.canonical import rule_hash
 from vsml.search.constants import has_constants, tuned
 from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores, cell_of
-from vsml.search.genome import Genome, stack_genomes, unstack_genomes
+from vsml.search.genome import Genome, rule_of, stack_genomes, unstack_genomes
 from vsml.search.judging import Judge, Rated, Survivor
 from vsml.search.mutation import MUTATIONS
 from vsml.search.offspring import offspring
 from vsml.search.population import NAMES, Population, taken, tournaments
 from vsml.search.settings import Breeding, Drawing, Mutations
-from vsml.search.stages import KNOWN
+from vsml.search.stages import KNOWN, REASONS
 from vsml.types import Array
 
 _MOST_DRAWS = 40
@@ -25,6 +26,12 @@ _MOST_DRAWS = 40
 
 _ONLY_CONSTANTS = Mutations(**{name: float(name == "constant") for name in MUTATIONS})
 """Mutations of the control that tunes constants alone."""
+
+PROPOSED = "proposed"
+"""How a rule from outside was made."""
+
+PINNED = "pinned"
+"""How the names of cells begin that are kept for one rule; `vsml.search.steering` makes them."""
 
 # What a generation draws, by the number that its key is folded with.
 _CHOICE, _CHANGE, _FRESH, _TUNING, _RESTART = range(5)
@@ -37,7 +44,7 @@ class Bred:
     Attributes:
         survivor: the rule and how far it came.
         island: where it was found.
-        parent: what it was made from; None for a drawn one.
+        parent: what it was made from; None for a drawn one and for a proposal.
         change: what was changed, or how it was made.
     """
 
@@ -47,27 +54,12 @@ class Bred:
     change: str
 
 
-@dataclass(frozen=True, eq=False)
-class Guest:
-    """A rule from outside, which is judged in the next generation.
-
-    Attributes:
-        genome: the rule, on the host.
-        island: where it enters.
-        change: where it is from, as `Bred.change`.
-    """
-
-    genome: Genome
-    island: int
-    change: str
-
-
 @dataclass(frozen=True)
 class Happened:
     """Something that happened to an island.
 
     Attributes:
-        kind: "restart", "migration" or "solved".
+        kind: "restart", "migration", "proposal" or "solved".
         island: which.
         detail: more, ready for JSON.
     """
@@ -135,6 +127,7 @@ class Breeder:
         generation: how many there were.
         islands: the populations.
         hall: the best elites of islands that began anew.
+        proposals: rules from outside, which take the places of children in the next generation.
     """
 
     breeding: Breeding
@@ -147,15 +140,18 @@ class Breeder:
     generation: int = 0
     islands: list[Island] = field(default_factory=list)
     hall: Archive = field(default_factory=Archive)
+    proposals: list[Genome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        starts = [genome for source in self.sources for genome in source]
         if not self.sources:
             raise ValueError("sources: got none, expected rules, or an empty list for rules that are drawn")
-        if self.breeding.method in ("best_of", "constants") and not starts:
+        if self.breeding.method in ("best_of", "constants") and not self._starts:
             raise ValueError(f"method: got {self.breeding.method} without rules to start from, expected some")
-        self._starts = starts
         self._batch = self.breeding.islands * self.breeding.children
+
+    @property
+    def _starts(self) -> list[Genome]:
+        return [genome for source in self.sources for genome in source]
 
     @property
     def best(self) -> Elite | None:
@@ -182,18 +178,15 @@ class Breeder:
             population = self._filled(jax.random.fold_in(self.key, 2**31 + number))
             self.islands.append(Island(population, Archive()))
 
-    def step(self, guests: Sequence[Guest] = ()) -> Generation:
-        """Breed one generation, and return what it has brought.
-
-        Args:
-            guests: rules from outside that are judged with it; those that are known bring nothing.
-        """
+    def step(self) -> Generation:
+        """Breed one generation, and return what it has brought."""
         if not self.islands:
             self.begin()
         key = jax.random.fold_in(self.key, self.generation)
         parts = [jax.random.fold_in(key, part) for part in range(5)]
         parents, breeders = self._parents(parts[_CHOICE])
         children, changes = self._children(parents, parts[_CHANGE])
+        children, proposed = self._with_proposals(children)
         rated = self.judge.rate(children)
         hosts = jax.device_get(children)
         bred: list[Bred] = []
@@ -201,15 +194,47 @@ class Breeder:
             self._enter(island, self._own(number), hosts, rated)
         for place, survivor in rated.found.items():
             home = place // self.breeding.children
-            parent = None if parents is None else taken(parents, np.array(place))
-            bred.append(Bred(survivor, home, parent, changes[place]))
-        bred += self._received(guests)
+            change = PROPOSED if place in proposed else changes[place]
+            parent: Genome | None = None
+            if parents is not None and place not in proposed:
+                parent = taken(parents, np.array(place))
+            bred.append(Bred(survivor, home, parent, change))
         if self._is_tuning:
             bred += self._tune(parts[_TUNING])
         elites = self._update_archives(bred, breeders, parts[_FRESH])
         self.generation += 1
-        events = self._migrate() + self._restart(parts[_RESTART])
+        told = [self._told(place, hosts, rated) for place in proposed]
+        events = told + self._migrate() + self._restart(parts[_RESTART])
         return Generation(self.generation, bred, elites, events)
+
+    # Proposals.
+
+    def _with_proposals(self, children: Genome) -> tuple[Genome, list[int]]:
+        """Return children of which some are proposals, the last ones of each island, and their places."""
+        count = min(len(self.proposals), self._batch)
+        if not count:
+            return children, []
+        proposals, self.proposals = self.proposals[:count], self.proposals[count:]
+        hosts = unstack_genomes(jax.device_get(children))
+        places: list[int] = []
+        for number, proposal in enumerate(proposals):
+            turn, island = divmod(number, self.breeding.islands)
+            places.append((island + 1) * self.breeding.children - 1 - turn)
+            hosts[places[-1]] = proposal
+        return stack_genomes(hosts), places
+
+    def _told(self, place: int, children: Genome, rated: Rated) -> Happened:
+        """Return what became of a proposal, as an event."""
+        survivor = rated.found.get(place)
+        said = REASONS[rated.reasons[place]]
+        if survivor is not None:
+            said = f"passed {survivor.stage}"
+        detail = {
+            "rule": rule_hash(rule_of(taken(children, np.array(place)))),
+            "fitness": float(rated.fitness[place]),
+            "said": said,
+        }
+        return Happened("proposal", place // self.breeding.children, detail)
 
     # Populations.
 
@@ -321,15 +346,6 @@ class Breeder:
         own = places[enters[places]]
         island.population = island.population.entered_by(taken(children, own), rated.fitness[own])
 
-    def _received(self, guests: Sequence[Guest]) -> list[Bred]:
-        """Judge guests, let those that pass S1 into their populations, and return them."""
-        found: list[Bred] = []
-        for guest in guests:
-            for survivor in self._rate([guest.genome]).found.values():
-                found.append(Bred(survivor, guest.island, None, guest.change))
-                self.islands[guest.island].enter(survivor)
-        return found
-
     # Elites.
 
     @property
@@ -425,11 +441,13 @@ class Breeder:
             best = island.archive.best
             detail = {"bound": None if best is None else best.scores.bound, "restarts": island.restarts + 1}
             events.append(Happened("restart", number, detail))
-            for elite in island.archive.elites.values():
-                self.hall.take(elite)
+            for cell, elite in island.archive.elites.items():
+                if not cell.startswith(PINNED):
+                    self.hall.take(elite)
             population = self._filled(jax.random.fold_in(key, number))
+            pinned = {cell: elite for cell, elite in island.archive.elites.items() if cell.startswith(PINNED)}
             self.islands[number] = Island(
-                population, Archive(), improved=self.generation, restarts=island.restarts + 1
+                population, Archive(pinned), improved=self.generation, restarts=island.restarts + 1
             )
         return events
 

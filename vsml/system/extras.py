@@ -18,13 +18,26 @@ EXTRAS = {
     "mpi": ("mpi4py",),
     "rules": ("matplotlib", "networkx"),
     "search": ("psycopg", "pyarrow", "sqlalchemy"),
+    "dashboard": ("nicegui", "starlette"),
     "latex": ("sympy",),
     "river": ("river",),
     "torch": ("torch",),
 }
 """Modules of each extra of pyproject.toml."""
 
-_SMALLEST_FIRST = ("plot", "latex", "river", "torch", "rules", "search", "report", "wandb", "mpi", "train")
+_SMALLEST_FIRST = (
+    "plot",
+    "latex",
+    "river",
+    "torch",
+    "dashboard",
+    "rules",
+    "search",
+    "report",
+    "wandb",
+    "mpi",
+    "train",
+)
 
 
 class MissingExtraError(ImportError):

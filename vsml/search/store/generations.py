@@ -2,14 +2,16 @@
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vsml.rules.canonical import rule_hash
-from vsml.search.breeding import Bred, Breeder, Generation
+from vsml.search.breeding import PROPOSED, Bred, Breeder, Generation
 from vsml.search.elites import Elite
 from vsml.search.genome import Genome, rule_of
 from vsml.search.judging import Judge
+from vsml.search.store.commands import Desk
 from vsml.search.store.rows import (
     CellRow,
     EvaluationRow,
@@ -48,15 +50,28 @@ class GenerationRows:
     run: str
     started_s: float = field(default_factory=time.time)
 
-    def begin(self, config: str, git: str, sources: Sequence[tuple[str, Genome]]) -> None:
+    @property
+    def desk(self) -> Desk:
+        """Where the run takes its commands."""
+        return Desk(self.writer, self.run, self.run)
+
+    def begin(
+        self,
+        config: str,
+        git: str,
+        sources: Sequence[tuple[str, Genome]],
+        fork_of: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the run, and the rules that it starts from.
 
         Args:
             config: settings, as text.
             git: the commit of the code.
             sources: where each rule is from, such as "start", and the rule.
+            fork_of: the `run` that it was forked from, and after which `generation`; None: from none.
         """
-        self.writer.write(RunRow(self.run, config=config, git=git, host=platform.node()))
+        parent, step = (fork_of["run"], fork_of["generation"]) if fork_of else (None, 0)
+        self.writer.write(RunRow(self.run, parent, step, config, git, platform.node()))
         for origin, genome in sources:
             self.writer.write(rule_row(rule_of(genome), origin, self.run))
 
@@ -76,7 +91,12 @@ class GenerationRows:
                 id=f"{self.run} {generation.number} {number}",
             )
             self.writer.write(event)
-        self.writer.write(*self._state(breeder, generation))
+        self.writer.write(*self._state(breeder))
+        return self.writer.flush()
+
+    def beat(self, breeder: Breeder) -> Flush:
+        """Write how things are now, and so that the worker is alive."""
+        self.writer.write(*self._state(breeder))
         return self.writer.flush()
 
     def _found(self, bred: Bred, judge: Judge) -> Iterator[Row]:
@@ -114,10 +134,10 @@ class GenerationRows:
         yield CellRow(self.run, island, elite.cell, row.hash, scores.mean, scores.standard_error)
 
     def _rule(self, genome: Genome, change: str) -> RuleRow:
-        origin = "drawn" if change == "drawn" else "mutation"
+        origin = change if change in ("drawn", PROPOSED) else "mutation"
         return rule_row(rule_of(genome), origin, self.run)
 
-    def _state(self, breeder: Breeder, generation: Generation) -> Iterator[Row]:
+    def _state(self, breeder: Breeder) -> Iterator[Row]:
         """Yield how islands and the worker are now."""
         counters: dict[str, dict[str, int]] = {"proposed": {"all": breeder.judge.funnel.proposed}}
         for stage, why, count in breeder.judge.funnel.rows():
@@ -132,4 +152,4 @@ class GenerationRows:
                 "best": None if best is None else best.scores.mean,
                 "bound": None if best is None else best.scores.bound,
             }
-            yield IslandRow(self.run, number, self.run, generation.number, detail)
+            yield IslandRow(self.run, number, self.run, breeder.generation, detail)

@@ -165,6 +165,16 @@ def overview(database: Database) -> Overview:
         )
 
 
+def runs_of(database: Database) -> list[RunRow]:
+    """Return all runs, the oldest first.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+    with database.reading() as connection:
+        return list(_runs(connection))
+
+
 def _runs(connection: sa.Connection) -> Iterator[RunRow]:
     for row in connection.execute(sa.select(RUN).order_by(RUN.c.started_s, RUN.c.id)).mappings():
         yield RunRow(**row)

@@ -1,0 +1,95 @@
+"""Commands to a search that runs, checked before they are sent."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from vsml.calls.search import SearchConfig
+from vsml.search.genome import rule_of
+from vsml.search.steering import COMMANDS, RefusedError, changed, genome_in
+from vsml.search.store import Database, insert_all, rule_of_hash, rule_row
+from vsml.search.store.commands import Command, commands_of, run_named, send
+from vsml.search.store.rows import RunRow
+
+_OF_RULES = ("pin", "unpin", "ban", "unban")
+
+_NEEDED = {"set": ("name", "value"), "paste": ("text",), **dict.fromkeys(_OF_RULES, ("hash",))}
+"""What commands need to be told."""
+
+
+def ask(
+    database: Database,
+    do: str,
+    run: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    at: int | None = None,
+) -> Command:
+    """Send a command to a run, and return it.
+
+    Args:
+        database: the database that the run writes.
+        do: one of `vsml.search.steering.COMMANDS`.
+        run: how the name of the run begins; None for the one that began last.
+        given: what the command needs: `name` and `value` of a setting, the first digits of a `hash`, or the
+            `text` of a rule.
+        at: generation before which the command waits; None: as soon as it is read.
+
+    Raises:
+        RefusedError: the run would refuse it.
+        StoreError: there is no such run or rule, or the database cannot be used.
+    """
+    given = dict(given or {})
+    if do not in COMMANDS:
+        raise RefusedError(f"command: got {do!r}, expected one of {', '.join(COMMANDS)}")
+    for name in _NEEDED.get(do, ()):
+        if name not in given:
+            raise RefusedError(f"{do}: got no {name}, expected {' and '.join(_NEEDED[do])}")
+    if at is not None and at < 0:
+        raise RefusedError(f"at: got {at}, expected a generation from 0 on")
+    row = run_named(database, run)
+    config = config_of(database, row)
+    if do == "set":
+        changed(config, given["name"], given["value"])
+    if do in _OF_RULES:
+        rule = rule_of_hash(database, given["hash"])
+        genome_in(rule.text, config.room)
+        given |= {"hash": rule.hash, "text": rule.text}
+    if do == "paste":
+        genome = genome_in(given["text"], config.room)
+        proposed = rule_row(rule_of(genome), "proposed", row.id)
+        with database.writing() as connection:
+            insert_all(connection, {"rule": [proposed.values()]})
+    command = Command(row.id, do, given, at)
+    send(database, command)
+    return command
+
+
+def config_of(database: Database, run: RunRow) -> SearchConfig:
+    """Return the settings of the search of a run, with all that was set in it so far.
+
+    Raises:
+        RefusedError: the database does not have them.
+        StoreError: the database cannot be used.
+    """
+    try:
+        config = SearchConfig.model_validate(json.loads(run.config)["search"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RefusedError(f"run: got {run.id!r} without settings of a search, expected a search") from error
+    for command, outcome in commands_of(database, run.id):
+        if command.do == "set" and outcome is not None and outcome.done:
+            config = changed(config, command.arguments["name"], command.arguments["value"])
+    return config
+
+
+def value_of(text: str) -> Any:
+    """Return a value as YAML has it.
+
+    Raises:
+        RefusedError: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RefusedError(f"value: got {text!r}, which cannot be read, expected YAML such as 0.5") from None
