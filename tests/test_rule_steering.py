@@ -593,7 +593,7 @@ def test_a_run_is_steered_killed_resumed_and_forked(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_paused_run_ends_by_a_signal_and_is_still_paused_when_it_is_resumed(tmp_path, monkeypatch):
+def test_a_paused_run_ends_by_a_signal_and_is_still_paused_when_it_is_resumed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def send(path):
@@ -608,7 +608,9 @@ def test_a_paused_run_ends_by_a_signal_and_is_still_paused_when_it_is_resumed(tm
     with Database(tmp_path / "run.db") as database:
         ask(database, "set", given={"name": "search.generations", "value": generation + 1})
         ask(database, "resume")
+    capsys.readouterr()
     assert main(["--resume", str(run)]) == 0
+    assert "is paused; to breed on" in capsys.readouterr().out
     assert (run / "complete").exists()
     assert lines_of(run)[-1]["step"] == generation + 1
 

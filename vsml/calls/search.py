@@ -217,6 +217,8 @@ class _Searching:
     def go_on(self, stop: StopSignals) -> bool:
         """Breed until all is done; return False where a signal or the time limit ended it."""
         breeder = self.breeder
+        if self.steering.paused:
+            say_of_rank(self.comm, "is paused; to breed on: vsml rules steer DATABASE resume")
         try:
             while breeder.generation < self.config.generations and not self._solution():
                 if self.comm.any(self._has_to_stop(stop)):
