@@ -11,6 +11,7 @@ In shapes: E episodes of T examples, I input units, O outputs; R rows, each of a
 those that share its input.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -255,12 +256,10 @@ def _path(
         values = np.broadcast_to(values_of(term, problem.signals), target.shape)
         columns.append(centred(values.astype(np.float64)))
     design_RxOxK = np.stack(columns, axis=-1)
-    sizes = np.sqrt(np.square(design_RxOxK).mean((0, 1)))
-    design_RxOxK = design_RxOxK / np.where(sizes > 0, sizes, 1)
     count = min(most_terms, len(terms))
 
     def pursued(rows: np.ndarray) -> np.ndarray:
-        """Return coefficients [K, count] of scaled terms, fitted to some rows."""
+        """Return coefficients [K, count] of terms, fitted to some rows."""
         design = design_RxOxK[rows].reshape(-1, len(terms))
         return _pursued(design, target[rows].ravel(), count)
 
@@ -287,7 +286,7 @@ def _path(
         fits.append(
             Fit(
                 terms=tuple(terms[place] for place in known),
-                coefficients=tuple(float(column[place] / sizes[place]) for place in known),
+                coefficients=tuple(float(column[place]) for place in known),
                 share=float(shares[:, number].mean()),
                 spread=float(shares[:, number].std(ddof=1) / FOLDS**0.5),
                 quarters=tuple(map(float, of_quarters[:, number])),
@@ -302,13 +301,19 @@ def _pursued(
     count: int,
 ) -> np.ndarray:
     """Return coefficients [K, count] by orthogonal matching pursuit, for 1 to `count` terms."""
-    path = orthogonal_mp_gram(
-        design.T @ design,
-        design.T @ target,
-        n_nonzero_coefs=count,
-        return_path=True,
-    )
-    path = np.asarray(path).reshape(design.shape[1], -1)
-    # It ends early once nothing is left to explain.
+    # It adds the term that fits best what is left, which presumes that all are of one size.
+    sizes = np.linalg.norm(design, axis=0)
+    sizes = np.where(sizes > 0, sizes, 1)
+    scaled = design / sizes
+    with warnings.catch_warnings():
+        # It ends early once nothing is left to explain, and warns of it.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        path = orthogonal_mp_gram(
+            scaled.T @ scaled,
+            scaled.T @ target,
+            n_nonzero_coefs=count,
+            return_path=True,
+        )
+    path = np.asarray(path).reshape(design.shape[1], -1) / sizes[:, None]
     missing = count - path.shape[1]
     return np.pad(path, ((0, 0), (0, missing)), mode="edge")

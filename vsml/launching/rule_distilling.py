@@ -79,12 +79,16 @@ def distil(options: argparse.Namespace) -> int:
     check_out(options.out, options.force)
     if options.episodes % 2:
         raise ValueError(f"--episodes: got {options.episodes}, expected an even number")
+    for name in ("weights", "biases"):
+        terms = getattr(options, name)
+        if terms is not None and terms > options.most_terms:
+            raise ValueError(f"--{name}: got {terms}, expected at most --most_terms, {options.most_terms}")
     probe = _probe(options, options.episodes, draw=0)
     effective = effective_weights(probe)
     found = fitted(effective, options.most_terms, seed=options.seed)
     print(found.table(), end="\n\n", flush=True)
-    weights = _chosen("--weights", found.weights, options.weights)
-    biases = None if options.biases == 0 else _chosen("--biases", found.biases, options.biases)
+    weights = _chosen(found.weights, options.weights)
+    biases = None if options.biases == 0 else _chosen(found.biases, options.biases)
 
     asked = _probe(options, 2 * options.episodes, draw=1)
     inputs = _arrived(asked)
@@ -115,15 +119,11 @@ def distil(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(name: str, fits: "tuple[Fit, ...]", terms: int | None) -> "Fit":
+def _chosen(fits: "tuple[Fit, ...]", terms: int | None) -> "Fit":
     """Return the equation of so many terms; None: the shortest good one."""
     from vsml.introspection.distilling import fewest
 
-    if terms is None:
-        return fewest(fits)
-    if terms > len(fits):
-        raise ValueError(f"{name}: got {terms}, expected at most --most_terms, {len(fits)}")
-    return fits[terms - 1]
+    return fewest(fits) if terms is None else fits[terms - 1]
 
 
 def _equations(weights: "Fit", biases: "Fit | None") -> str:
