@@ -103,6 +103,7 @@ def test_what_outputs_have_in_common_does_not_count():
     assert shifted.coefficients == pytest.approx(found.coefficients, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(5))
 def test_the_rule_that_is_written_computes_the_equation_for_every_term(part, tmp_path):
     weight_terms, bias_terms = WEIGHT_TERMS[part::5], BIAS_TERMS[part::5]

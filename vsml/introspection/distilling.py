@@ -282,7 +282,7 @@ def _path(
     for number in range(count):
         column = coefficients[:, number]
         # Terms stay once they are in, so new ones come last.
-        known += [place for place in np.flatnonzero(column) if place not in known]
+        known += [int(place) for place in np.flatnonzero(column) if place not in known]
         fits.append(
             Fit(
                 terms=tuple(terms[place] for place in known),

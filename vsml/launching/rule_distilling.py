@@ -161,11 +161,16 @@ def _arrived(probe: "Probe") -> "np.ndarray":
     import jax
     import numpy as np
 
-    def of_episode(x: Any, key: Any) -> Any:
-        state = probe.learner.init_state(probe.params, key)
-        return probe.learner.arriving(probe.params, state, x[:, 0])[..., 0]
+    from vsml.introspection.experiments import check_inspectable
 
-    return np.asarray(jax.lax.map(lambda unit: of_episode(*unit), (probe.episodes.x, probe.keys)))
+    learner = check_inspectable(probe.learner)
+
+    def of_episode(unit: Any) -> Any:
+        x, key = unit
+        state = learner.init_state(probe.params, key)
+        return learner.arriving(probe.params, state, x[:, 0])[..., 0]
+
+    return np.asarray(jax.lax.map(of_episode, (probe.episodes.x, probe.keys)))
 
 
 def _tell(name: str, probabilities: "np.ndarray", labels: "np.ndarray") -> None:
