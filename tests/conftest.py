@@ -52,8 +52,8 @@ TIERS = {
         rule_machines rule_lessons known_rules native kernels fused antithetic backprop cost benchmarks torch
     """,
     "end to end": """
-        configs sklearn online river cloning introspection evaluate pretrained probes train figures demo
-        examples notebooks report search_page dashboard
+        configs sklearn online river cloning introspection distilling evaluate pretrained probes train figures
+        demo examples notebooks report search_page dashboard
         rules_page learner_page layer_page transform_page dataset_page objective_page optimizer_page
         metric_page callback_page call_page outside site
         launch one_process kills attacked_runs slurm ssh

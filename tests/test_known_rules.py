@@ -188,6 +188,24 @@ def test_the_delta_rule_is_least_mean_squares_and_softmax_regression(kind):
         np.testing.assert_allclose(run.weights(memories[number]).reshape(4, 3), W, rtol=0, atol=1e-12)
 
 
+def test_the_distilled_rule_is_the_equation_that_its_page_has():
+    run = Run("distilled", one_layer(4, 3), {"ticks": 3, "read_tick": 1, "loss": "classes"})
+    c1, c2, d1 = run.rule.tuned.values()
+    x, labels = examples(run.graph, 30, "classes")
+    _, answers, memories = run.go(run.begin(), x, labels)
+    W, bias, seen = np.zeros((4, 3)), np.zeros(3), np.zeros(3)
+    for number, (inputs, label) in enumerate(zip(x, labels, strict=True)):
+        sent = np.tanh(inputs)
+        answer = sent @ W / 4 + bias
+        np.testing.assert_allclose(answers[number], answer, rtol=0, atol=1e-10)
+        is_class = np.eye(3)[label]
+        error = np.exp(answer) / np.exp(answer).sum() - is_class
+        W = W + c1 * np.outer(sent, error) / np.sqrt(1 + seen) + c2 * W * error
+        bias = bias + d1 * is_class / (1 + seen)
+        seen = seen + is_class
+        np.testing.assert_allclose(run.weights(memories[number]).reshape(4, 3), W, rtol=0, atol=1e-10)
+
+
 HEBB = {"ticks": 3, "read_tick": 1, "teach": "target_as_input", "teach_tick": 2, "loss": "classes"}
 
 

@@ -5,6 +5,7 @@ Nothing that starts JAX is imported before a command runs.
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,3 +75,28 @@ def _told(problem: Mapping[str, Any]) -> str:
     """Return a mistake that pydantic found in a setting, as one line."""
     place = ".".join(map(str, problem["loc"]))
     return f"{place}: got {problem['input']!r}; {problem['msg']}"
+
+
+def check_out(
+    out: Path | None,
+    force: bool,
+) -> None:
+    """Refuse a file for a rule that cannot be meant, before anything is computed.
+
+    Args:
+        out: what `--out` says.
+        force: whether a file that is there may be written over.
+
+    Raises:
+        ValueError: it is no name of a rule, is there already, or has no folder.
+    """
+    if out is None:
+        if force:
+            raise ValueError("--force: expected --out as well")
+        return
+    if out.suffix != ".rule":
+        raise ValueError(f"--out: got {out}, expected a name that ends in .rule")
+    if out.exists() and not force:
+        raise ValueError(f"--out: {out} is there already; --force writes over it")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: got {out}, whose folder is missing")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching.rule_options import add_settings, settings_of
+from vsml.launching.rule_options import add_settings, check_out, settings_of
 from vsml.system.arguments import not_negative, positive
 from vsml.system.files import atomic_write
 from vsml.tasks.data.small_tasks import NUM_INPUTS, TASKS
@@ -161,7 +161,7 @@ def simplify(options: argparse.Namespace) -> int:
     from vsml.search.folding import folded
     from vsml.search.simplifying import simplify as simplified
 
-    _check_out(options)
+    check_out(options.out, options.force)
     rule = read_rule(options.rule)
     if options.exact:
         if options.json:
@@ -191,21 +191,6 @@ def simplify(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def _check_out(options: argparse.Namespace) -> None:
-    """Refuse a file that cannot be meant, before anything is computed."""
-    out = options.out
-    if out is None:
-        if options.force:
-            raise ValueError("--force: expected --out as well")
-        return
-    if out.suffix != ".rule":
-        raise ValueError(f"--out: got {out}, expected a name that ends in .rule")
-    if out.exists() and not options.force:
-        raise ValueError(f"--out: {out} is there already; --force writes over it")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out: got {out}, whose folder is missing")
 
 
 def _write(options: argparse.Namespace, rule: "Rule", said: str) -> None:

@@ -5,6 +5,7 @@
     python -m vsml.rules run mine.rule --task xor
     python -m vsml.rules step mine.rule --html ticks.html
     python -m vsml.rules simplify mine.rule --out shorter.rule
+    python -m vsml.rules distil digits --out found.rule
     python -m vsml.rules db query rules.db --test xor
 
 Nothing that starts JAX is imported before `prepare` has been called.
@@ -17,7 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsml.launching import rule_database, rule_reading, rule_report, rule_search, rule_steering
+from vsml.launching import (
+    rule_database,
+    rule_distilling,
+    rule_reading,
+    rule_report,
+    rule_search,
+    rule_steering,
+)
 from vsml.launching.ending import USAGE, ended, error_lines
 from vsml.launching.rule_options import add_settings, pair, settings_of
 from vsml.system.arguments import ArgumentParser, not_negative, positive
@@ -58,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ablate": rule_reading.ablate,
         "simplify": rule_reading.simplify,
         "survey": rule_search.survey,
+        "distil": rule_distilling.distil,
         "page": rule_report.page,
         "dashboard": rule_report.dashboard,
         "steer": rule_steering.steer,
@@ -74,7 +83,7 @@ def command_parser() -> ArgumentParser:
         description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
         "See docs/rules.md and docs/rules_database.md.",
     )
-    words = "show | check | run | step | ablate | simplify | survey | page | dashboard | steer | fork | db"
+    words = "show | check | run | step | ablate | simplify | distil | survey | page | dashboard | steer | fork | db"
     commands = parser.add_subparsers(dest="command", required=True, metavar=words)
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
@@ -102,6 +111,7 @@ def command_parser() -> ArgumentParser:
     stepping.add_argument("--html", type=Path, metavar="OUT", help="file to write a page with a slider to")
     rule_reading.add_commands(commands, rule_help)
     rule_search.add_command(commands)
+    rule_distilling.add_command(commands)
     rule_report.add_commands(commands)
     rule_steering.add_commands(commands)
     rule_database.add_commands(

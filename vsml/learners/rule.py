@@ -69,7 +69,8 @@ class RuleConfig(_OptionalTeaching):
     )
     graph: RuleGraphsConfig = Field(
         default=RuleGraphsConfig(),
-        description="graphs that it runs on; delta, hebb and oja have no hidden nodes unless it gives some",
+        description="graphs that it runs on; delta, distilled, hebb and oja have no hidden nodes unless it "
+        "gives some",
     )
     constants: Options = Field(
         default=(), description="other values for the rule's constants, such as {lr: 0.01}"

@@ -26,7 +26,7 @@ TEACHING: dict[str, dict[str, Any]] = {
 }
 """How known rules are taught, where that differs from the defaults of `Settings`."""
 
-ONE_LAYER = frozenset({"delta", "hebb", "oja"})
+ONE_LAYER = frozenset({"delta", "distilled", "hebb", "oja"})
 """Known rules that teach outputs alone. Hidden nodes, whose edges never change, would hide the inputs."""
 
 FOLDER = resources.files("vsml.rules") / "known"
