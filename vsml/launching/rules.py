@@ -83,7 +83,8 @@ def command_parser() -> ArgumentParser:
         description="Local rules: look at one, check it, let it learn, step through it; databases of rules. "
         "See docs/rules.md and docs/rules_database.md.",
     )
-    words = "show | check | run | step | ablate | simplify | distil | survey | page | dashboard | steer | fork | db"
+    words = "show | check | run | step | ablate | simplify | distil | survey"
+    words += " | page | dashboard | steer | fork | db"
     commands = parser.add_subparsers(dest="command", required=True, metavar=words)
     rule_help = "a rule that comes with the library, or a file whose name ends in .rule"
     showing = commands.add_parser("show", help="say what is in a rule: text, hash, slots, constants")
