@@ -179,8 +179,13 @@ def test_rules_of_one_layer_have_no_hidden_nodes_unless_the_settings_say_so(rule
     (graph,) = make_learner("rule", RuleConfig(rule=rule), (4,), 3).graphs
     assert graph.num_nodes == 4 + 3
     asked = RuleConfig.model_validate({"rule": rule, "graph": {"kinds": ["waxman"], "hidden": [5]}})
-    assert asked.graph.hidden == (5,)
-    assert RuleConfig(rule="backprop").graph.hidden == (32,)
+    assert asked.graphs.hidden == (5,)
+    assert RuleConfig(rule="backprop").graphs.hidden == (32,)
+    # A file and a comparison repeat all settings, also those that nobody has given.
+    given = {"rule": {"rule": rule}}
+    ((_, compared),) = model_choices(ModelConfig(type="rule"), ComparedLearner(name="one", model=given))
+    again = ModelConfig.model_validate(compared.model_dump(mode="json"))
+    assert compared.rule.graphs.hidden == again.rule.graphs.hidden == (0,)
 
 
 def test_constants_may_have_other_values():

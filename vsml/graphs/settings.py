@@ -11,6 +11,9 @@ from vsml.graphs.generators import KINDS
 from vsml.graphs.graph import Graph
 from vsml.settings import Int, Plugin, Positive, Problem, Section, refuse
 
+HiddenNodes = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1, max_length=2)]
+"""A number of hidden nodes, or the least and the largest one."""
+
 
 class GraphsConfig(Section):
     """Graphs, drawn once; every fresh state is on one of them."""
@@ -19,7 +22,7 @@ class GraphsConfig(Section):
         default=(Plugin(type="waxman"),),
         description="kinds of graphs, each as likely, each a name or the mapping below",
     )
-    hidden: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1, max_length=2)] = Field(
+    hidden: HiddenNodes = Field(
         default=(32,),
         description="nodes that are neither inputs nor outputs: a number, or the least and the largest one",
     )
@@ -39,7 +42,8 @@ class GraphsConfig(Section):
                 meant = f"; did you mean {close[0]}?" if close else ""
                 expected = f"one of {', '.join(KINDS)}{meant}"
                 yield Problem(f"kinds.{number}.type", kind.type, expected)
-        if self.hidden[0] > self.hidden[-1]:
+        # A subclass may leave it open.
+        if self.hidden is not None and self.hidden[0] > self.hidden[-1]:
             yield Problem("hidden", self.hidden, "the least number first")
 
     def draw(self, inputs: int, outputs: int) -> tuple[Graph, ...]:

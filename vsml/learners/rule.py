@@ -17,7 +17,7 @@ from vsml.graphs.arrays import Bucket, GraphArrays, stack
 from vsml.graphs.distribution import GraphPool
 from vsml.graphs.graph import Graph
 from vsml.graphs.growing import Grown, grow
-from vsml.graphs.settings import GraphsConfig
+from vsml.graphs.settings import GraphsConfig, HiddenNodes
 from vsml.learners.base import LearnerBase, batch_elements
 from vsml.learners.memory import Change
 from vsml.rules.compiled import CompiledRule, compile_rule
@@ -38,6 +38,11 @@ class RuleGraphsConfig(GraphsConfig):
     kinds: Annotated[tuple[Plugin, ...], Field(min_length=1)] = Field(
         default=(Plugin(type="layered"),),
         description="kinds of graphs, each as likely, each a name or the mapping below",
+    )
+    hidden: HiddenNodes | None = Field(  # type: ignore[assignment]  # null is none of the number's values
+        default=None,
+        description="nodes that are neither inputs nor outputs: a number, or the least and the largest one; "
+        "null: 32, and 0 for delta, distilled, hebb and oja, which teach outputs alone",
     )
 
 
@@ -69,8 +74,7 @@ class RuleConfig(_OptionalTeaching):
     )
     graph: RuleGraphsConfig = Field(
         default=RuleGraphsConfig(),
-        description="graphs that it runs on; delta, distilled, hebb and oja have no hidden nodes unless it "
-        "gives some",
+        description="graphs that it runs on",
     )
     constants: Options = Field(
         default=(), description="other values for the rule's constants, such as {lr: 0.01}"
@@ -82,17 +86,6 @@ class RuleConfig(_OptionalTeaching):
     read_tick: Annotated[Int, Field(ge=0)] | None = Field(
         default=None, description="the answer is read after this tick, R, from 0 to K - 1; null: L"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_hidden_nodes(cls, given: Any) -> Any:
-        """Give a rule of one layer a graph of one layer, where nothing says how many nodes are hidden."""
-        if not isinstance(given, dict) or given.get("rule") not in ONE_LAYER:
-            return given
-        graph = given.get("graph", {})
-        if not isinstance(graph, dict) or "hidden" in graph:
-            return given
-        return {**given, "graph": {**graph, "hidden": (0,)}}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,6 +103,16 @@ class RuleConfig(_OptionalTeaching):
             with_constants(rule, dict(self.constants))
         except ValueError as error:
             yield Problem("constants", dict(self.constants), f"constants of {self.rule}, but {error}")
+
+    @property
+    def graphs(self) -> GraphsConfig:
+        """The graphs that the rule runs on, with their numbers of hidden nodes."""
+        given = self.graph.model_dump(exclude={"hidden"})
+        if self.graph.hidden is not None:
+            return GraphsConfig(**given, hidden=self.graph.hidden)
+        if self.rule in ONE_LAYER:
+            return GraphsConfig(**given, hidden=(0,))
+        return GraphsConfig(**given)
 
     def settings(self, depth: int, loss: str) -> Settings:
         """Return the settings of the harness.
@@ -184,7 +187,7 @@ class RuleLearner(LearnerBase):
     def graphs(self) -> tuple[Graph, ...]:
         """The graphs, one of which is drawn with every fresh state."""
         ready = 1 if self.config.read == "ready" else 0
-        graphs = self.config.graph.draw(math.prod(self.input_shape), self.outputs.size + ready)
+        graphs = self.config.graphs.draw(math.prod(self.input_shape), self.outputs.size + ready)
         for nodes in self.grown_by:
             graphs = tuple(grow(graph, nodes).graph for graph in graphs)
         return graphs
