@@ -186,3 +186,8 @@ def test_the_command_writes_a_rule_that_can_be_run(tmp_path, capsys):
 def test_the_command_refuses_what_cannot_be_meant(words, message, capsys):
     assert main(["distil", "clone", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_where_nothing_is_explained_that_is_said():
+    with pytest.raises(ValueError, match=r"shares of at most -0\.200, expected one above 0"):
+        fewest([replace(equation([], []), share=share) for share in (-0.2, -0.5)])

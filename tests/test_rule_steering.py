@@ -33,6 +33,7 @@ from vsml.search.settings import Breeding, Drawing, Mutations, Room
 from vsml.search.steering import SETTINGS, RefusedError, Steering, changed
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row
 from vsml.search.store.commands import Command, Desk, Outcome, commands_of, run_named, send
+from vsml.search.store.overview import overview
 from vsml.search.store.queries import Query
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -105,6 +106,32 @@ def steering(bred):
     found = steered()
     found.breeder.restore(*bred)
     return found
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments"),
+    [
+        ("set", {"name": 5, "value": 1}),
+        ("unpin", {"hash": 5, "text": "out = a"}),
+        ("ban", {"hash": ["a"], "text": "out = a"}),
+        ("paste", {"text": None}),
+    ],
+)
+def test_arguments_that_are_no_text_are_refused(what, arguments):
+    told = do(steered(), what, **arguments)
+    assert not told["done"] and "expected text" in told["said"]
+
+
+@pytest.mark.slow
+def test_what_was_banned_once_is_started_from_no_more_after_a_resumption_either(steering):
+    sources = [[], [DELTA, genome_of(parse(OUTSIDE), ROOM.capacity)]]
+    steering.breeder.sources = sources
+    assert do(steering, "ban", **about(DELTA))["done"] and do(steering, "unban", **about(DELTA))["done"]
+    again = steered()
+    again.breeder.sources = sources
+    again.restore(json.loads(json.dumps(steering.metadata())), {"search": {}}, {"search": {}})
+    for found in (steering, again):
+        assert [about(genome) for genome in found.breeder.sources[1]] == [about(sources[1][1])]
 
 
 # Settings.
@@ -351,6 +378,20 @@ def test_a_steered_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
         assert state == state_of(whole)
 
 
+def test_what_was_set_is_checked_together_at_a_resumption():
+    """One after the other, in the order of the names, all weights would be 0 in between."""
+    live = steered()
+    do(live, "set", name="search.mutations.constant", value=2)
+    for name in Mutations.model_fields:
+        if name != "constant":
+            do(live, "set", name=f"search.mutations.{name}", value=0)
+    do(live, "set", name="search.mutations.crossover", value=1)
+    assert do(live, "set", name="search.mutations.constant", value=0)["done"]
+    again = steered()
+    again.restore(json.loads(json.dumps(live.metadata())), {"search": {}}, {"search": {}})
+    assert again.breeder.mutations == live.breeder.mutations and again.breeder.mutations.crossover == 1
+
+
 @pytest.mark.slow
 def test_what_a_person_changes_at_a_resumption_wins_over_what_was_set(steering):
     do(steering, "set", name="search.breeding.elites", value=0.5)
@@ -590,6 +631,11 @@ def test_a_run_is_steered_killed_resumed_and_forked(tmp_path, monkeypatch):
     with Database(tmp_path / "whole.db") as database:
         run = run_named(database, "forked")
         assert run.step == begin + 1 and run.parent_run == run_named(database, "whole").id
+        # Each run counts what it has done itself.
+        proposed = {worker.run: worker.counters["proposed"]["all"] for worker in overview(database).workers}
+        (line,) = [line for line in expected if line["step"] == begin + 1]
+        assert proposed[run.id] == expected[begin + 1]["proposed"] - line["proposed"] > 0
+        assert proposed[run.parent_run] == expected[-1]["proposed"]
 
 
 @pytest.mark.slow

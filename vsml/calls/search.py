@@ -258,11 +258,12 @@ class _Searching:
 
         if self.exchange is None:
             return []
-        try:
-            return [each.text for each in self.exchange.immigrants(count)]
-        except AwayError as error:
-            say(f"no elites of other runs: {error}")
-            return []
+        with _store_errors():
+            try:
+                return [each.text for each in self.exchange.immigrants(count)]
+            except AwayError as error:
+                say(f"no elites of other runs: {error}")
+                return []
 
     def _solution(self) -> Elite | None:
         return None if self.config.solved is None else self.breeder.solution(self.config.solved)
@@ -414,7 +415,9 @@ class _Searching:
             writer = held.enter_context(Writer(database, run.path / SPOOL))
         except ValueError as error:
             raise ConfigError([f"search.database: {error}"]) from error
-        rows = GenerationRows(writer, self.id, started_s=time.time() - self.wall_s)
+        before = self.fork_of or {}
+        own_s = self.wall_s - before.get("wall_s", 0.0)
+        rows = GenerationRows(writer, self.id, time.time() - own_s, before.get("counters", {}))
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
         config = json.dumps(self.whole.model_dump(mode="json"))

@@ -103,7 +103,9 @@ def _settings(database: Database, sender: Sender) -> None:
 
         async def set_it() -> None:
             with told_errors(sender.error):
-                given = {"name": name.value, "value": value_of(value.value or "")}
+                if not (value.value or "").strip():
+                    raise RefusedError("set: got no value, expected one; null has to be typed")
+                given = {"name": name.value, "value": value_of(value.value)}
                 await sender.send("set", given)
 
         ui.button("set", on_click=set_it)

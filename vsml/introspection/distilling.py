@@ -147,8 +147,16 @@ def distil(
 
 
 def fewest(fits: Sequence[Fit], enough: float = 0.9) -> Fit:
-    """Return the shortest equation that explains `enough` of what the best one explains."""
+    """Return the shortest equation that explains `enough` of what the best one explains.
+
+    Raises:
+        ValueError: none of them explains anything on episodes that were left out.
+    """
     best = max(fit.share for fit in fits)
+    if best <= 0:
+        raise ValueError(
+            f"fits: got shares of at most {best:.3f}, expected one above 0: nothing is explained"
+        )
     return next(fit for fit in fits if fit.share >= enough * best)
 
 

@@ -55,6 +55,7 @@ def fork(
         OSError: the folder cannot be made.
         StoreError: the database cannot be used.
     """
+    from vsml.search.funnel import Funnel
     from vsml.search.store import Database, RunRow, insert_all
 
     run = open_run(source)
@@ -73,7 +74,15 @@ def fork(
     id_ = f"{new.path.name} {uuid.uuid4().hex[:8]}"
     steering = {**(metadata.get("steering") or {}), "answers": {}, "settings": {}, "paused": False}
     settings = config.model_dump(mode="json")
-    parent = {"run": metadata["run"], "generation": point}
+    # What was done before the fork is counted for the run that did it.
+    counted = metadata["breeder"]["judge"]
+    ended = {(stage, why): count for stage, why, count in counted["ended"]}
+    parent = {
+        "run": metadata["run"],
+        "generation": point,
+        "wall_s": metadata["wall_s"],
+        "counters": Funnel(counted["proposed"], ended, counted["passed"]).counters(),
+    }
     metadata |= {
         "config": settings,
         "run": id_,

@@ -52,6 +52,13 @@ class Funnel:
             found.append((stage, "passed", self.passed.get(stage, 0)))
         return found
 
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return all of it by stage, then by reason, as the database has it."""
+        found: dict[str, dict[str, int]] = {"proposed": {"all": self.proposed}}
+        for stage, why, count in self.rows():
+            found.setdefault(stage, {})[why] = count
+        return found
+
 
 @dataclass
 class Hurdle:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
+from vsml.config.files import ConfigError
 from vsml.rules.canonical import rule_hash
 from vsml.rules.mistakes import RuleError
 from vsml.rules.parser import parse
@@ -66,6 +67,9 @@ SETTINGS = (
 _DIGITS = 12
 """Digits of a hash that names of cells and answers have."""
 
+_KEY_DIGITS = 7
+"""Digits of a hash that make a number below 2^31."""
+
 _PIN = 5
 """What the key of a generation is folded with for rules that are pinned; a generation uses 0 to 4."""
 
@@ -87,17 +91,27 @@ def changed(config: Any, name: str, value: Any) -> Any:
     """
     if name not in SETTINGS:
         raise RefusedError(f"set: got {name!r}, which cannot change while a search runs; {_expected(name)}")
-    settings = config.model_dump(mode="json")
-    *folders, last = name.split(".")[1:]
-    place = settings
-    for folder in folders:
-        place = place[folder]
-    place[last] = value
     try:
-        return type(config).model_validate(settings)
+        return _with(config, {name: value})
     except ValidationError as error:
         told = "; ".join(problem["msg"] for problem in error.errors())
         raise RefusedError(f"set: {name}: got {value!r}: {told}") from error
+
+
+def _with(config: Any, values: Mapping[str, Any]) -> Any:
+    """Return the settings of a search with other values, checked together.
+
+    Raises:
+        ValidationError: they contradict each other or the others.
+    """
+    settings = config.model_dump(mode="json")
+    for name, value in values.items():
+        *folders, last = name.split(".")[1:]
+        place = settings
+        for folder in folders:
+            place = place[folder]
+        place[last] = value
+    return type(config).model_validate(settings)
 
 
 def _expected(name: str) -> str:
@@ -135,6 +149,7 @@ class Steering:
         paused: whether it is to breed no further.
         settings: what was set, by name.
         banned: texts of rules that are banned, by hash.
+        removed: hashes of rules that were ever banned: the search starts from them no more.
         answers: outcomes by id of a command, ready for JSON: what is here is never done again.
     """
 
@@ -143,6 +158,7 @@ class Steering:
     paused: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     banned: dict[str, str] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def apply(self, orders: Sequence[Mapping[str, Any]]) -> None:
@@ -173,13 +189,16 @@ class Steering:
             "unban": self._unban,
             "paste": self._paste,
         }
-        if do not in commands:
+        if not isinstance(do, str) or do not in commands:
             raise RefusedError(f"command: got {do!r}, expected one of {', '.join(commands)}")
         needed = {"set": ("name", "value"), "paste": ("text",), "pause": (), "resume": ()}
         names = needed.get(do, ("hash", "text"))
         missing = [name for name in names if name not in arguments]
         if missing:
             raise RefusedError(f"{do}: got no {' and no '.join(missing)}, expected {' and '.join(names)}")
+        for name in names:
+            if name != "value" and not isinstance(arguments[name], str):
+                raise RefusedError(f"{do}: {name}: got {arguments[name]!r}, expected text")
         return commands[do](*(arguments[name] for name in names))
 
     # Breeding.
@@ -241,7 +260,9 @@ class Steering:
         """Return a rule that is no elite as one, scored once on fresh seeds."""
         breeder, judge = self.breeder, self.breeder.judge
         key = jax.random.fold_in(jax.random.fold_in(breeder.key, breeder.generation), _PIN)
-        (fitness,) = judge.fresh([genome], jax.random.fold_in(key, len(self.answers)))
+        # Of the rule alone: a run that does its commands again leaves out those that were refused.
+        of_rule = int(_hash(genome)[:_KEY_DIGITS], 16)
+        (fitness,) = judge.fresh([genome], jax.random.fold_in(key, of_rule))
         stages = [PROBE, *(stage.name for stage in judge.stages)]
         stage = stages[min(int(fitness - 2), len(stages) - 1)]
         cell = cell_of(genome, stage, breeder.where)
@@ -295,6 +316,7 @@ class Steering:
         # A program that is known does not enter, and a fitness of 0 wins no tournament.
         breeder.judge.programs[key] = 0.0
         self.banned[rule] = text
+        self.removed.add(rule)
         breeder.proposals = [genome for genome in breeder.proposals if _hash(genome) != rule]
         count = int(sum(is_member.sum() for is_member in members))
         return f"banned; it left {elites} cells and {count} places of populations"
@@ -304,12 +326,11 @@ class Steering:
         if rule not in self.banned:
             raise RefusedError(f"unban: {rule[:_DIGITS]} is not banned")
         (key,) = self._keys([self._rule("unban", rule, self.banned.pop(rule))])
-        del self.breeder.judge.programs[key]
+        # Another banned rule may be the same program.
+        self.breeder.judge.programs.pop(key, None)
         return "may enter again; what the search starts from stays without it"
 
     def _paste(self, text: str) -> str:
-        if not isinstance(text, str):
-            raise RefusedError(f"paste: got {text!r}, expected the text of a rule")
         genome = genome_in(text, self.breeder.judge.room)
         rule = _hash(genome)
         if rule in self.banned:
@@ -355,6 +376,7 @@ class Steering:
             "paused": self.paused,
             "settings": self.settings,
             "banned": self.banned,
+            "removed": sorted(self.removed),
             "answers": self.answers,
             "proposals": [show(rule_of(genome)) for genome in self.breeder.proposals],
         }
@@ -373,13 +395,15 @@ class Steering:
         self.paused = metadata["paused"]
         self.banned = dict(metadata["banned"])
         self.answers = dict(metadata["answers"])
-        config = self.config
-        for name, value in metadata["settings"].items():
-            if name not in by_hand:
-                config = changed(config, name, value)
-                self.settings[name] = value
-        self._adopt(config)
-        for rule in self.banned:
+        self.settings = {name: value for name, value in metadata["settings"].items() if name not in by_hand}
+        try:
+            # All at once: one after the other, in another order than they were set, some may be refused.
+            self._adopt(_with(self.config, self.settings))
+        except ValidationError as error:
+            told = "; ".join(problem["msg"] for problem in error.errors())
+            raise ConfigError([f"what was set in this run contradicts its settings: {told}"]) from error
+        self.removed = set(metadata.get("removed", self.banned))
+        for rule in sorted(self.removed):
             self.breeder.sources = _without(self.breeder.sources, rule)
         room = self.breeder.judge.room
         self.breeder.proposals = [genome_in(text, room) for text in metadata["proposals"]]

@@ -5,6 +5,7 @@ so that each command has one outcome, whoever sends it again. No row is ever cha
 """
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,10 @@ def commands_of(database: Database, run: str | None = None) -> list[Told]:
     return found
 
 
+_RETRY_S = 5.0
+"""Seconds for which a database that was away is not asked for commands again."""
+
+
 @dataclass
 class Desk:
     """Where a run takes its commands, and says what became of them; of rank 0.
@@ -131,6 +136,7 @@ class Desk:
     writer: Writer
     run: str
     worker: str | None = None
+    _next_try: float = -math.inf
 
     def due(self, generation: int) -> list[Command]:
         """Return the commands that are to be done now; none while the database is away.
@@ -141,9 +147,13 @@ class Desk:
         Raises:
             StoreError: the database is missing, damaged or of another version.
         """
+        if time.monotonic() < self._next_try:
+            return []
         try:
             told = commands_of(self.writer.database, self.run)
         except AwayError:
+            # A server that does not answer takes seconds to be found away.
+            self._next_try = time.monotonic() + _RETRY_S
             return []
         found: list[Command] = []
         for command, outcome in told:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vsml.rules.canonical import rule_hash
-from vsml.search.breeding import PROPOSED, Bred, Breeder, Generation
+from vsml.search.breeding import PROPOSED, Bred, Breeder, Generation, Happened
 from vsml.search.elites import Elite
 from vsml.search.genome import Genome, rule_of
 from vsml.search.judging import Judge
@@ -44,11 +44,13 @@ class GenerationRows:
         writer: of the database.
         run: id of the run. It is the worker's, too: counters are those of the whole run, wherever it goes on.
         started_s: when it would have begun had it never been stopped.
+        before: counters of the run that this one was forked from, which are that one's.
     """
 
     writer: Writer
     run: str
     started_s: float = field(default_factory=time.time)
+    before: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def desk(self) -> Desk:
@@ -88,7 +90,7 @@ class GenerationRows:
                 run=self.run,
                 worker=self.run,
                 detail={"island": happened.island, "generation": generation.number, **happened.detail},
-                id=f"{self.run} {generation.number} {number}",
+                id=_event_id(self.run, generation.number, number, happened),
             )
             self.writer.write(event)
         self.writer.write(*self._state(breeder))
@@ -139,9 +141,7 @@ class GenerationRows:
 
     def _state(self, breeder: Breeder) -> Iterator[Row]:
         """Yield how islands and the worker are now."""
-        counters: dict[str, dict[str, int]] = {"proposed": {"all": breeder.judge.funnel.proposed}}
-        for stage, why, count in breeder.judge.funnel.rows():
-            counters.setdefault(stage, {})[why] = count
+        counters = _without(breeder.judge.funnel.counters(), self.before)
         yield WorkerRow(self.run, self.run, platform.node(), counters, self.started_s)
         for number, island in enumerate(breeder.islands):
             best = island.archive.best
@@ -153,3 +153,24 @@ class GenerationRows:
                 "bound": None if best is None else best.scores.bound,
             }
             yield IslandRow(self.run, number, self.run, breeder.generation, detail)
+
+
+def _event_id(run: str, generation: int, number: int, happened: Happened) -> str:
+    """Return the id of an event: what a run does again has it again, what it does otherwise has another.
+
+    With an exchange of elites a run that is resumed may meet other rules than before.
+    """
+    parts = (run, generation, number, happened.kind, happened.island, happened.detail.get("rule"))
+    return " ".join(str(part) for part in parts if part is not None)
+
+
+def _without(
+    counters: Mapping[str, Mapping[str, int]],
+    before: Mapping[str, Mapping[str, int]],
+) -> dict[str, dict[str, int]]:
+    """Return counters less those of another run."""
+    found: dict[str, dict[str, int]] = {}
+    for stage, reasons in counters.items():
+        counted = before.get(stage, {})
+        found[stage] = {why: count - counted.get(why, 0) for why, count in reasons.items()}
+    return found
