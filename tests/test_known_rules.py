@@ -339,6 +339,16 @@ def test_feedback_weights_never_change():
     assert (run.weights(after.memory) != run.weights(state.memory)).any()
 
 
+def test_random_features_learn_at_outputs_alone():
+    graph = generate("layered", 3, 5, 2, 0)
+    run = Run("random_features", graph, {"ticks": 7, "read_tick": 3, "loss": "regression"})
+    state = run.begin()
+    x, targets = examples(graph, 20, "regression")
+    after, _, _ = run.go(state, x, targets)
+    changed = run.weights(after.memory) != run.weights(state.memory)
+    assert changed.sum() == 5 * 2, "the edges from the hidden nodes to the outputs, and no others"
+
+
 REWARD = {"ticks": 5, "read_tick": 3, "teach": "reward", "loss": "regression"}
 NUM_DRAWS = 40_000
 
