@@ -209,7 +209,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(steering):
         ("ban", delta, "is all that the search starts from"),
         ("paste", {"text": "a : node\nout = b\n"}, "paste: line 2"),
         ("paste", {"text": rule_text("backprop")}, "paste: capacity: got a rule of"),
-        ("paste", {"text": 3}, "expected the text of a rule"),
+        ("paste", {"text": 3}, "paste: text: got 3, expected text"),
     ]
     for what, arguments, message in refused:
         told = do(steering, what, **arguments)

@@ -28,7 +28,7 @@ from vsml.search.genome import genome_of, rule_of
 from vsml.search.judging import Judge, Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
-from vsml.search.steering import Steering
+from vsml.search.steering import RefusedError, Steering
 from vsml.settings import Positive, Problem, Section, Text
 from vsml.setup import Setup
 from vsml.system.comm import Communicator
@@ -197,9 +197,11 @@ class _Searching:
             self.breeder.restore(self.tree, metadata["breeder"])
             self.wall_s, self.id = metadata["wall_s"], metadata["run"]
             self.fork_of = metadata.get("fork_of")
-            self.steering.restore(
-                metadata.get("steering"), metadata["config"], self.whole.model_dump(mode="json")
-            )
+            given = self.whole.model_dump(mode="json")
+            try:
+                self.steering.restore(metadata.get("steering"), metadata["config"], given)
+            except RefusedError as error:
+                raise ConfigError([f"search: {error}"]) from error
             self.config = self.steering.config
         if run is not None:
             run.complete.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from vsml.config.files import ConfigError
 from vsml.rules.canonical import rule_hash
 from vsml.rules.mistakes import RuleError
 from vsml.rules.parser import parse
@@ -388,6 +387,9 @@ class Steering:
             metadata: from the checkpoint; None: it has none, as it is of an older version.
             saved: the configuration in the checkpoint, without what was set.
             given: the configuration of this run: what a person has changed in it wins over what was set.
+
+        Raises:
+            RefusedError: what was set contradicts what a person has changed.
         """
         if metadata is None:
             return
@@ -401,7 +403,7 @@ class Steering:
             self._adopt(_with(self.config, self.settings))
         except ValidationError as error:
             told = "; ".join(problem["msg"] for problem in error.errors())
-            raise ConfigError([f"what was set in this run contradicts its settings: {told}"]) from error
+            raise RefusedError(f"what was set in this run contradicts its settings: {told}") from error
         self.removed = set(metadata.get("removed", self.banned))
         for rule in sorted(self.removed):
             self.breeder.sources = _without(self.breeder.sources, rule)
