@@ -164,7 +164,7 @@ class Steering:
         """Do commands in their order, and keep what became of each in `answers`.
 
         Args:
-            orders: commands: `id`, `do` and `arguments`.
+            orders: commands, each with its id, what to do, and arguments.
         """
         for order in orders:
             if order["id"] in self.answers:
