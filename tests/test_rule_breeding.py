@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from comparing import Ranks
+from small_search import BREEDING, DELTA, JUDGING, ROOM
 
 from vsml.launching.run import main
 from vsml.rules import parse, read_rule, rule_hash
@@ -29,21 +30,6 @@ from vsml.search.settings import Breeding, Damage, Drawing, Mutations, Room, Sta
 from vsml.search.sources import texts_of
 
 pytestmark = pytest.mark.usefixtures("hasty")
-
-ROOM = Room(slots=8, constants=6, initial=12, operators=24)
-JUDGING = Judging(learning=("S3",), seeds=2, gates=(4, 12), gates_hurdle=-0.5)
-BREEDING = Breeding(
-    islands=2,
-    population=16,
-    children=16,
-    tournament=4,
-    migration=2,
-    migrants=2,
-    patience=3,
-    tune=2,
-    tune_rounds=1,
-)
-DELTA = genome_of(read_rule("delta"), ROOM.capacity)
 
 
 def breeder(comm=None, **changes):

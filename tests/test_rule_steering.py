@@ -15,6 +15,7 @@ import numpy as np
 import postgres_server
 import pytest
 from comparing import Ranks
+from small_search import BREEDING, DELTA, JUDGING, ROOM
 from test_launch import LAUNCH, environment, mpirun
 
 from vsml.calls.asking import ask, value_of
@@ -28,8 +29,8 @@ from vsml.runs.checkpoint import CheckpointStore, load
 from vsml.runs.metrics import read_metrics
 from vsml.search.breeding import PINNED, Breeder
 from vsml.search.genome import genome_of, rule_of
-from vsml.search.judging import Judge, Judging
-from vsml.search.settings import Breeding, Drawing, Mutations, Room
+from vsml.search.judging import Judge
+from vsml.search.settings import Drawing, Mutations
 from vsml.search.steering import SETTINGS, RefusedError, Steering, changed
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row
 from vsml.search.store.commands import Command, Desk, Outcome, commands_of, run_named, send
@@ -38,21 +39,7 @@ from vsml.search.store.queries import Query
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
-ROOM = Room(slots=8, constants=6, initial=12, operators=24)
-JUDGING = Judging(learning=("S3",), seeds=2, gates=(4, 12), gates_hurdle=-0.5)
-BREEDING = Breeding(
-    islands=2,
-    population=16,
-    children=16,
-    tournament=4,
-    migration=2,
-    migrants=2,
-    patience=3,
-    tune=2,
-    tune_rounds=1,
-)
 CONFIG = SearchConfig(breeding=BREEDING, judging=JUDGING, room=ROOM)
-DELTA = genome_of(read_rule("delta"), ROOM.capacity)
 OUTSIDE = show(rule_of(genome_of(read_rule("hebb"), ROOM.capacity)))
 
 
