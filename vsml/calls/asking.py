@@ -8,15 +8,13 @@ import yaml
 
 from vsml.calls.search import SearchConfig
 from vsml.search.genome import rule_of
-from vsml.search.steering import COMMANDS, RefusedError, changed, genome_in
+from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, RefusedError, changed, genome_in
 from vsml.search.store import Database, insert_all, rule_of_hash, rule_row
 from vsml.search.store.commands import Command, commands_of, run_named, send
 from vsml.search.store.rows import RunRow
 
-_OF_RULES = ("pin", "unpin", "ban", "unban")
-
-_NEEDED = {"set": ("name", "value"), "paste": ("text",), **dict.fromkeys(_OF_RULES, ("hash",))}
-"""What commands need to be told."""
+_NEEDED = {**ARGUMENTS, **dict.fromkeys(OF_RULES, ("hash",))}
+"""What commands need to be told; the text of a rule comes from the database."""
 
 
 def ask(
@@ -43,7 +41,7 @@ def ask(
     given = dict(given or {})
     if do not in COMMANDS:
         raise RefusedError(f"command: got {do!r}, expected one of {', '.join(COMMANDS)}")
-    for name in _NEEDED.get(do, ()):
+    for name in _NEEDED[do]:
         if name not in given:
             raise RefusedError(f"{do}: got no {name}, expected {' and '.join(_NEEDED[do])}")
     if at is not None and at < 0:
@@ -52,7 +50,7 @@ def ask(
     config = config_of(database, row)
     if do == "set":
         changed(config, given["name"], given["value"])
-    if do in _OF_RULES:
+    if do in OF_RULES:
         rule = rule_of_hash(database, given["hash"])
         genome_in(rule.text, config.room)
         given |= {"hash": rule.hash, "text": rule.text}

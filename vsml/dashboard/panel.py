@@ -13,7 +13,7 @@ from vsml.reporting.search_runs import commands
 from vsml.rules.known import known_names, rule_text
 from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
-from vsml.search.steering import COMMANDS, SETTINGS, RefusedError
+from vsml.search.steering import COMMANDS, OF_RULES, SETTINGS, RefusedError
 from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
 from vsml.search.store.overview import runs_of
@@ -25,8 +25,6 @@ with needed_for("dashboards"):
 
 _EVERY_S = 1.0
 """Seconds between two looks at what became of commands."""
-
-_OF_RULES = ("pin", "unpin", "ban", "unban")
 
 
 class Sender:
@@ -55,7 +53,7 @@ def rule_buttons(database: Database, digits: str) -> None:
     row = ui.row().classes("panel-row")
     sender = Sender(database, lambda: None)
     with row:
-        for do in _OF_RULES:
+        for do in OF_RULES:
             ui.button(do, on_click=lambda do=do: sender.send(do, {"hash": digits})).tooltip(COMMANDS[do])
 
 
@@ -136,7 +134,7 @@ def _rules(sender: Sender, rule: str) -> None:
     markup("<h2>Rules</h2>")
     with ui.row().classes("panel-row"):
         digits = ui.input("first digits of a hash", value=rule)
-        for do in _OF_RULES:
+        for do in OF_RULES:
             button = ui.button(do, on_click=lambda do=do: sender.send(do, {"hash": digits.value or ""}))
             button.tooltip(COMMANDS[do])
     text = ui.textarea("text of a rule (docs/rules.md)").classes("w-full")

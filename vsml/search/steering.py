@@ -33,6 +33,18 @@ COMMANDS = {
 }
 """What a search can be told, and what it does then."""
 
+OF_RULES = ("pin", "unpin", "ban", "unban")
+"""Commands about a rule that the database has."""
+
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "pause": (),
+    "resume": (),
+    "set": ("name", "value"),
+    "paste": ("text",),
+    **dict.fromkeys(OF_RULES, ("hash", "text")),
+}
+"""What comes with a command, by its name."""
+
 _BREEDING = (
     "tournament",
     "changes",
@@ -190,8 +202,7 @@ class Steering:
         }
         if not isinstance(do, str) or do not in commands:
             raise RefusedError(f"command: got {do!r}, expected one of {', '.join(commands)}")
-        needed = {"set": ("name", "value"), "paste": ("text",), "pause": (), "resume": ()}
-        names = needed.get(do, ("hash", "text"))
+        names = ARGUMENTS[do]
         missing = [name for name in names if name not in arguments]
         if missing:
             raise RefusedError(f"{do}: got no {' and no '.join(missing)}, expected {' and '.join(names)}")
