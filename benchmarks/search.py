@@ -39,7 +39,8 @@ from vsml.reporting.tables import Table
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import Genome, rule_of
-from vsml.search.judging import Judge, Judging
+from vsml.search.judge import Judge
+from vsml.search.judging import Judging
 from vsml.search.lesson import Lesson
 from vsml.search.one_kernel import one_kernel
 from vsml.search.settings import Drawing, Room

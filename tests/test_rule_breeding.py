@@ -24,7 +24,8 @@ from vsml.search.constants import tuned
 from vsml.search.damage import damaged
 from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
 from vsml.search.genome import NUMBERS, genome_of, rule_of, stack_genomes
-from vsml.search.judging import Judge, Judging, LastGraph
+from vsml.search.judge import Judge
+from vsml.search.judging import Judging, LastGraph
 from vsml.search.population import Population, tournaments
 from vsml.search.settings import Breeding, Damage, Drawing, Mutations, Room, Start
 from vsml.search.sources import texts_of

@@ -15,7 +15,8 @@ from vsml.rules.known import rule_text
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import genome_of, stack_genomes
-from vsml.search.judging import Funnel, Hurdle, Judge, Judging
+from vsml.search.judge import Funnel, Hurdle, Judge
+from vsml.search.judging import Judging
 from vsml.search.settings import Drawing, Room
 from vsml.search.stages import (
     ALIVE,

@@ -29,7 +29,7 @@ from vsml.runs.checkpoint import CheckpointStore, load
 from vsml.runs.metrics import read_metrics
 from vsml.search.breeding import PINNED, Breeder
 from vsml.search.genome import genome_of, rule_of
-from vsml.search.judging import Judge
+from vsml.search.judge import Judge
 from vsml.search.settings import Drawing, Mutations
 from vsml.search.steering import SETTINGS, RefusedError, Steering, changed
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row

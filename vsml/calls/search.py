@@ -25,7 +25,8 @@ from vsml.runs.wandb import start_tracking
 from vsml.search.breeding import Breeder, Generation
 from vsml.search.elites import Elite
 from vsml.search.genome import genome_of, rule_of
-from vsml.search.judging import Judge, Judging
+from vsml.search.judge import Judge
+from vsml.search.judging import Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
 from vsml.search.steering import RefusedError, Steering

@@ -6,7 +6,8 @@ from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores
 from vsml.search.funnel import Funnel
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
-from vsml.search.judging import Judge, Judging, Rated, Survivor
+from vsml.search.judge import Judge, Rated, Survivor
+from vsml.search.judging import Judging
 from vsml.search.mutation import mutate_genomes
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.survey import Surveyed, drawn, near, survey

@@ -13,7 +13,7 @@ from vsml.search.constants import has_constants, tuned
 from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores, cell_of
 from vsml.search.genome import Genome, rule_of, stack_genomes, unstack_genomes
-from vsml.search.judging import Judge, Rated, Survivor
+from vsml.search.judge import Judge, Rated, Survivor
 from vsml.search.mutation import MUTATIONS
 from vsml.search.offspring import offspring
 from vsml.search.population import NAMES, Population, taken, tournaments

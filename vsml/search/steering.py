@@ -15,7 +15,8 @@ from vsml.rules.printer import show
 from vsml.search.breeding import PINNED, Breeder
 from vsml.search.elites import Elite, Scores, cell_of
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
-from vsml.search.judging import PROBE, Judging
+from vsml.search.judge import PROBE
+from vsml.search.judging import Judging
 from vsml.search.population import taken
 from vsml.search.settings import Drawing, Leaves, Mutations, Room
 from vsml.search.stages import screened

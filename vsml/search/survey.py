@@ -11,7 +11,7 @@ import numpy as np
 
 from vsml.search.drawing import draw_genomes
 from vsml.search.genome import Genome, stack_genomes
-from vsml.search.judging import PROBE, Judge, Survivor
+from vsml.search.judge import PROBE, Judge, Survivor
 from vsml.search.offspring import offspring
 from vsml.search.settings import Drawing, Mutations, Room
 from vsml.types import Array

@@ -10,7 +10,7 @@ from vsml.rules.canonical import rule_hash
 from vsml.search.breeding import PROPOSED, Bred, Breeder, Generation, Happened
 from vsml.search.elites import Elite
 from vsml.search.genome import Genome, rule_of
-from vsml.search.judging import Judge
+from vsml.search.judge import Judge
 from vsml.search.store.commands import Desk
 from vsml.search.store.rows import (
     CellRow,
