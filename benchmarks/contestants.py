@@ -94,6 +94,11 @@ class FlaxLstms:
     logit_bound: float = 100.0
     output_channel: int = 1
 
+    @property
+    def outputs(self) -> Classes:
+        """What is answered: one of the classes."""
+        return Classes(self.num_classes)
+
     @functools.cached_property
     def _synapse(self) -> Functional[FlaxSynapse]:
         return Functional(lambda rngs: FlaxSynapse(self.state_size, self.message_size, rngs))
@@ -117,7 +122,7 @@ class FlaxLstms:
         carries, backward, logits = jax.vmap(functools.partial(self._sweep, params))(
             state.carries, state.backward, x, state.feedback.error
         )
-        return FlaxState(carries, backward, Feedback.of(Classes(self.num_classes), logits, y)), logits
+        return FlaxState(carries, backward, Feedback.of(self.outputs, logits, y)), logits
 
     def predict(self, params: Params, state: FlaxState, x: Array) -> Array:
         raise NotImplementedError("this learner is only for measuring; run_episode does all that is needed")

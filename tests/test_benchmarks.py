@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rates import RATES
 
-from benchmarks import after_examples, figure, graphs, on_gpu, price, synapses
+from benchmarks import after_examples, figure, graphs, on_gpu, plain, price, synapses
 from benchmarks.cases import CONV, Case, cases
 from benchmarks.contestants import FLAX, ORACLE, build, contestants, make_learner
 from benchmarks.report import Result, rows_of
@@ -128,7 +128,7 @@ def test_a_result_is_written_with_all_that_can_be_said(tmp_path, capsys):
     store_rates()
     path = tmp_path / "result.json"
     arguments = ["--axes", "base", "--inputs", "4", "--episode_length", "3", "--members", "2"]
-    names = ["tiled", ORACLE]
+    names = ["tiled", ORACLE, FLAX]
     arguments += ["--contestants", *names, "--repetitions", "1", "--json", str(path)]
     synapses.main(arguments)
     printed = capsys.readouterr().out
@@ -143,6 +143,19 @@ def test_a_result_is_written_with_all_that_can_be_said(tmp_path, capsys):
         if row["contestant"] == ORACLE:
             assert row["of_oracle"] == row["memory_saving"] == 1
     assert str(tmp_path.home()) not in path.read_text()
+
+
+@pytest.mark.slow
+def test_plain_code_is_timed_beside_the_reference_and_computes_the_same(tmp_path, capsys):
+    path = tmp_path / "plain.json"
+    sizes = ["--inputs", "4", "--members", "1", "--episode_length", "3", "--repetitions", "1"]
+    plain.main([*sizes, "--json", str(path)])
+    rows = json.loads(path.read_text())["results"]
+    assert [(row["what"], row["way"]) for row in rows] == [
+        (what, way) for what in ("forward", "gradient") for way in ("reference", "arrays", "split")
+    ]
+    assert all(row["examples_s"] > 0 for row in rows)
+    assert str(path) in capsys.readouterr().out.replace("\n", "")
 
 
 @pytest.mark.slow
