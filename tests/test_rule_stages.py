@@ -97,6 +97,18 @@ def test_a_probe_says_what_does_not_follow_or_learn():
     assert [REASONS[reason] for reason in reasons] == list(RUN.values())
 
 
+def test_a_rule_that_fails_s1_is_the_fitter_the_further_input_and_teaching_come():
+    heading, end = "a : node\nb : node\ns : edge\na <- a + t + 0 * b\n", "out = a\n"
+    nowhere = f"{heading}b <- x + 0 * sum(rev(s))\ns <- b * 0\n{end}"
+    one_way = f"{heading}b <- b + sum(rev(s))\ns <- x\n{end}"
+    both_ways = f"{heading}b <- b + sum(rev(s))\ns <- x + a\n{end}"
+    judge = Judge(Judging(), TEACHING, ROOM)
+    rated = judge.rate(genomes_of([nowhere, one_way, both_ways, DELTA]), 3)
+    assert {REASONS[reason] for reason in rated.reasons} == {"deaf: another input changes no answer"}
+    first, second, third = rated.fitness
+    assert 1 < first < second < third <= 1.5
+
+
 def test_good_rules_survive_the_first_two_stages():
     genomes = stack_genomes(planted())
     assert (np.asarray(screened(genomes, "error")[0]) == ALIVE).all()

@@ -19,9 +19,11 @@ from vsml.search.population import taken
 from vsml.search.settings import Room
 from vsml.search.stages import (
     ALIVE,
+    DEAF,
     FAILED,
     KNOWN,
     TWIN,
+    UNTEACHABLE,
     Stage,
     probe_lesson,
     probed,
@@ -67,9 +69,10 @@ class Survivor:
 class Rated:
     """Rules that were judged, n of them; those that fill a batch are not among them.
 
-    Fitness is 0 for a rule that ended in S0, 1 for S1, 2 for the first stage in which rules learn, and so on.
-    To that comes the share of the stage that it came through: hurdles that it passed, and progress from -1 to
-    1, as a number from 0 to 1, at the one that it did not. A rule that passes the last stage has one more
+    Fitness is 0 for a rule that ended in S0. For S1 it is 1, and half of its reach: how far the input and
+    teaching came (`Probe`). It is 2 for the first stage in which rules learn, and so on. To that comes the
+    share of the stage that it came through: hurdles that it passed, and progress from -1 to 1, as a number
+    from 0 to 1, at the one that it did not. A rule that passes the last stage has one more
     than those that end in it, and half of its progress there, from 0 to 1.
 
     Attributes:
@@ -149,14 +152,17 @@ class Judge:
         _mark_known(reasons, keys, self.programs, KNOWN)
         self.funnel.count(STATIC, reasons)
         entered = reasons == ALIVE
-        ends, prints = self._probed(genomes, np.pad(entered, (0, size - count)))
-        ends, prints = ends[:count], prints[:count]
+        ends, prints, reach = self._probed(genomes, np.pad(entered, (0, size - count)))
+        ends, prints, reach = ends[:count], prints[:count], reach[:count]
         _mark_known(ends, prints, self.twins, TWIN)
         self.funnel.count(PROBE, ends[entered])
         reasons[entered] = ends[entered]
         found = self._learn_all(genomes, np.flatnonzero(reasons == ALIVE), prints)
         fitness = np.zeros(len(reasons), np.float32)
         fitness[entered] = 1.0
+        # A rule of which numbers grow without end gets nothing for where they have come.
+        nearly = np.isin(reasons, (DEAF, UNTEACHABLE))
+        fitness[nearly] += reach[nearly] / 2
         for place, rule in found.items():
             self.twins[_key(prints[place])] = fitness[place] = rule.fitness
         for place in np.flatnonzero(reasons == TWIN).tolist():
@@ -175,8 +181,8 @@ class Judge:
         finally:
             self.stages = stages
 
-    def _probed(self, genomes: Genome, entered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run S1 on some of the rules, and return their reasons [n] and fingerprints [n, 2]."""
+    def _probed(self, genomes: Genome, entered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run S1 on some of the rules, and return their reasons [n], fingerprints [n, 2] and reach [n]."""
         places = np.flatnonzero(entered)
         rank_of = np.zeros(len(entered), np.int32)
         rank_of[places] = np.arange(len(places)) % self.comm.size
@@ -185,7 +191,8 @@ class Judge:
         everywhere = np.arange(len(entered))
         reasons = self.comm.allgather(np.asarray(seen.reason))[rank_of, everywhere]
         prints = self.comm.allgather(np.asarray(seen.fingerprint))[rank_of, everywhere]
-        return reasons, prints
+        reach = self.comm.allgather(np.asarray(seen.reach))[rank_of, everywhere]
+        return reasons, prints, reach
 
     def _learn_all(self, genomes: Genome, places: np.ndarray, prints: np.ndarray) -> dict[int, Survivor]:
         """Let the rules at some places learn, stage by stage."""

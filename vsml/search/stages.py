@@ -7,7 +7,7 @@ and XOR.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -112,17 +112,24 @@ class Probe:
     Attributes:
         reason: why it ends here, int32 []; `ALIVE` if it does not.
         fingerprint: of all answers, rounded, uint32 [2]; equal ones answer the same.
+        reach: how far the input and teaching come, from 0 to 1: the share of half-edges whose memory another
+            input changes, and that which another target changes, half of each; mean over graphs, [].
     """
 
     reason: Array
     fingerprint: Array
+    reach: Array
+
+
+@cache
+def _probe_graphs() -> tuple[Graph, ...]:
+    """Return the graphs of S1: an input beside the output, and 2 inputs behind 2 nodes."""
+    return tuple(generate("layered", inputs, hidden, 1, seed=0) for inputs, hidden in ((1, 0), (2, 2)))
 
 
 def probe_lesson(teaching: Teaching, slots: int) -> Lesson:
-    """Return the lesson of S1: an input beside the output, and 2 inputs behind 2 nodes, each three times."""
-    graphs = []
-    for inputs, hidden in ((1, 0), (2, 2)):
-        graphs += [generate("layered", inputs, hidden, 1, seed=0)] * 3
+    """Return the lesson of S1: each of its graphs three times."""
+    graphs = [graph for graph in _probe_graphs() for _ in range(3)]
     # The three of a graph draw the same, and meet the same noise.
     keys = jnp.stack([jax.random.key(place // 3) for place in range(len(graphs))])
     random = np.random.default_rng(0)
@@ -157,7 +164,25 @@ def probe(genome: Genome, lesson: Lesson) -> Probe:
     reason = jnp.where(learns, ALIVE, UNTEACHABLE)
     reason = jnp.where(follows, reason, DEAF)
     reason = jnp.where(at_bound, AT_BOUND, reason)
-    return Probe(reason.astype(jnp.int32), fingerprint(found))
+    reach = _reach(memory, lesson.settings.teach)
+    return Probe(reason.astype(jnp.int32), fingerprint(found), reach)
+
+
+def _reach(memory: Array, teach: str) -> Array:
+    """Return how far the input and teaching come, from the memory [S, M] that they leave, []."""
+    total = jnp.float32(0)
+    first = 0
+    for graph in _probe_graphs():
+        size = 3 * 2 * graph.num_edges
+        own = memory[:, first : first + size].reshape(memory.shape[0], 3, -1)
+        first += size
+        plain = own[:, _PLAIN]
+        for other in (_OTHER_INPUT, _OTHER_TARGET):
+            differs = (jnp.abs(own[:, other] - plain) > _FEELS).any(0)
+            if other == _OTHER_TARGET and teach in _UNLABELLED:
+                differs = jnp.ones_like(differs)
+            total += differs.mean()
+    return total / (2 * len(_probe_graphs()))
 
 
 def fingerprint(found: Array) -> Array:
@@ -182,7 +207,7 @@ def probed(genomes: Genome, is_wanted: Array, lesson: Lesson) -> Probe:
 
 
 def _probe_all(genomes: Genome, is_wanted: Array, lesson: Lesson) -> Probe:
-    nothing = Probe(jnp.int32(KNOWN), jnp.zeros(2, jnp.uint32))
+    nothing = Probe(jnp.int32(KNOWN), jnp.zeros(2, jnp.uint32), jnp.float32(0))
 
     def each(given: tuple[Genome, Array]) -> Probe:
         genome, wanted = given
