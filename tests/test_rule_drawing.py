@@ -342,6 +342,37 @@ def test_complexity_goes_up_and_down():
     assert sizes["operator"] == before
 
 
+def only(name):
+    return Mutations(**(dict.fromkeys(Mutations.model_fields, 0) | {name: 1}))
+
+
+def test_another_definition_reaches_all_that_read_a_value():
+    text = "@k = 0.5\na : node\nb : node\ns : edge\na <- k * sum(rev(s)) + t\nb <- x - k\ns <- k + b\n"
+    genome = genome_of(parse(f"{text}out = a\n"), ROOM.capacity)
+    parents = stack_genomes([genome] * (8 * FEW))
+    children, _ = mutate_genomes(DRAWING, only("redefine"), parents, parents, jax.random.key(0))
+    check_all(children, ROOM)
+    # Each of the three lines reads the constant, and has no other one.
+    counts = {}
+    for child in unstack_genomes(jax.device_get(children)):
+        written = show(rule_of(child))
+        lines = [line for line in written.splitlines() if "<-" in line or line.startswith("v")]
+        readers = sum("c0" in line for line in lines) if "@c0" in written else 0
+        counts[readers] = counts.get(readers, 0) + 1
+        assert "+ 0" not in written.replace("+ 0.", ""), "what passed the new value on was left"
+    assert counts[0] > FEW / 2, "no child has lost all places where the constant was read"
+
+
+def test_an_operand_may_become_a_value_of_another_type():
+    # `t` is a value of nodes, `w` one of edges: the line that repairs the rule has `w` in the place of `t`.
+    text = "a : node\nw : edge = 1\ns : edge\na <- sum(w * rev(s))\ns <- x\nw <- t - t * rev(s)\nout = a\n"
+    wanted = text.replace("w <- t -", "w <- w -")
+    parents = stack_genomes([genome_of(parse(text), ROOM.capacity)] * 512)
+    children, _ = mutate_genomes(DRAWING, only("argument"), parents, parents, jax.random.key(0))
+    hashes = {rule_hash(rule_of(child)) for child in unstack_genomes(jax.device_get(children))}
+    assert rule_hash(parse(wanted)) in hashes
+
+
 def test_a_changed_constant_is_within_its_range_and_sometimes_of_the_other_sign():
     rule = parse("@k = 1\na : node\na <- k * x\nout = a\n")
     parents = stack_genomes([genome_of(rule, ROOM.capacity)] * (4 * FEW))

@@ -20,7 +20,8 @@ _TOKEN = re.compile(r"[A-Za-z_]\w*|[-+*/]")
 def damaged(text: str, lines: int, seed: int) -> str:
     """Return the text of a rule with some of its lines broken, half of them removed and half of them changed.
 
-    Lines are definitions and stores. A removed store leaves its slot as it began; a removed definition is 0.
+    Lines are definitions and stores. A removed store leaves its slot as it began; in place of a removed
+    definition stands a constant of its name, which is 0.
     In a changed line one name or one of + - * / is another one. Each broken line changes what the rule
     computes, by its hash. What a rule is and declares, and what it reads out, stays.
 
@@ -79,7 +80,7 @@ def _parts(row: str) -> tuple[str, str, str] | None:
 def _removed(row: str) -> list[str]:
     """Return what is left of a line that is removed."""
     left, arrow, _ = _parts(row)  # type: ignore[misc]  # the caller has looked
-    return [] if arrow == "<-" else [f"{left} = 0"]
+    return [] if arrow == "<-" else [f"@{left} = 0"]
 
 
 def _changed(rows: list[str], place: int, draws: list[float]) -> list[str]:

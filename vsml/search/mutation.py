@@ -34,6 +34,7 @@ from vsml.search.growing import NEW, placed
 from vsml.search.leaf import Leaf
 from vsml.search.one_kernel import one_kernel
 from vsml.search.plans import SLOT_OPERATORS, Parent, Plan
+from vsml.search.redefinition import read_constants, redefine
 from vsml.search.settings import Drawing, Mutations
 from vsml.search.sites import Site, draw_leaf_site, draw_site, is_operand_of_rev
 from vsml.search.slots import begin_slot, not_itself, roots_of
@@ -43,6 +44,9 @@ from vsml.types import Array
 
 _LEAF_OPERATORS = 3
 """Operators that a leaf may become."""
+
+_OTHER_TYPE = 0.4
+"""Share of new arguments whose type is drawn: a value of nodes or of edges, whatever stood there."""
 
 _FLIP = 0.1
 """Share of changed constants that get the other sign."""
@@ -127,7 +131,10 @@ def argument(parent: Parent, chances: Chances) -> Plan:
     genome = parent.genome
     site = draw_site(genome, chances)
     is_of_rev = is_operand_of_rev(genome, site)
-    leaf = Leaf(parent.tables, genome).draw(parent.type_at(site), chances)
+    # An operand may have had another type before it became what it is.
+    other_type = jnp.where(chances.happens(0.5), NODE_TYPE, EDGE_TYPE)
+    type_ = jnp.where(chances.happens(_OTHER_TYPE), other_type, parent.type_at(site))
+    leaf = Leaf(parent.tables, genome).draw(type_, chances)
     before = site.limit(genome)
     earlier = FIRST_INSTRUCTION + chances.below(before)
     register = jnp.where(chances.happens(0.5) & (before > 0), earlier, leaf)
@@ -149,21 +156,12 @@ def operator(parent: Parent, chances: Chances) -> Plan:
 def constant(parent: Parent, chances: Chances) -> Plan:
     """Multiply a constant by a number from 0.5 to 2, one in ten with the other sign."""
     genome = parent.genome
-    place, is_there = chances.where(_read_constants(genome))
+    place, is_there = chances.where(read_constants(genome))
     least, largest = _FACTORS
     factor = least + (largest - least) * chances.take()
     factor = jnp.where(chances.happens(_FLIP), -factor, factor)
     child = replace(genome, constants=genome.constants.at[place].multiply(factor))
     return Plan.done(unless(~is_there, child, genome))
-
-
-def _read_constants(genome: Genome) -> Array:
-    """Return which constants, but 0 and 1, something reads, bool [C]."""
-    places = jnp.arange(genome.constants.shape[0])
-    read = [genome.tick[:, 1:].reshape(-1), genome.beginning[:, 1:].reshape(-1)]
-    read += [genome.value, genome.guard, genome.initial]
-    is_read = (jnp.concatenate(read)[:, None] == FIRST_CONSTANT + places).any(0)
-    return is_read & (places >= len(NUMBERS))
 
 
 def slot(parent: Parent, chances: Chances) -> Plan:
@@ -182,6 +180,7 @@ def _redrawn(tables: Tables, genome: Genome, number: Array, chances: Chances) ->
         wanted=value,
         guard_wanted=guard,
         operators=jnp.int32(SLOT_OPERATORS),
+        passes=jnp.int32(NOTHING),
     )
 
 
@@ -195,7 +194,7 @@ def guard(parent: Parent, chances: Chances) -> Plan:
     site = Site(jnp.array(False), number, jnp.int32(1))
     nothing = jnp.int32(NOTHING)
     wanted = jnp.where(has_guard, nothing, wanted)
-    return Plan(without, site, nothing, wanted, jnp.int32(_LEAF_OPERATORS))
+    return Plan(without, site, nothing, wanted, jnp.int32(_LEAF_OPERATORS), nothing)
 
 
 def kind(parent: Parent, chances: Chances) -> Plan:
@@ -288,6 +287,7 @@ MUTATIONS: dict[str, Mutation] = {
     "grow": grow,
     "shrink": shrink,
     "new_slot": new_slot,
+    "redefine": redefine,
     "crossover": crossover,
 }
 """All mutations by name; those of `Mutations` are these."""

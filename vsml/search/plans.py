@@ -12,7 +12,7 @@ from vsml.search.expressions import Expressions
 from vsml.search.genome import NOTHING, Genome
 from vsml.search.growing import Growing
 from vsml.search.sites import Site
-from vsml.search.splicing import substituted, unless
+from vsml.search.splicing import replaced, substituted, unless
 from vsml.search.tables import Tables, base_of
 from vsml.types import Array
 
@@ -51,6 +51,8 @@ class Plan:
         wanted: what it has to be; `NOTHING` for none, int32 [].
         guard_wanted: what the guard of the slot `site.row` has to be; `NOTHING` for none, int32 [].
         operators: operators that an expression may have, int32 [].
+        passes: number of an instruction that only passes its first operand on, and goes when that has been
+            drawn; `NOTHING` for none, int32 [].
     """
 
     genome: Genome
@@ -58,13 +60,14 @@ class Plan:
     wanted: Array
     guard_wanted: Array
     operators: Array
+    passes: Array
 
     @staticmethod
     def done(genome: Genome) -> "Plan":
         """Return a plan in which nothing is left to be drawn."""
         nowhere = Site(jnp.array(False), jnp.int32(0), jnp.int32(0))
         nothing = jnp.int32(NOTHING)
-        return Plan(genome, nowhere, nothing, nothing, jnp.int32(1))
+        return Plan(genome, nowhere, nothing, nothing, jnp.int32(1), nothing)
 
     def carried_out(self, tables: Tables, chances: Chances) -> Genome:
         """Return the genome with its expressions drawn."""
@@ -76,7 +79,11 @@ class Plan:
             grown = grow_at(tables, genome, site, wanted, self.operators, chances.part(turn))
             return unless(wanted == NOTHING, grown, genome)
 
-        return jax.lax.fori_loop(0, 2, step, self.genome)
+        grown = jax.lax.fori_loop(0, 2, step, self.genome)
+        # New instructions stand before it.
+        number = self.passes + grown.num_tick - self.genome.num_tick
+        operand = grown.tick[jnp.clip(number, 0, grown.tick.shape[0] - 1), 1]
+        return unless(self.passes == NOTHING, replaced(grown, number, operand), grown)
 
 
 def grow_at(
