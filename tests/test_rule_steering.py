@@ -28,10 +28,11 @@ from vsml.rules.settings import Teaching
 from vsml.runs.checkpoint import CheckpointStore, load
 from vsml.runs.metrics import read_metrics
 from vsml.search.breeding import PINNED, Breeder
+from vsml.search.changing import SETTINGS, RefusedError, changed
 from vsml.search.genome import genome_of, rule_of
 from vsml.search.judge import Judge
 from vsml.search.settings import Drawing, Mutations
-from vsml.search.steering import SETTINGS, RefusedError, Steering, changed
+from vsml.search.steering import Steering
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row
 from vsml.search.store.commands import Command, Desk, Outcome, commands_of, run_named, send
 from vsml.search.store.overview import overview

@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from vsml.calls.search import SearchConfig
+from vsml.search.changing import RefusedError, changed
 from vsml.search.genome import rule_of
-from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, RefusedError, changed, genome_in
+from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, genome_in
 from vsml.search.store import Database, insert_all, rule_of_hash, rule_row
 from vsml.search.store.commands import Command, commands_of, run_named, send
 from vsml.search.store.rows import RunRow

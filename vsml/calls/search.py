@@ -22,14 +22,16 @@ from vsml.runs.directory import RunDirectory
 from vsml.runs.environment import describe_environment
 from vsml.runs.record import RunRecord
 from vsml.runs.wandb import start_tracking
-from vsml.search.breeding import Breeder, Generation
+from vsml.search.breeding import Breeder
+from vsml.search.changing import RefusedError
 from vsml.search.elites import Elite
+from vsml.search.generation import Generation
 from vsml.search.genome import genome_of, rule_of
 from vsml.search.judge import Judge
 from vsml.search.judging import Judging
 from vsml.search.settings import Breeding, Drawing, Mutations, Room, Start
 from vsml.search.sources import genomes_of, texts_of
-from vsml.search.steering import RefusedError, Steering
+from vsml.search.steering import Steering
 from vsml.settings import Positive, Problem, Section, Text
 from vsml.setup import Setup
 from vsml.system.comm import Communicator

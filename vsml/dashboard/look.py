@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vsml.reporting.search_page import page_style
-from vsml.reporting.search_parts import DIGITS
 from vsml.system.extras import needed_for
+from vsml.system.hashes import SHOWN_DIGITS
 
 with needed_for("dashboards"):
     from nicegui import ui
 
 _LINKS = {"Search": "/", "Steer": "/steer", "Step": "/step"}
 
-_HASH = re.compile(rf"<code>([0-9a-f]{{{DIGITS}}})</code>")
+_HASH = re.compile(rf"<code>([0-9a-f]{{{SHOWN_DIGITS}}})</code>")
 """How the page about a search writes hashes of rules."""
 
 

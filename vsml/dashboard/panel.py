@@ -13,7 +13,8 @@ from vsml.reporting.search_runs import commands
 from vsml.rules.known import known_names, rule_text
 from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
-from vsml.search.steering import COMMANDS, OF_RULES, SETTINGS, RefusedError
+from vsml.search.changing import SETTINGS, RefusedError
+from vsml.search.steering import COMMANDS, OF_RULES
 from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
 from vsml.search.store.overview import runs_of

@@ -5,12 +5,13 @@ from typing import Any
 from vsml.dashboard.look import begin_page, linked, markup, told_errors
 from vsml.dashboard.panel import rule_buttons
 from vsml.reporting.search_page import best_rule, rule_section
-from vsml.reporting.search_parts import DIGITS, note, table, when
+from vsml.reporting.search_parts import note, table, when
 from vsml.search.store.database import Database
 from vsml.search.store.overview import overview
 from vsml.search.store.queries import evaluations_of, rule_of_hash
 from vsml.search.store.rows import RuleRow
 from vsml.system.extras import needed_for
+from vsml.system.hashes import SHOWN_DIGITS
 
 with needed_for("dashboards"):
     from nicegui import ui
@@ -25,7 +26,7 @@ def rule_page(database: Database, digits: str) -> None:
         best = best_rule(database, overview(database), row, "")
         markup(linked(rule_section(best)))
         ui.link("Step through it", f"/step?rule={row.hash}")
-        rule_buttons(database, row.hash[:DIGITS])
+        rule_buttons(database, row.hash[:SHOWN_DIGITS])
         markup(f"<h2>Evaluations</h2>{_evaluations(database, row)}")
 
 

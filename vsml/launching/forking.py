@@ -17,7 +17,7 @@ from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointStore
 from vsml.runs.directory import RunDirectory, new_run, open_run
 from vsml.runs.environment import describe_environment
-from vsml.search.steering import SETTINGS
+from vsml.search.changing import SETTINGS
 from vsml.settings import differences
 
 _ALSO = ("search.database", "search.breeding.children", "search.breeding.method")

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsml.system.arguments import ArgumentParser
+from vsml.system.hashes import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from vsml.reporting.tables import Table
     from vsml.search.store import Database, Family, Found
-
-_DIGITS = 12
-"""Digits of a hash that are printed."""
 
 DATABASE_HELP = "a file, for SQLite; or postgresql://USER@HOST:PORT/DATABASE, the password in PGPASSWORD"
 
@@ -119,7 +117,7 @@ def _query(options: argparse.Namespace) -> None:
         for each in found:
             each.row.rule  # noqa: B018  # raises for a damaged one
             head = f"# {each.row.origin}\n# hash {each.row.hash}\n"
-            atomic_write(options.write / f"{each.row.hash[:_DIGITS]}.rule", head + each.row.text)
+            atomic_write(options.write / f"{each.row.hash[:SHOWN_DIGITS]}.rule", head + each.row.text)
         print(f"\nwritten: {len(found)} files in {options.write}")
 
 
@@ -130,7 +128,7 @@ def _table(found: list["Found"], test: str | None) -> "Table":
     rows: list[list] = []
     for each in found:
         row = each.row
-        rows.append([row.hash[:_DIGITS], row.size, row.origin, row.kinds])
+        rows.append([row.hash[:SHOWN_DIGITS], row.size, row.origin, row.kinds])
         if test is not None:
             rows[-1] += [each.score, each.standard_error, each.evaluations]
     if test is not None:
@@ -188,7 +186,7 @@ def _tree(family: "Family", origins: Mapping[str, str]) -> str:
     """Return a family tree, a rule a line, each generation a step to the right."""
     lines: list[str] = []
     for generation, rule, mutation, is_repeated in family.walk():
-        words = [f"{'  ' * generation}{rule[:_DIGITS]}"]
+        words = [f"{'  ' * generation}{rule[:SHOWN_DIGITS]}"]
         if mutation:
             words.append(f"by {mutation}")
         words.append(f"({origins.get(rule, 'not in this database')})")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsml.system.arguments import not_negative, positive
 from vsml.system.files import atomic_write, write_json
+from vsml.system.hashes import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from vsml.search import Judge, Survivor
@@ -138,4 +139,4 @@ def _save(survivor: "Survivor", folder: Path) -> None:
     scores = ", ".join(f"{stage} {score:.3f}" for stage, score in survivor.scores.items())
     told = f"# Of a survey; passed {survivor.stage}. Progress: {scores or 'not measured'}\n"
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / f"{rule_hash(rule)[:12]}.rule", told + show(rule))
+    atomic_write(folder / f"{rule_hash(rule)[:SHOWN_DIGITS]}.rule", told + show(rule))

@@ -13,7 +13,7 @@ from typing import Any
 from vsml.reporting import search_runs
 from vsml.reporting.charts import Series, legend, step_chart
 from vsml.reporting.rule_worth import NO_RULE, with_error
-from vsml.reporting.search_parts import DIGITS, HOUR_S, code_of, method_of, note, table, when
+from vsml.reporting.search_parts import HOUR_S, code_of, method_of, note, table, when
 from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
 from vsml.search.store.overview import (
@@ -28,6 +28,7 @@ from vsml.search.store.overview import (
 )
 from vsml.search.store.queries import Family, Query, ancestors, find_rules, origins_of
 from vsml.search.store.rows import EventRow, RuleRow, RunRow
+from vsml.system.hashes import SHOWN_DIGITS
 
 CONTROLS = {
     "random": "rules drawn at random",
@@ -377,7 +378,7 @@ def _tree(best: BestRule) -> str:
 def _ablation(best: BestRule) -> str:
     """Return what the lines of a rule are worth, as far as somebody has stored it."""
     if best.ablation is None:
-        command = f"vsml rules ablate {best.row.hash[:DIGITS]}.rule --database DATABASE"
+        command = f"vsml rules ablate {best.row.hash[:SHOWN_DIGITS]}.rule --database DATABASE"
         return note(f"What its lines are worth is not in this database; {command} stores it.")
     detail = best.ablation.detail
     rows: list[dict[str, Any]] = []

@@ -8,9 +8,7 @@ from typing import Any
 
 from vsml.reporting import tables
 from vsml.search.store.rows import RunRow
-
-DIGITS = 12
-"""Digits of a hash that are shown."""
+from vsml.system.hashes import SHOWN_DIGITS
 
 HOUR_S = 3600.0
 
@@ -35,7 +33,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def code_of(rule: str) -> tables.Markup:
     """Return the first digits of a hash."""
-    return tables.Markup(f"<code>{html.escape(rule[:DIGITS])}</code>")
+    return tables.Markup(f"<code>{html.escape(rule[:SHOWN_DIGITS])}</code>")
 
 
 def method_of(run: RunRow) -> str | None:

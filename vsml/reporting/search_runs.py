@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vsml.reporting.search_parts import DIGITS, HOUR_S, method_of, note, table, when
+from vsml.reporting.search_parts import HOUR_S, method_of, note, table, when
 from vsml.reporting.tables import Table, table_of
 from vsml.search.store.commands import COMMAND, DONE, REFUSED, Told
 from vsml.search.store.overview import SILENT_S, Overview, proposals
 from vsml.search.store.rows import RunRow
+from vsml.system.hashes import SHOWN_DIGITS
 
 _SHOWN_WORKERS = 100
 _SHOWN_COMMANDS = 30
@@ -147,7 +148,7 @@ def _shown(arguments: Any) -> str:
     if "name" in arguments:
         text = f"{arguments['name']}={arguments.get('value')}"
     elif "hash" in arguments:
-        text = str(arguments["hash"])[:DIGITS]
+        text = str(arguments["hash"])[:SHOWN_DIGITS]
     else:
         text = " ".join(str(arguments.get("text", "")).split())
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."

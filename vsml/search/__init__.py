@@ -1,10 +1,11 @@
 """The search for local rules: draw them, change them, judge them, and breed them."""
 
-from vsml.search.breeding import Bred, Breeder, Generation
+from vsml.search.breeding import Breeder
 from vsml.search.damage import damaged
 from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores
 from vsml.search.funnel import Funnel
+from vsml.search.generation import Bred, Generation
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
 from vsml.search.judge import Judge, Rated, Survivor
 from vsml.search.judging import Judging

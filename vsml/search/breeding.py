@@ -12,11 +12,13 @@ from vsml.rules.canonical import rule_hash
 from vsml.search.constants import has_constants, tuned
 from vsml.search.drawing import draw_genomes
 from vsml.search.elites import Archive, Elite, Scores, cell_of
+from vsml.search.generation import PROPOSED, Bred, Generation, Happened
 from vsml.search.genome import Genome, rule_of, stack_genomes, unstack_genomes
-from vsml.search.judge import Judge, Rated, Survivor
+from vsml.search.island import Island, migrate
+from vsml.search.judge import Judge, Rated
 from vsml.search.mutation import MUTATIONS
 from vsml.search.offspring import offspring
-from vsml.search.population import NAMES, Population, taken, tournaments
+from vsml.search.population import Population, arrays_of, genomes_in, taken, tournaments
 from vsml.search.settings import Breeding, Drawing, Mutations
 from vsml.search.stages import KNOWN, REASONS
 from vsml.types import Array
@@ -27,88 +29,11 @@ _MOST_DRAWS = 40
 _ONLY_CONSTANTS = Mutations(**{name: float(name == "constant") for name in MUTATIONS})
 """Mutations of the control that tunes constants alone."""
 
-PROPOSED = "proposed"
-"""How a rule from outside was made."""
-
 PINNED = "pinned"
 """How the names of cells begin that are kept for one rule; `vsml.search.steering` makes them."""
 
 # What a generation draws, by the number that its key is folded with.
 _CHOICE, _CHANGE, _FRESH, _TUNING, _RESTART = range(5)
-
-
-@dataclass(frozen=True, eq=False)
-class Bred:
-    """A rule that a generation has found, and where it is from.
-
-    Attributes:
-        survivor: the rule and how far it came.
-        island: where it was found.
-        parent: what it was made from; None for a drawn one and for a proposal.
-        change: what was changed, or how it was made.
-    """
-
-    survivor: Survivor
-    island: int
-    parent: Genome | None
-    change: str
-
-
-@dataclass(frozen=True)
-class Happened:
-    """Something that happened to an island.
-
-    Attributes:
-        kind: "restart", "migration", "proposal" or "solved".
-        island: which.
-        detail: more, ready for JSON.
-    """
-
-    kind: str
-    island: int
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What a generation has brought.
-
-    Attributes:
-        number: counted from 1.
-        bred: new rules that passed S1.
-        elites: elites whose cell or scores have changed, by island.
-        events: what happened.
-    """
-
-    number: int
-    bred: list[Bred]
-    elites: list[tuple[int, Elite]]
-    events: list[Happened]
-
-
-@dataclass(eq=False)
-class Island:
-    """A population that breeds by itself.
-
-    Attributes:
-        population: the rules.
-        archive: its elites.
-        improved: generation in which its best elite was last beaten.
-        highest: the highest bound of an elite so far, since it began.
-        restarts: how often it began anew.
-    """
-
-    population: Population
-    archive: Archive
-    improved: int = 0
-    highest: float = -np.inf
-    restarts: int = 0
-
-    def enter(self, survivor: Survivor) -> None:
-        """Let a rule into the population as its youngest."""
-        newest = jax.device_get(stack_genomes([survivor.genome]))
-        level = np.array([survivor.fitness], np.float32)
-        self.population = self.population.entered_by(newest, level)
 
 
 @dataclass(eq=False)
@@ -418,16 +343,11 @@ class Breeder:
     # Islands.
 
     def _migrate(self) -> list[Happened]:
-        """Send copies of the fittest to the next island, where they count as the youngest."""
+        """Let the fittest migrate, if it is time for that."""
         count = len(self.islands)
         if count < 2 or self.generation % self.breeding.migration:
             return []
-        migrants: list[tuple[Genome, np.ndarray]] = []
-        for island in self.islands:
-            places = island.population.best(self.breeding.migrants)
-            migrants.append((taken(island.population.genomes, places), island.population.fitness[places]))
-        for number, island in enumerate(self.islands):
-            island.population = island.population.entered_by(*migrants[number - 1])
+        migrate(self.islands, self.breeding.migrants)
         return [Happened("migration", number, {"from": (number - 1) % count}) for number in range(count)]
 
     def _restart(self, key: Array) -> list[Happened]:
@@ -458,11 +378,11 @@ class Breeder:
         islands: dict[str, Any] = {}
         for number, island in enumerate(self.islands):
             islands[str(number)] = {
-                "population": _arrays(island.population.genomes),
+                "population": arrays_of(island.population.genomes),
                 "fitness": island.population.fitness,
-                "elites": _elites(island.archive),
+                "elites": island.archive.tree(),
             }
-        return {"islands": islands, "hall": _elites(self.hall), "judge": self.judge.tree()}
+        return {"islands": islands, "hall": self.hall.tree(), "judge": self.judge.tree()}
 
     def metadata(self) -> dict[str, Any]:
         """Return the rest of it, ready for JSON."""
@@ -487,36 +407,11 @@ class Breeder:
         """Go on from what `tree` and `metadata` returned."""
         self.generation = metadata["generation"]
         self.judge.restore(tree["judge"], metadata["judge"])
-        self.hall = _archive(tree.get("hall", {}), metadata["hall"])
+        self.hall = Archive.read(tree.get("hall", {}), metadata["hall"])
         self.islands = []
         for number, told in enumerate(metadata["islands"]):
             arrays = tree["islands"][str(number)]
-            population = Population(_genomes(arrays["population"]), np.asarray(arrays["fitness"]))
-            archive = _archive(arrays.get("elites", {}), told["elites"])
+            population = Population(genomes_in(arrays["population"]), np.asarray(arrays["fitness"]))
+            archive = Archive.read(arrays.get("elites", {}), told["elites"])
             highest = -np.inf if told["highest"] is None else told["highest"]
             self.islands.append(Island(population, archive, told["improved"], highest, told["restarts"]))
-
-
-def _arrays(genomes: Genome) -> dict[str, np.ndarray]:
-    return {name: np.asarray(getattr(genomes, name)) for name in NAMES}
-
-
-def _genomes(arrays: Mapping[str, Any]) -> Genome:
-    hosts: dict[str, Any] = {name: np.asarray(arrays[name]) for name in NAMES}
-    return Genome(**hosts)
-
-
-def _elites(archive: Archive) -> dict[str, np.ndarray]:
-    """Return the genomes of elites, stacked; nothing where there are none."""
-    genomes = [elite.genome for elite in archive.elites.values()]
-    return _arrays(jax.device_get(stack_genomes(genomes))) if genomes else {}
-
-
-def _archive(arrays: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Archive:
-    """Return the archive of some genomes, and of what `Archive.rows` returned."""
-    archive = Archive()
-    genomes = unstack_genomes(_genomes(arrays)) if rows else []
-    for genome, row in zip(genomes, rows, strict=True):
-        scores = Scores(row["count"], row["mean"], row["squares"], row["passes"])
-        archive.elites[row["cell"]] = Elite(genome, scores, row["cell"], row["born"])
-    return archive

@@ -1,10 +1,15 @@
 """Elites: the best rule of each cell of an archive, scored again and again on fresh seeds."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
-from vsml.search.genome import Genome
+import jax
+import numpy as np
+
+from vsml.search.genome import Genome, stack_genomes, unstack_genomes
+from vsml.search.population import arrays_of, genomes_in
 
 _SIZES = (10, 20, 30, 40, 60)
 """Live operators of a tick at which cells begin."""
@@ -136,3 +141,18 @@ class Archive:
                 }
             )
         return found
+
+    def tree(self) -> dict[str, np.ndarray]:
+        """Return the genomes of elites, stacked, as arrays by name; nothing where there are none."""
+        genomes = [elite.genome for elite in self.elites.values()]
+        return arrays_of(jax.device_get(stack_genomes(genomes))) if genomes else {}
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Self:
+        """Return the archive of which `tree` and `rows` returned these."""
+        archive = cls()
+        genomes = unstack_genomes(genomes_in(arrays)) if rows else []
+        for genome, row in zip(genomes, rows, strict=True):
+            scores = Scores(row["count"], row["mean"], row["squares"], row["passes"])
+            archive.elites[row["cell"]] = Elite(genome, scores, row["cell"], row["born"])
+        return archive

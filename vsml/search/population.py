@@ -1,5 +1,6 @@
 """Populations of rules: who breeds, who enters, and who dies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +28,17 @@ def joined(first: Genome, second: Genome) -> Genome:
     for name in NAMES:
         arrays[name] = np.concatenate([np.asarray(getattr(each, name)) for each in (first, second)])
     return Genome(**arrays)
+
+
+def arrays_of(genomes: Genome) -> dict[str, np.ndarray]:
+    """Return stacked genomes as arrays by name, for a checkpoint."""
+    return {name: np.asarray(getattr(genomes, name)) for name in NAMES}
+
+
+def genomes_in(arrays: Mapping[str, Any]) -> Genome:
+    """Return the genomes of which `arrays_of` returned the arrays."""
+    hosts: dict[str, Any] = {name: np.asarray(arrays[name]) for name in NAMES}
+    return Genome(**hosts)
 
 
 @dataclass(frozen=True, eq=False)

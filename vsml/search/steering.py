@@ -13,14 +13,15 @@ from vsml.rules.mistakes import RuleError
 from vsml.rules.parser import parse
 from vsml.rules.printer import show
 from vsml.search.breeding import PINNED, Breeder
+from vsml.search.changing import RefusedError, changed, value_of, with_values
 from vsml.search.elites import Elite, Scores, cell_of
 from vsml.search.genome import Genome, genome_of, rule_of, stack_genomes, unstack_genomes
 from vsml.search.judge import PROBE
 from vsml.search.judging import Judging
-from vsml.search.population import taken
-from vsml.search.settings import Drawing, Leaves, Mutations, Room
+from vsml.search.settings import Room
 from vsml.search.stages import screened
-from vsml.settings import Section, differences
+from vsml.settings import differences
+from vsml.system.hashes import SHOWN_DIGITS
 
 COMMANDS = {
     "pause": "breed no further, until it is resumed",
@@ -46,94 +47,11 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 }
 """What comes with a command, by its name."""
 
-_BREEDING = (
-    "tournament",
-    "changes",
-    "elites",
-    "rescored",
-    "migration",
-    "migrants",
-    "patience",
-    "tune",
-    "tune_rounds",
-)
-_JUDGING = ("early_hurdle", "functions_hurdle", "gates_hurdle", "sums_hurdle", "percentile")
-_WEIGHTS = [name for name, field_ in Drawing.model_fields.items() if isinstance(field_.default, float)]
-
-
-def _named(section: str, names: Sequence[str]) -> list[str]:
-    return [f"search.{section}.{name}" for name in names]
-
-
-SETTINGS = (
-    "search.generations",
-    "search.solved",
-    *_named("breeding", _BREEDING),
-    *_named("mutations", list(Mutations.model_fields)),
-    *_named("judging", _JUDGING),
-    *_named("drawing", _WEIGHTS),
-    *_named("drawing.leaves", list(Leaves.model_fields)),
-)
-"""Settings that may change while a search runs. Others say of what size arrays are, or what scores mean."""
-
-_DIGITS = 12
-"""Digits of a hash that names of cells and answers have."""
-
 _KEY_DIGITS = 7
 """Digits of a hash that make a number below 2^31."""
 
 _PIN = 5
 """What the key of a generation is folded with for rules that are pinned; a generation uses 0 to 4."""
-
-
-class RefusedError(ValueError):
-    """A command that cannot be done; the message says why, and what was expected."""
-
-
-def changed(config: Any, name: str, value: Any) -> Any:
-    """Return the settings of a search with another value for one of them.
-
-    Args:
-        config: the section `search`.
-        name: dotted, one of `SETTINGS`.
-        value: as YAML or JSON has it.
-
-    Raises:
-        RefusedError: the setting cannot change in a search that runs, or not to this value.
-    """
-    if name not in SETTINGS:
-        raise RefusedError(f"set: got {name!r}, which cannot change while a search runs; {_expected(name)}")
-    try:
-        return _with(config, {name: value})
-    except ValidationError as error:
-        told = "; ".join(problem["msg"] for problem in error.errors())
-        raise RefusedError(f"set: {name}: got {value!r}: {told}") from error
-
-
-def _with(config: Any, values: Mapping[str, Any]) -> Any:
-    """Return the settings of a search with other values, checked together.
-
-    Raises:
-        ValidationError: they contradict each other or the others.
-    """
-    settings = config.model_dump(mode="json")
-    for name, value in values.items():
-        *folders, last = name.split(".")[1:]
-        place = settings
-        for folder in folders:
-            place = place[folder]
-        place[last] = value
-    return type(config).model_validate(settings)
-
-
-def _expected(name: str) -> str:
-    """Return the settings that may be meant, as a sentence."""
-    section = name.rpartition(".")[0]
-    near = [each for each in SETTINGS if each.rpartition(".")[0] == section]
-    if near and section != "search":
-        return f"expected one of {', '.join(near)}"
-    sections = dict.fromkeys(each.rpartition(".")[0] for each in SETTINGS)
-    return f"expected a setting of {', '.join(sections)} (docs/search.md)"
 
 
 def genome_in(text: str, room: Room) -> Genome:
@@ -227,9 +145,9 @@ class Steering:
         return "breeds on"
 
     def _set(self, name: str, value: Any) -> str:
-        before = _value(self.config, name)
+        before = value_of(self.config, name)
         self._adopt(changed(self.config, name, value))
-        now = _value(self.config, name)
+        now = value_of(self.config, name)
         self.settings[name] = now
         return f"{name}: {before} -> {now}"
 
@@ -247,9 +165,9 @@ class Steering:
     def _pin(self, rule: str, text: str) -> str:
         breeder = self.breeder
         if rule in self.banned:
-            raise RefusedError(f"pin: {rule[:_DIGITS]} is banned; unban it first")
+            raise RefusedError(f"pin: {rule[:SHOWN_DIGITS]} is banned; unban it first")
         if self._pinned(rule) is not None:
-            raise RefusedError(f"pin: {rule[:_DIGITS]} is pinned already")
+            raise RefusedError(f"pin: {rule[:SHOWN_DIGITS]} is pinned already")
         genome = self._rule("pin", rule, text)
         self._check_begun("pin")
         for number, island in enumerate(breeder.islands):
@@ -263,7 +181,7 @@ class Steering:
         return self._keep(0, rule, self._scored(genome))
 
     def _keep(self, island: int, rule: str, elite: Elite) -> str:
-        name = f"{PINNED} {rule[:_DIGITS]}: {elite.cell}"
+        name = f"{PINNED} {rule[:SHOWN_DIGITS]}: {elite.cell}"
         self.breeder.islands[island].archive.elites[name] = replace(elite, cell=name)
         return f"pinned on island {island}, fitness {elite.scores.mean:.3f}"
 
@@ -291,7 +209,7 @@ class Steering:
         del text
         place = self._pinned(rule)
         if place is None:
-            raise RefusedError(f"unpin: {rule[:_DIGITS]} is not pinned")
+            raise RefusedError(f"unpin: {rule[:SHOWN_DIGITS]} is not pinned")
         number, name = place
         archive = self.breeder.islands[number].archive
         elite = archive.elites.pop(name)
@@ -302,20 +220,20 @@ class Steering:
     def _ban(self, rule: str, text: str) -> str:
         breeder = self.breeder
         if rule in self.banned:
-            raise RefusedError(f"ban: {rule[:_DIGITS]} is banned already")
+            raise RefusedError(f"ban: {rule[:SHOWN_DIGITS]} is banned already")
         if self._pinned(rule) is not None:
-            raise RefusedError(f"ban: {rule[:_DIGITS]} is pinned; unpin it first")
+            raise RefusedError(f"ban: {rule[:SHOWN_DIGITS]} is pinned; unpin it first")
         genome = self._rule("ban", rule, text)
         self._check_begun("ban")
         sources = _without(breeder.sources, rule)
         if any(old and not new for old, new in zip(breeder.sources, sources, strict=True)):
-            raise RefusedError(f"ban: {rule[:_DIGITS]} is all that the search starts from")
+            raise RefusedError(f"ban: {rule[:SHOWN_DIGITS]} is all that the search starts from")
         (key,) = self._keys([genome])
         members = [self._members(number, key) for number in range(len(breeder.islands))]
         if any(is_member.all() for is_member in members):
-            raise RefusedError(f"ban: a population has nothing but {rule[:_DIGITS]}")
+            raise RefusedError(f"ban: a population has nothing but {rule[:SHOWN_DIGITS]}")
         for island, is_member in zip(breeder.islands, members, strict=True):
-            _replace_members(island, is_member)
+            island.replace(is_member)
         archives = [*(island.archive for island in breeder.islands), breeder.hall]
         elites = 0
         for archive in archives:
@@ -335,7 +253,7 @@ class Steering:
     def _unban(self, rule: str, text: str) -> str:
         del text
         if rule not in self.banned:
-            raise RefusedError(f"unban: {rule[:_DIGITS]} is not banned")
+            raise RefusedError(f"unban: {rule[:SHOWN_DIGITS]} is not banned")
         (key,) = self._keys([self._rule("unban", rule, self.banned.pop(rule))])
         # Another banned rule may be the same program.
         self.breeder.judge.programs.pop(key, None)
@@ -345,9 +263,9 @@ class Steering:
         genome = genome_in(text, self.breeder.judge.room)
         rule = _hash(genome)
         if rule in self.banned:
-            raise RefusedError(f"paste: {rule[:_DIGITS]} is banned; unban it first")
+            raise RefusedError(f"paste: {rule[:SHOWN_DIGITS]} is banned; unban it first")
         self.breeder.proposals.append(genome)
-        return f"{rule[:_DIGITS]} is judged in generation {self.breeder.generation + 1}"
+        return f"{rule[:SHOWN_DIGITS]} is judged in generation {self.breeder.generation + 1}"
 
     def _rule(self, do: str, rule: str, text: str) -> Genome:
         """Return the rule that a command is about, whose text and hash belong together."""
@@ -412,7 +330,7 @@ class Steering:
         self.settings = {name: value for name, value in metadata["settings"].items() if name not in by_hand}
         try:
             # All at once: one after the other, in another order than they were set, some may be refused.
-            self._adopt(_with(self.config, self.settings))
+            self._adopt(with_values(self.config, self.settings))
         except ValidationError as error:
             told = "; ".join(problem["msg"] for problem in error.errors())
             raise RefusedError(f"what was set in this run contradicts its settings: {told}") from error
@@ -423,14 +341,6 @@ class Steering:
         self.breeder.proposals = [genome_in(text, room) for text in metadata["proposals"]]
 
 
-def _value(config: Any, name: str) -> Any:
-    """Return a setting by its dotted name, ready for JSON."""
-    found: Any = config
-    for part in name.split(".")[1:]:
-        found = getattr(found, part)
-    return found.model_dump(mode="json") if isinstance(found, Section) else found
-
-
 def _hash(genome: Genome) -> str:
     return rule_hash(rule_of(genome))
 
@@ -438,19 +348,6 @@ def _hash(genome: Genome) -> str:
 def _without(sources: Sequence[Sequence[Genome]], rule: str) -> list[list[Genome]]:
     """Return what a search starts from without a rule."""
     return [[genome for genome in source if _hash(genome) != rule] for source in sources]
-
-
-def _replace_members(island: Any, is_member: np.ndarray) -> None:
-    """Put the fittest of the other members in the place of some."""
-    if not is_member.any():
-        return
-    population = island.population
-    order = population.best(population.size)
-    best = int(order[~is_member[order]][0])
-    places = np.where(is_member, best, np.arange(population.size))
-    island.population = replace(
-        population, genomes=taken(population.genomes, places), fitness=population.fitness[places]
-    )
 
 
 def _move_hurdles(breeder: Breeder, judging: Judging) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from vsml.system.hashes import SHOWN_DIGITS
 from vsml.system.trust import private_folder
 
 
@@ -76,4 +77,4 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         named = ("model name", "flags", "Features", "CPU implementer", "CPU part")
         told += sorted({line for line in lines if line.startswith(named)})
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:SHOWN_DIGITS]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vsml.rules.canonical import rule_hash
-from vsml.search.breeding import PROPOSED, Bred, Breeder, Generation, Happened
+from vsml.search.breeding import Breeder
 from vsml.search.elites import Elite
+from vsml.search.generation import PROPOSED, Bred, Generation, Happened
 from vsml.search.genome import Genome, rule_of
 from vsml.search.judge import Judge
 from vsml.search.store.commands import Desk
