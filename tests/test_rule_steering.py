@@ -18,7 +18,7 @@ from comparing import Ranks
 from small_search import BREEDING, DELTA, JUDGING, ROOM
 from test_launch import LAUNCH, environment, mpirun
 
-from vsml.calls.asking import ask, value_of
+from vsml.calls.asking import ask, config_of, value_of, why_it_waits
 from vsml.calls.search import SearchConfig
 from vsml.launching.rules import main as rules_main
 from vsml.launching.run import main
@@ -34,9 +34,10 @@ from vsml.search.judge import Judge
 from vsml.search.settings import Drawing, Mutations
 from vsml.search.steering import Steering
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row
-from vsml.search.store.commands import Command, Desk, Outcome, commands_of, run_named, send
+from vsml.search.store.commands import RESUMED, Command, Desk, Outcome, commands_of, run_named, send
 from vsml.search.store.overview import overview
 from vsml.search.store.queries import Query
+from vsml.search.store.rows import EventRow, WorkerRow
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -491,6 +492,58 @@ def test_a_run_is_found_by_the_beginning_of_its_name(database):
     assert run_named(database, "first").id == "first"
     with pytest.raises(ValueError, match="with which several begin"):
         run_named(database, "fir")
+
+
+def working(run, heard_s=None):
+    return WorkerRow(run, run, "here", {}, 0.0, time.time() if heard_s is None else heard_s).values()
+
+
+def test_without_a_name_it_is_the_run_that_works(database):
+    with database.writing() as connection:
+        insert_all(connection, {"worker": [working("first"), working("second", heard_s=1.0)]})
+    assert run_named(database).id == "first"
+    with database.writing() as connection:
+        insert_all(connection, {"worker": [working("second")]})
+    with pytest.raises(ValueError, match="several work here, expected one of second, first"):
+        run_named(database)
+    assert run_named(database, "second").id == "second"
+
+
+def test_a_run_that_nobody_hears_or_that_is_complete_says_so(database, tmp_path, capsys):
+    command = ask(database, "pause", "first")
+    assert "has never been heard" in why_it_waits(database, command)
+    with database.writing() as connection:
+        insert_all(connection, {"worker": [working("first", heard_s=time.time() - 7200)]})
+    assert "was last heard 2 hours ago" in why_it_waits(database, command)
+    assert rules_main(["steer", database.name, "--run", "first", "pause"]) == 0
+    assert "note: this run was last heard 2 hours ago" in capsys.readouterr().out
+    with database.writing() as connection:
+        insert_all(connection, {"worker": [working("first")]})
+    assert why_it_waits(database, command) is None
+    with Writer(database, tmp_path / "spool") as writer:
+        Desk(writer, "first").close(3)
+        with pytest.raises(RefusedError, match="which is complete; resume it for more generations first"):
+            ask(database, "resume", "first")
+        writer.write(EventRow(RESUMED, "first", detail={"settings": {}, "commands": []}))
+        writer.flush()
+    assert ask(database, "resume", "first").run == "first"
+
+
+def test_settings_are_those_with_which_a_run_last_went_on(database, tmp_path):
+    name = "search.breeding.elites"
+    before, after = (ask(database, "set", "first", {"name": name, "value": value}) for value in (0.5, 0.75))
+    row = run_named(database, "first")
+    with Writer(database, tmp_path / "spool") as writer:
+        desk = Desk(writer, "first")
+        desk.answer({before.id: {"done": True, "generation": 0, "said": "set"}})
+        assert config_of(database, row).breeding.elites == 0.5
+        # Somebody has changed it by hand at a resumption, which wins over what was set before.
+        by_hand = changed(CONFIG, name, 0.125).model_dump(mode="json")
+        writer.write(EventRow(RESUMED, "first", detail={"settings": by_hand, "commands": [before.id]}))
+        writer.flush()
+        assert config_of(database, row).breeding.elites == 0.125
+        desk.answer({after.id: {"done": True, "generation": 0, "said": "set"}})
+        assert config_of(database, row).breeding.elites == 0.75
 
 
 def test_the_command_line_sends_and_lists(database, capsys):

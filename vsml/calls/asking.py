@@ -1,6 +1,7 @@
 """Commands to a search that runs, checked before they are sent."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ from vsml.search.changing import RefusedError, changed
 from vsml.search.genome import rule_of
 from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, genome_in
 from vsml.search.store import Database, insert_all, rule_of_hash, rule_row
-from vsml.search.store.commands import Command, commands_of, run_named, send
+from vsml.search.store.commands import (
+    SILENT_S,
+    Command,
+    commands_of,
+    is_complete,
+    last_heard_s,
+    run_named,
+    send,
+    settings_of,
+)
 from vsml.search.store.rows import RunRow
 
 _NEEDED = {**ARGUMENTS, **dict.fromkeys(OF_RULES, ("hash",))}
@@ -48,6 +58,8 @@ def ask(
     if at is not None and at < 0:
         raise RefusedError(f"at: got {at}, expected a generation from 0 on")
     row = run_named(database, run)
+    if is_complete(database, row.id):
+        raise RefusedError(f"run: got {row.id!r}, which is complete; resume it for more generations first")
     config = config_of(database, row)
     if do == "set":
         changed(config, given["name"], given["value"])
@@ -65,6 +77,24 @@ def ask(
     return command
 
 
+def why_it_waits(database: Database, command: Command) -> str | None:
+    """Return why nobody may read a command soon; None if its run has been heard of late.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+    heard_s = last_heard_s(database, command.run)
+    if heard_s is not None and time.time() - heard_s < SILENT_S:
+        return None
+    since = "has never been heard" if heard_s is None else f"was last heard {_ago(time.time() - heard_s)} ago"
+    return f"this run {since}: the command waits until somebody resumes it"
+
+
+def _ago(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+
+
 def config_of(database: Database, run: RunRow) -> SearchConfig:
     """Return the settings of the search of a run, with all that was set in it so far.
 
@@ -72,12 +102,14 @@ def config_of(database: Database, run: RunRow) -> SearchConfig:
         RefusedError: the database does not have them.
         StoreError: the database cannot be used.
     """
+    settings, known = settings_of(database, run.id)
     try:
-        config = SearchConfig.model_validate(json.loads(run.config)["search"])
+        config = SearchConfig.model_validate(settings or json.loads(run.config)["search"])
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(f"run: got {run.id!r} without settings of a search, expected a search") from error
     for command, outcome in commands_of(database, run.id):
-        if command.do == "set" and outcome is not None and outcome.done:
+        is_new = command.id not in known
+        if command.do == "set" and is_new and outcome is not None and outcome.done:
             config = changed(config, command.arguments["name"], command.arguments["value"])
     return config
 

@@ -215,7 +215,7 @@ class _Searching:
         self.rows: GenerationRows | None = None
         if run is not None:
             met = metadata.get("met", []) if metadata else []
-            self.rows, self.exchange = self._open_rows(run, held, met)
+            self.rows, self.exchange = self._open_rows(run, held, met, metadata is not None)
         self.desk = None if self.rows is None else self.rows.desk
         self.next_beat = 0.0
 
@@ -402,6 +402,7 @@ class _Searching:
         run: RunDirectory,
         held: contextlib.ExitStack,
         met: Sequence[str],
+        is_resumed: bool,
     ) -> "tuple[GenerationRows, Exchange]":
         """Open the database, and write the run and the rules that it starts from.
 
@@ -409,6 +410,7 @@ class _Searching:
             run: its folder.
             held: what is closed at the end.
             met: hashes of the elites of other runs that it has met.
+            is_resumed: the run goes on from a checkpoint.
         """
         from vsml.search.store import Database, Writer
         from vsml.search.store.exchange import Exchange
@@ -426,7 +428,12 @@ class _Searching:
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
         config = json.dumps(self.whole.model_dump(mode="json"))
-        rows.begin(config, str(git.get("commit", "")), starts, self.fork_of)
+        now = {
+            "settings": self.config.model_dump(mode="json"),
+            "commands": sorted(self.steering.answers),
+        }
+        resumed = now if is_resumed else None
+        rows.begin(config, str(git.get("commit", "")), starts, self.fork_of, resumed)
         # Those of a checkpoint whose process was killed before it could mark them.
         with _store_errors():
             rows.desk.answer(self.steering.answers)

@@ -2,11 +2,12 @@
 
 import asyncio
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsml.calls.asking import ask, config_of, value_of
+from vsml.calls.asking import ask, config_of, value_of, why_it_waits
 from vsml.dashboard.look import begin_page, linked, markup, told_errors
 from vsml.launching.forking import fork, points_of
 from vsml.reporting.search_runs import commands
@@ -46,7 +47,8 @@ class Sender:
         self.sent.set_text("")
         with told_errors(self.error):
             command = await asyncio.to_thread(ask, self.database, do, self.chosen(), given)
-            self.sent.set_text(f"sent to {command.run}: {do}")
+            waits = await asyncio.to_thread(why_it_waits, self.database, command)
+            self.sent.set_text(f"sent to {command.run}: {do}" + (f"; {waits}" if waits else ""))
 
 
 def rule_buttons(database: Database, digits: str) -> None:
@@ -203,4 +205,6 @@ def start(new: RunDirectory) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # Else a run that has ended stays in the table of processes as long as the dashboard lives.
+    threading.Thread(target=process.wait, daemon=True).start()
     return process.pid

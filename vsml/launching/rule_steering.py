@@ -68,7 +68,7 @@ def add_commands(commands: Any) -> None:
 
 def steer(options: argparse.Namespace) -> int:
     """Send a command, or list them."""
-    from vsml.calls.asking import ask, value_of
+    from vsml.calls.asking import ask, value_of, why_it_waits
     from vsml.rules.known import rule_text
     from vsml.search.store import Database
 
@@ -83,6 +83,8 @@ def steer(options: argparse.Namespace) -> int:
             given["text"] = rule_text(options.file)
         command = ask(database, options.order, options.run, given, options.at)
         print(f"sent to {command.run}: {command.do} ({command.id[:8]})")
+        if waits := why_it_waits(database, command):
+            print(f"note: {waits}")
         return _waited(database, command, options.wait)
 
 

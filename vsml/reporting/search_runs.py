@@ -6,8 +6,8 @@ from typing import Any
 
 from vsml.reporting.search_parts import HOUR_S, method_of, note, table, when
 from vsml.reporting.tables import Table, table_of
-from vsml.search.store.commands import COMMAND, DONE, REFUSED, Told
-from vsml.search.store.overview import SILENT_S, Overview, proposals
+from vsml.search.store.commands import COMMAND, DONE, REFUSED, SILENT_S, Told
+from vsml.search.store.overview import Overview, proposals
 from vsml.search.store.rows import RunRow
 from vsml.system.hashes import SHOWN_DIGITS
 

@@ -12,7 +12,7 @@ from vsml.search.elites import Elite
 from vsml.search.generation import PROPOSED, Bred, Generation, Happened
 from vsml.search.genome import Genome, rule_of
 from vsml.search.judge import Judge
-from vsml.search.store.commands import Desk
+from vsml.search.store.commands import RESUMED, Desk
 from vsml.search.store.rows import (
     CellRow,
     EvaluationRow,
@@ -64,19 +64,23 @@ class GenerationRows:
         git: str,
         sources: Sequence[tuple[str, Genome]],
         fork_of: Mapping[str, Any] | None = None,
+        resumed: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the run, and the rules that it starts from.
+        """Write the run, the rules that it starts from, and, where it was resumed, with what it goes on.
 
         Args:
             config: settings, as text.
             git: the commit of the code.
             sources: where each rule is from, such as "start", and the rule.
             fork_of: the `run` that it was forked from, and after which `generation`; None: from none.
+            resumed: its `settings` now, and the ids of `commands` that are in them; None: it begins.
         """
         parent, step = (fork_of["run"], fork_of["generation"]) if fork_of else (None, 0)
         self.writer.write(RunRow(self.run, parent, step, config, git, platform.node()))
         for origin, genome in sources:
             self.writer.write(rule_row(rule_of(genome), origin, self.run))
+        if resumed is not None:
+            self.writer.write(EventRow(RESUMED, self.run, self.run, resumed))
 
     def write(self, breeder: Breeder, generation: Generation) -> Flush:
         """Write a generation, and send it in one transaction."""

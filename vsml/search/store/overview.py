@@ -14,9 +14,6 @@ from vsml.system.extras import needed_for
 with needed_for("databases of rules"):
     import sqlalchemy as sa
 
-SILENT_S = 600.0
-"""Seconds without a heartbeat after which a worker counts as gone, as for its claims."""
-
 PROPOSED, PASSED = "proposed", "passed"
 """Counters of workers beside stages and reasons: all that was proposed, and what passed a stage."""
 
