@@ -28,7 +28,7 @@ import jax
 from rich.console import Console
 
 from benchmarks.report import default_path, record_of, write
-from vsml.calls.search import SearchConfig
+from vsml.calls.search_config import SearchConfig
 from vsml.launching.schema import load_config
 from vsml.reporting.tables import Table
 from vsml.rules.known import rule_text

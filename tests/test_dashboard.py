@@ -17,7 +17,7 @@ from test_rule_steering import RUN
 
 pytest.importorskip("nicegui")
 
-from vsml.calls.search import SearchConfig
+from vsml.calls.search_config import SearchConfig
 from vsml.dashboard.live import Speed, states_of
 from vsml.dashboard.look import linked
 from vsml.dashboard.server import is_local, serve

@@ -19,7 +19,7 @@ from small_search import BREEDING, DELTA, JUDGING, ROOM
 from test_launch import LAUNCH, environment, mpirun
 
 from vsml.calls.asking import ask, config_of, value_of, why_it_waits
-from vsml.calls.search import SearchConfig
+from vsml.calls.search_config import SearchConfig
 from vsml.launching.rules import main as rules_main
 from vsml.launching.run import main
 from vsml.rules import parse, read_rule, rule_hash, show

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from vsml.calls.search import SearchConfig
+from vsml.calls.search_config import SearchConfig
 from vsml.search.changing import RefusedError, changed
 from vsml.search.genome import rule_of
 from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, genome_in

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vsml.calls.search import DATABASE
+from vsml.calls.searching import DATABASE
 from vsml.config.files import dump
 from vsml.config.schema import Config
 from vsml.launching.schema import load_config
