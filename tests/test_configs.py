@@ -286,6 +286,7 @@ ENTRIES = {
     "laws/prediction": (),
     "laws/state_size": (),
     "laws/tasks": (),
+    "laws/tasks_by_heart": (),
     "laws/episode_length": (),
     "laws/evolution": (),
 }

@@ -32,9 +32,10 @@ def planted(steps, state):
     return 0.5 + 3 * steps**-0.5 + 0.02 * 12 / state
 
 
-def make_run(folder, steps, seed, state=12, loss=None, evaluations=()):
+def make_run(folder, steps, seed, state=12, loss=None, evaluations=(), more=()):
     """Write what a run leaves behind, with the loss of a planted law."""
     overrides = [f"training.iterations={steps}", f"seed={seed}", f"model.vsml.synapse.state_size={state}"]
+    overrides += more
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(dump(load_config([BASE], overrides)))
     rows = []
@@ -253,6 +254,31 @@ def test_the_command_goes_from_runs_to_a_configuration_that_runs(grid, tmp_path,
     page = (tmp_path / "page" / "laws.md").read_text()
     for size in ("meta_steps", "examples", "flops", "seconds"):
         assert f"## {size}" in page and (tmp_path / "page" / f"{size}.png").exists()
+
+
+def of_tasks(folder, count):
+    """Write two runs of the same length with so many tasks."""
+    made = []
+    for seed in range(2):
+        more = [f"data.num_tasks={count}"]
+        made.append(make_run(folder / f"{count}-{seed}", 8, seed, loss=2 - count / 100, more=more))
+    return [str(run) for run in made]
+
+
+@pytest.mark.slow
+def test_a_page_tells_seconds_only_where_runs_differ_in_cost_and_tasks_beside_meta_training(tmp_path):
+    runs = [run for count in (1, 4, 16) for run in of_tasks(tmp_path / "runs", count)]
+    assert main(["report", *runs, "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "laws.md").read_text()
+    assert "## tasks" in page and "distinct tasks 1 to 16;" in page
+    assert "## seconds" not in page and "## flops" not in page
+    drawn = []
+    for words in ([], ["--beside", "meta-training"]):
+        out = tmp_path / f"fit {len(words)}"
+        assert main(["fit", *runs, "--x", "tasks", "--out", str(out), *words]) == 0
+        drawn.append((out / "tasks.png").read_bytes())
+    plain, beside = drawn
+    assert plain != beside, "no ring was drawn"
 
 
 def test_mistakes_of_the_command_are_told_on_a_line(tmp_path, capsys):

@@ -68,6 +68,9 @@ def command_parser() -> ArgumentParser:
         "--out", type=Path, default=Path("runs", "laws"), metavar="DIR", help="for file and figure"
     )
     fitting.add_argument("--name", help="of the files (default: the sizes)")
+    fitting.add_argument(
+        "--beside", metavar="LOSS", help="another loss of the runs, drawn as rings, such as meta-training"
+    )
     planning = commands.add_parser("plan", help="say what to run for so much time, and what it will come to")
     planning.add_argument(
         "laws", nargs="*", type=Path, metavar="LAW", help="files of `fit` (default: all there are)"
@@ -137,13 +140,16 @@ def _read(options: Any) -> "list[RunPoint]":
 
 def _fit(options: Any) -> int:
     """Fit a law to each family of runs, print it, and write its file and a figure."""
+    from vsml.laws.figure import draw_laws
     from vsml.laws.files import write_law
     from vsml.laws.runs import differing, families
     from vsml.laws.summary import lines, rival_table, summarise
     from vsml.laws.variables import variables_of
     from vsml.reporting.tables import print_table
 
-    found = families(_read(options), variables_of(options.x), options.loss)
+    points = _read(options)
+    found = families(points, variables_of(options.x), options.loss)
+    beside = families(points, variables_of(options.x), options.beside) if options.beside else []
     name = options.name or "-".join(options.x)
     summaries: list[Summary] = []
     labels: list[str] = []
@@ -165,15 +171,10 @@ def _fit(options: Any) -> int:
         summaries.append(summary)
         labels.append(label or "runs")
     if summaries and len(options.x) == 1:
-        _draw(options.out / f"{name}.png", summaries, labels)
+        path = options.out / f"{name}.png"
+        draw_laws(path, summaries, labels, beside)
+        say(f"wrote {path}")
     return 0 if summaries else USAGE
-
-
-def _draw(path: Path, summaries: "Sequence[Summary]", labels: Sequence[str]) -> None:
-    from vsml.laws.figure import draw_laws
-
-    draw_laws(path, summaries, labels)
-    say(f"wrote {path}")
 
 
 def _plan(options: Any) -> int:
@@ -279,15 +280,17 @@ def _write_plan(path: Path, settings: dict[str, Any], what: str) -> None:
 
 def _report(options: Any) -> int:
     """Fit a law of each size that runs have in several values, into one page of Markdown with figures."""
-    from vsml.laws.page import write_page
-    from vsml.laws.runs import differing, families
+    from vsml.laws.page import Part, write_page
+    from vsml.laws.runs import META_TRAINING, differing, families
     from vsml.laws.summary import summarise
     from vsml.laws.variables import VARIABLES, variables_of
 
     points = _read(options)
-    sections: list[tuple[str, list[tuple[str, Summary]]]] = []
+    parts: list[Part] = []
     for name in VARIABLES:
-        sizes = {point.sizes[name] for point in points if name in point.sizes}
+        # Of runs of the same cost, measured seconds tell what else the machine did.
+        told_by = "flops" if name == "seconds" else name
+        sizes = {point.sizes[told_by] for point in points if told_by in point.sizes}
         if len(sizes) < _LEAST_SIZES:
             continue
         found: list[Family] = families(points, variables_of([name]), options.loss)
@@ -298,10 +301,11 @@ def _report(options: Any) -> int:
             except ValueError as error:
                 say(f"{name}, {label or 'all runs'}: no law: {error}")
         if laws:
-            sections.append((name, laws))
-    if not sections:
+            beside = families(points, variables_of([name]), META_TRAINING) if name == "tasks" else []
+            parts.append(Part(name, laws, beside))
+    if not parts:
         raise ValueError(f"report: got no size with {_LEAST_SIZES} different values, expected one")
-    say(f"wrote {write_page(options.out, sections)}")
+    say(f"wrote {write_page(options.out, parts)}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vsml.laws.runs import Family
 from vsml.laws.summary import Summary
 from vsml.reporting.plots import COLOURS
 from vsml.system.extras import needed_for
@@ -23,6 +24,7 @@ def draw_laws(
     path: str | os.PathLike[str],
     summaries: Sequence[Summary],
     labels: Sequence[str],
+    beside: Sequence[Family] = (),
 ) -> None:
     """Draw laws of one variable into a figure, one colour each, and write it in one step.
 
@@ -34,6 +36,8 @@ def draw_laws(
         path: the file; its suffix is the format.
         summaries: of laws of the same variable.
         labels: of them, in the legend.
+        beside: runs with another loss of theirs, drawn as rings, such as that of meta-training: how far it is
+            below the others shows what was learned by heart.
 
     Raises:
         ValueError: a law has two variables.
@@ -43,14 +47,22 @@ def draw_laws(
         raise ValueError("figure: got a law of two variables, expected laws of one")
     with needed_for("figures"):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for number, (summary, label) in enumerate(zip(summaries, labels, strict=True)):
         _draw_law(axes, summary, label, COLOURS[number % len(COLOURS)])
     first = summaries[0].family
+    for number, family in enumerate(beside):
+        colour = COLOURS[number % len(COLOURS)]
+        legend = f"loss of {family.loss}" if number == 0 else None
+        sizes, losses = family.points.x[:, 0], family.points.loss
+        axes.plot(sizes, losses, "o", color=colour, markersize=6, fillstyle="none", label=legend)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for each in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        each(FuncFormatter(_tick))
     axes.set_xlabel(first.variables[0].label)
     axes.set_ylabel(f"loss on {first.loss} (nats)")
     axes.grid(which="both", color="#E3E3E3", linewidth=0.6)
@@ -62,6 +74,12 @@ def draw_laws(
     suffix = os.path.splitext(path)[1].removeprefix(".") or "png"
     figure.savefig(content, format=suffix, dpi=120)
     atomic_write(path, content.getvalue())
+
+
+def _tick(value: float, place: int) -> str:
+    """Return what stands at a tick: the number as one says it."""
+    del place
+    return f"{value:.4g}"
 
 
 def _draw_law(axes: "Axes", summary: Summary, label: str, colour: Any) -> None:

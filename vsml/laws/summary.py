@@ -84,7 +84,7 @@ def lines(summary: Summary) -> list[str]:
     spans = []
     for number, variable in enumerate(family.variables):
         sizes = points.x[:, number]
-        spans.append(f"{variable.label} {sizes.min():.4g} to {sizes.max():.4g}")
+        spans.append(f"{variable.label} {_number(sizes.min())} to {_number(sizes.max())}")
     found = [
         f"{len(points)} points of {len(points.run_names)} runs: {', '.join(spans)}; loss: {family.loss}",
         f"law: {law.form.formula}, converged in {law.converged:.0%} of the resamples",
@@ -96,6 +96,11 @@ def lines(summary: Summary) -> list[str]:
             found.append(f"  {name} = {interval.value:.4g} [{interval.low:.4g}, {interval.high:.4g}]")
     found += [f"  {exponent}" for exponent in law.exponents()]
     return [*found, *_extrapolation_lines(summary)]
+
+
+def _number(size: float) -> str:
+    """Return a size in words: whole numbers in full."""
+    return f"{size:,.0f}" if float(size).is_integer() and size < 1e9 else f"{size:.4g}"
 
 
 def _extrapolation_lines(summary: Summary) -> list[str]:
