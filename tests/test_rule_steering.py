@@ -742,7 +742,7 @@ def steer_to_the_end(path):
 def test_a_steered_run_is_the_same_on_ranks(tmp_path):
     file = tmp_path / "search.yaml"
     found = []
-    for ranks in (1, 2, 4):
+    for ranks in (1, 2):
         run = tmp_path / f"on {ranks}"
         path = tmp_path / f"{ranks}.db"
         settings = json.loads(json.dumps(RUN))
@@ -763,7 +763,7 @@ def test_a_steered_run_is_the_same_on_ranks(tmp_path):
         tree, _ = load(CheckpointStore(run / "checkpoints").newest())
         arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
         found.append((generation, said, lines_of(run), arrays))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert found[0][0] == 2 and found[0][2][-1]["step"] == 6
     assert [do for do, said in found[0][1] if "unpin it first" in said] == ["ban"]
 
