@@ -261,7 +261,8 @@ def of_tasks(folder, count):
     made = []
     for seed in range(2):
         more = [f"data.num_tasks={count}"]
-        made.append(make_run(folder / f"{count}-{seed}", 8, seed, loss=2 - count / 100, more=more))
+        run = make_run(folder / f"{count}-{seed}", 8, seed, loss=2 - count / 100, evaluations=(4,), more=more)
+        made.append(run)
     return [str(run) for run in made]
 
 
@@ -279,6 +280,28 @@ def test_a_page_tells_seconds_only_where_runs_differ_in_cost_and_tasks_beside_me
         drawn.append((out / "tasks.png").read_bytes())
     plain, beside = drawn
     assert plain != beside, "no ring was drawn"
+    # Evaluations in the course of runs have no loss of meta-training.
+    words = ["report", *runs, "--on_the_way", "--out", str(tmp_path / "more")]
+    assert main(words) == 0 and (tmp_path / "more" / "tasks.png").exists()
+
+
+def test_rings_need_a_loss_that_is_there_and_one_size(grid, tmp_path, capsys):
+    words = ["fit", *map(str, grid[:18]), "--out", str(tmp_path), "--x", "meta_steps"]
+    assert main([*words, "--beside", "nothing"]) == 2
+    assert "beside: got nothing, expected one of digits, meta-training" in capsys.readouterr().err
+    assert main([*words, "state_size", "--beside", "meta-training"]) == 2
+    assert "beside: got 2 sizes, expected one" in capsys.readouterr().err
+
+
+def test_a_page_needs_no_measured_seconds(tmp_path):
+    runs = []
+    for steps in (8, 32, 128):
+        runs.append(str(make_run(tmp_path / f"{steps}", steps, 0)))
+        (line, *_) = (tmp_path / f"{steps}" / "metrics.jsonl").read_text().splitlines()[-1:]
+        (tmp_path / f"{steps}" / "metrics.jsonl").write_text(line + "\n")
+    assert main(["report", *runs, "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "laws.md").read_text()
+    assert "## flops" in page and "## seconds" not in page
 
 
 def test_mistakes_of_the_command_are_told_on_a_line(tmp_path, capsys):

@@ -10,7 +10,7 @@ from random_rules import random_rule
 from vsml.rules import Capacity, canonical, known_names, parse, read_rule, rule_hash, show
 from vsml.rules.known import rule_text
 from vsml.rules.operators import OPCODE, OPERATORS
-from vsml.rules.rule import FIRST_CONSTANT, MAX_CONSTANTS
+from vsml.rules.rule import FIRST_CONSTANT, FIRST_INSTRUCTION, MAX_CONSTANTS
 from vsml.search.analysis import is_valid, live_of, port_bit, pruned, structural_key, types_of
 from vsml.search.choices import Chances, cumulative, seeds_of
 from vsml.search.drawing import draw_genomes
@@ -24,7 +24,9 @@ from vsml.search.genome import (
 )
 from vsml.search.mutation import MUTATIONS, mutate_genomes
 from vsml.search.one_kernel import one_kernel
+from vsml.search.redefinition import opened, read_in_ticks
 from vsml.search.settings import Drawing, Initial, Mutations, Room
+from vsml.search.splicing import replaced
 from vsml.search.tables import tables_of
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -347,20 +349,46 @@ def only(name):
 
 
 def test_another_definition_reaches_all_that_read_a_value():
-    text = "@k = 0.5\na : node\nb : node\ns : edge\na <- k * sum(rev(s)) + t\nb <- x - k\ns <- k + b\n"
+    text = "@k = 0.5\na : node = k\nb : node\ns : edge\na <- k * sum(rev(s)) + t\nb <- x - k\ns <- k + b\n"
     genome = genome_of(parse(f"{text}out = a\n"), ROOM.capacity)
     parents = stack_genomes([genome] * (8 * FEW))
     children, _ = mutate_genomes(DRAWING, only("redefine"), parents, parents, jax.random.key(0))
     check_all(children, ROOM)
-    # Each of the three lines reads the constant, and has no other one.
-    counts = {}
+    # In ticks three lines read the constant, and one slot begins with it, which it goes on to do.
+    readers = []
     for child in unstack_genomes(jax.device_get(children)):
         written = show(rule_of(child))
         lines = [line for line in written.splitlines() if "<-" in line or line.startswith("v")]
-        readers = sum("c0" in line for line in lines) if "@c0" in written else 0
-        counts[readers] = counts.get(readers, 0) + 1
+        stores = {line.split()[0]: line for line in lines if "<-" in line}
+        if "x -" not in written or not {"m0", "m1", "m2"} <= stores.keys():
+            continue  # another value was given a definition, or what read this one has gone
+        of_b = next(line.split("x - ")[1].split()[0].strip("()") for line in lines if "x - " in line)
+        readers.append((of_b, sum(of_b in line for line in lines if f"{of_b} =" not in line)))
         assert "+ 0" not in written.replace("+ 0.", ""), "what passed the new value on was left"
-    assert counts[0] > FEW / 2, "no child has lost all places where the constant was read"
+    others = [count for name, count in readers if name != "c0"]
+    assert len(others) > 3 and max(others) == 3, "no new value is read in all three places"
+
+
+@pytest.mark.parametrize("name", ["backprop", "distilled"])
+def test_a_definition_that_is_opened_and_closed_again_is_the_rule(name):
+    """A value is passed on to all that read it, by an instruction that then goes."""
+    genome = jax.tree.map(jnp.asarray, genome_of(read_rule(name), ROOM.capacity))
+
+    @jax.jit
+    def both(old, place):
+        within = opened(genome, old, place)
+        return within, pruned(replaced(within, place, old))
+
+    constants = np.flatnonzero(read_in_ticks(genome))
+    values = [(FIRST_CONSTANT + number, 0) for number in constants.tolist()]
+    values += [(FIRST_INSTRUCTION + number, number + 1) for number in range(int(genome.num_tick))]
+    assert len(constants) > 0
+    for old, place in values:
+        within, closed = jax.device_get(both(old, place))
+        assert old >= FIRST_INSTRUCTION or (within.tick[:, 1:] == old).sum() == 1
+        assert not (within.value == old).any() and not (within.guard == old).any()
+        for was, now in zip(jax.tree.leaves(genome), jax.tree.leaves(closed), strict=True):
+            np.testing.assert_array_equal(was, now)
 
 
 def test_an_operand_may_become_a_value_of_another_type():

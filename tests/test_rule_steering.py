@@ -18,7 +18,7 @@ from comparing import Ranks
 from small_search import BREEDING, DELTA, JUDGING, ROOM
 from test_launch import LAUNCH, environment, mpirun
 
-from vsml.calls.asking import ask, config_of, value_of, why_it_waits
+from vsml.calls.asking import ask, config_of, parsed_value, why_it_waits
 from vsml.calls.search_config import SearchConfig
 from vsml.launching.rules import main as rules_main
 from vsml.launching.run import main
@@ -34,7 +34,8 @@ from vsml.search.judge import Judge
 from vsml.search.settings import Drawing, Mutations
 from vsml.search.steering import Steering
 from vsml.search.store import Database, RunRow, Writer, find_rules, insert_all, rule_row
-from vsml.search.store.commands import RESUMED, Command, Desk, Outcome, commands_of, run_named, send
+from vsml.search.store.commands import Command, Desk, Outcome, commands_of, send
+from vsml.search.store.lives import COMPLETE, RESUMED, life_of, run_named
 from vsml.search.store.overview import overview
 from vsml.search.store.queries import Query
 from vsml.search.store.rows import EventRow, WorkerRow
@@ -462,7 +463,7 @@ def test_commands_are_checked_before_they_are_sent(database):
             ask(database, what, run, given)
     assert len(commands_of(database)) == count
     with pytest.raises(RefusedError, match="cannot be read"):
-        value_of("{")
+        parsed_value("{")
 
 
 @pytest.mark.postgres
@@ -507,6 +508,30 @@ def test_without_a_name_it_is_the_run_that_works(database):
     with pytest.raises(ValueError, match="several work here, expected one of second, first"):
         run_named(database)
     assert run_named(database, "second").id == "second"
+    with database.writing() as connection:
+        insert_all(connection, {"event": [EventRow(COMPLETE, "first").values()]})
+    assert run_named(database).id == "second", "what is complete does not work, however short ago it did"
+
+
+def test_what_is_complete_is_told_by_names_of_events_and_no_clock(database):
+    done = EventRow(COMPLETE, "first", time_s=100.0)
+    late = EventRow(RESUMED, "first", detail={"settings": {"a": 1}, "after": [done.id]}, time_s=50.0)
+    again = EventRow(
+        RESUMED, "first", detail={"settings": {"a": 2}, "after": [done.id, late.id]}, time_s=40.0
+    )
+    seen = []
+    for event in (done, late, again):
+        with database.writing() as connection:
+            insert_all(connection, {"event": [event.values()]})
+        life = life_of(database, "first")
+        seen.append((life.complete, life.settings))
+    assert seen == [(True, None), (False, {"a": 1}), (False, {"a": 2})]
+    # A run that went on while the database was away did not see what was there before.
+    away = EventRow(RESUMED, "second", detail={"settings": {"a": 3}, "after": None}, time_s=60.0)
+    with database.writing() as connection:
+        rows = [EventRow(COMPLETE, "second", time_s=30.0).values(), away.values()]
+        insert_all(connection, {"event": rows})
+    assert not life_of(database, "second").complete
 
 
 def test_a_run_that_nobody_hears_or_that_is_complete_says_so(database, tmp_path, capsys):
@@ -519,12 +544,15 @@ def test_a_run_that_nobody_hears_or_that_is_complete_says_so(database, tmp_path,
     assert "note: this run was last heard 2 hours ago" in capsys.readouterr().out
     with database.writing() as connection:
         insert_all(connection, {"worker": [working("first")]})
-    assert why_it_waits(database, command) is None
+    assert why_it_waits(database, command) is None, "it works"
     with Writer(database, tmp_path / "spool") as writer:
         Desk(writer, "first").close(3)
         with pytest.raises(RefusedError, match="which is complete; resume it for more generations first"):
             ask(database, "resume", "first")
-        writer.write(EventRow(RESUMED, "first", detail={"settings": {}, "commands": []}))
+        # It was complete just before the command was written.
+        assert "this run is complete" in why_it_waits(database, command)
+        after = list(life_of(database, "first").events)
+        writer.write(EventRow(RESUMED, "first", detail={"settings": {}, "commands": [], "after": after}))
         writer.flush()
     assert ask(database, "resume", "first").run == "first"
 
@@ -544,6 +572,17 @@ def test_settings_are_those_with_which_a_run_last_went_on(database, tmp_path):
         assert config_of(database, row).breeding.elites == 0.125
         desk.answer({after.id: {"done": True, "generation": 0, "said": "set"}})
         assert config_of(database, row).breeding.elites == 0.75
+        # What contradicts the settings of now is left out, as the run leaves it out, and blocks no command.
+        none = dict.fromkeys(CONFIG.mutations.model_dump(), 0.0) | {"insert": 1.0}
+        lone = by_hand | {"mutations": none}
+        more = list(life_of(database, "first").events)
+        again = ask(database, "set", "first", {"name": "search.mutations.insert", "value": 0})
+        desk.answer({again.id: {"done": True, "generation": 0, "said": "set"}})
+        detail = {"settings": lone, "commands": [before.id], "after": more}
+        writer.write(EventRow(RESUMED, "first", detail=detail))
+        writer.flush()
+        assert config_of(database, row).mutations.insert == 1
+        assert ask(database, "pause", "first").do == "pause"
 
 
 def test_the_command_line_sends_and_lists(database, capsys):
@@ -657,10 +696,20 @@ def test_a_run_is_steered_killed_resumed_and_forked(tmp_path, monkeypatch):
     for step in range(begin, begin + 4):
         store.path(step).unlink()
     (whole / "complete").unlink()
+    with Database(tmp_path / "whole.db") as database:
+        run = run_named(database, "whole").id
+        life = life_of(database, run)
+        assert life.complete and life.settings is None and len(life.events) == 1
+        with pytest.raises(RefusedError, match="which is complete"):
+            ask(database, "pause", "whole")
     assert main(["--resume", str(whole)]) == 0
     assert lines_of(whole) == expected
     with Database(tmp_path / "whole.db") as database:
         assert commands_of(database) == told
+        life = life_of(database, run)
+        assert life.complete and len(life.events) == 3, "completed, resumed, completed"
+        assert life.settings["breeding"]["elites"] == BREEDING.elites, "those before what is done again"
+        assert life.commands == frozenset()
 
     forked = tmp_path / "forked"
     words = ["fork", str(whole), "--run_dir", str(forked), "--generation", str(begin + 1)]

@@ -1,5 +1,6 @@
 """Commands to a search that runs, checked before they are sent."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,16 +13,8 @@ from vsml.search.changing import RefusedError, changed
 from vsml.search.genome import rule_of
 from vsml.search.steering import ARGUMENTS, COMMANDS, OF_RULES, genome_in
 from vsml.search.store import Database, insert_all, rule_of_hash, rule_row
-from vsml.search.store.commands import (
-    SILENT_S,
-    Command,
-    commands_of,
-    is_complete,
-    last_heard_s,
-    run_named,
-    send,
-    settings_of,
-)
+from vsml.search.store.commands import Command, commands_of, send
+from vsml.search.store.lives import life_of, run_named
 from vsml.search.store.rows import RunRow
 
 _NEEDED = {**ARGUMENTS, **dict.fromkeys(OF_RULES, ("hash",))}
@@ -40,7 +33,7 @@ def ask(
     Args:
         database: the database that the run writes.
         do: one of `vsml.search.steering.COMMANDS`.
-        run: how the name of the run begins; None for the one that began last.
+        run: how the name of the run begins; None for the one that works, or else began last.
         given: what the command needs: `name` and `value` of a setting, the first digits of a `hash`, or the
             `text` of a rule.
         at: generation before which the command waits; None: as soon as it is read.
@@ -58,17 +51,16 @@ def ask(
     if at is not None and at < 0:
         raise RefusedError(f"at: got {at}, expected a generation from 0 on")
     row = run_named(database, run)
-    if is_complete(database, row.id):
+    if life_of(database, row.id).complete:
         raise RefusedError(f"run: got {row.id!r}, which is complete; resume it for more generations first")
-    config = config_of(database, row)
     if do == "set":
-        changed(config, given["name"], given["value"])
+        changed(config_of(database, row), given["name"], given["value"])
     if do in OF_RULES:
         rule = rule_of_hash(database, given["hash"])
-        genome_in(rule.text, config.room)
+        genome_in(rule.text, config_of(database, row).room)
         given |= {"hash": rule.hash, "text": rule.text}
     if do == "paste":
-        genome = genome_in(given["text"], config.room)
+        genome = genome_in(given["text"], config_of(database, row).room)
         proposed = rule_row(rule_of(genome), "proposed", row.id)
         with database.writing() as connection:
             insert_all(connection, {"rule": [proposed.values()]})
@@ -78,16 +70,20 @@ def ask(
 
 
 def why_it_waits(database: Database, command: Command) -> str | None:
-    """Return why nobody may read a command soon; None if its run has been heard of late.
+    """Return why nobody may read a command soon; None if its run works.
 
     Raises:
         StoreError: the database cannot be used.
     """
-    heard_s = last_heard_s(database, command.run)
-    if heard_s is not None and time.time() - heard_s < SILENT_S:
+    life = life_of(database, command.run)
+    if life.works:
         return None
-    since = "has never been heard" if heard_s is None else f"was last heard {_ago(time.time() - heard_s)} ago"
-    return f"this run {since}: the command waits until somebody resumes it"
+    if life.complete:
+        return "this run is complete: the command waits until somebody resumes it for more generations"
+    since = "has never been heard"
+    if life.heard_s is not None:
+        since = f"was last heard {_ago(time.time() - life.heard_s)} ago"
+    return f"this run {since}: the command waits until it is; if the run has ended, resume it"
 
 
 def _ago(seconds: float) -> str:
@@ -102,19 +98,22 @@ def config_of(database: Database, run: RunRow) -> SearchConfig:
         RefusedError: the database does not have them.
         StoreError: the database cannot be used.
     """
-    settings, known = settings_of(database, run.id)
+    life = life_of(database, run.id)
     try:
-        config = SearchConfig.model_validate(settings or json.loads(run.config)["search"])
+        config = SearchConfig.model_validate(life.settings or json.loads(run.config)["search"])
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(f"run: got {run.id!r} without settings of a search, expected a search") from error
     for command, outcome in commands_of(database, run.id):
-        is_new = command.id not in known
-        if command.do == "set" and is_new and outcome is not None and outcome.done:
+        is_new = command.id not in life.commands
+        if command.do != "set" or not is_new or outcome is None or not outcome.done:
+            continue
+        # What somebody has changed by hand since may contradict it: the run refuses it then, too.
+        with contextlib.suppress(RefusedError):
             config = changed(config, command.arguments["name"], command.arguments["value"])
     return config
 
 
-def value_of(text: str) -> Any:
+def parsed_value(text: str) -> Any:
     """Return a value as YAML has it.
 
     Raises:

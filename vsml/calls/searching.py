@@ -34,6 +34,7 @@ from vsml.system.signals import StopSignals
 from vsml.system.terminal import say
 
 if TYPE_CHECKING:
+    from vsml.search.store import Database
     from vsml.search.store.exchange import Exchange
     from vsml.search.store.generations import GenerationRows
 
@@ -321,17 +322,31 @@ class Searching:
         git = describe_environment(self.comm.size)["git"] or {}
         starts = [("start", genome) for source in self.breeder.sources for genome in source]
         config = json.dumps(self.whole.model_dump(mode="json"))
-        now = {
-            "settings": self.config.model_dump(mode="json"),
-            "commands": sorted(self.steering.answers),
-        }
-        resumed = now if is_resumed else None
+        resumed: dict[str, Any] | None = None
+        if is_resumed:
+            resumed = {
+                "settings": self.config.model_dump(mode="json"),
+                "commands": sorted(self.steering.answers),
+                "after": _events_so_far(database, self.id),
+            }
         rows.begin(config, str(git.get("commit", "")), starts, self.fork_of, resumed)
         # Those of a checkpoint whose process was killed before it could mark them.
         with _store_errors():
             rows.desk.answer(self.steering.answers)
-            writer.flush()  # so that commands find the run before its first generation
+            rows.beat(self.breeder)  # so that commands find the run before its first generation
         return rows, Exchange(database, self.id, config, set(met))
+
+
+def _events_so_far(database: "Database", run: str) -> list[str] | None:
+    """Return the ids of what a run has said of its life; None while the database is away."""
+    from vsml.search.store import AwayError
+    from vsml.search.store.lives import life_of
+
+    with _store_errors():
+        try:
+            return list(life_of(database, run).events)
+        except AwayError:
+            return None
 
 
 @contextlib.contextmanager

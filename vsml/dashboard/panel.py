@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsml.calls.asking import ask, config_of, value_of, why_it_waits
+from vsml.calls.asking import ask, config_of, parsed_value, why_it_waits
 from vsml.dashboard.look import begin_page, linked, markup, told_errors
 from vsml.launching.forking import fork, points_of
 from vsml.reporting.search_runs import commands
 from vsml.rules.known import known_names, rule_text
 from vsml.runs.commands import resume_command
 from vsml.runs.directory import RunDirectory
-from vsml.search.changing import SETTINGS, RefusedError
+from vsml.search.changing import SETTINGS, RefusedError, value_of
 from vsml.search.steering import COMMANDS, OF_RULES
 from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
@@ -34,7 +34,7 @@ class Sender:
 
     Args:
         database: the database that the run writes.
-        chosen: returns the name of the run; None for the one that began last.
+        chosen: returns the name of the run; None for the one that works, or else began last.
     """
 
     def __init__(self, database: Database, chosen: Callable[[], str | None]) -> None:
@@ -52,9 +52,11 @@ class Sender:
 
 
 def rule_buttons(database: Database, digits: str) -> None:
-    """Show the buttons of commands about a rule, for the run that began last."""
+    """Show the buttons of commands about a rule, and the choice of a run that they go to."""
+    with ui.row().classes("panel-row"):
+        chosen = _choice_of_runs(database)
     row = ui.row().classes("panel-row")
-    sender = Sender(database, lambda: None)
+    sender = Sender(database, lambda: chosen.value)
     with row:
         for do in OF_RULES:
             ui.button(do, on_click=lambda do=do: sender.send(do, {"hash": digits})).tooltip(COMMANDS[do])
@@ -64,12 +66,9 @@ def steering_page(database: Database, rule: str) -> None:
     """Build the page; `rule` are digits of a hash to begin with."""
     begin_page("Steer")
     error = ui.label().classes("said")
-    names: list[str] = []
-    with told_errors(error):
-        names = [each.id for each in reversed(runs_of(database))]
     row = ui.row().classes("panel-row")
     with row:
-        chosen = ui.select(names, value=names[0] if names else None, label="run").classes("wide")
+        chosen = _choice_of_runs(database)
     sender = Sender(database, lambda: chosen.value)
     with row:
         for do in ("pause", "resume"):
@@ -92,6 +91,15 @@ def steering_page(database: Database, rule: str) -> None:
     ui.timer(_EVERY_S, look, immediate=True)
 
 
+def _choice_of_runs(database: Database) -> ui.select:
+    """Show a choice of runs, the one that began last first."""
+    error = ui.label().classes("said")
+    names: list[str] = []
+    with told_errors(error):
+        names = [each.id for each in reversed(runs_of(database))]
+    return ui.select(names, value=names[0] if names else None, label="run").classes("wide")
+
+
 def _settings(database: Database, sender: Sender) -> None:
     markup("<h2>Settings</h2>")
     now = ui.label().classes("note")
@@ -106,7 +114,7 @@ def _settings(database: Database, sender: Sender) -> None:
             with told_errors(sender.error):
                 if not (value.value or "").strip():
                     raise RefusedError("set: got no value, expected one; null has to be typed")
-                given = {"name": name.value, "value": value_of(value.value)}
+                given = {"name": name.value, "value": parsed_value(value.value)}
                 await sender.send("set", given)
 
         ui.button("set", on_click=set_it)
@@ -125,12 +133,9 @@ def _present(database: Database, run_id: str | None, name: str | None) -> str:
     if not runs or name is None:
         return ""
     try:
-        place: Any = config_of(database, runs[0])
+        return f"{name} is {value_of(config_of(database, runs[0]), name)}"
     except RefusedError:
         return "The settings of this run are not in the database."
-    for part in name.split(".")[1:]:
-        place = getattr(place, part)
-    return f"{name} is {place}"
 
 
 def _rules(sender: Sender, rule: str) -> None:

@@ -149,7 +149,7 @@ def _fit(options: Any) -> int:
 
     points = _read(options)
     found = families(points, variables_of(options.x), options.loss)
-    beside = families(points, variables_of(options.x), options.beside) if options.beside else []
+    beside = _beside(points, options.x, options.beside) if options.beside else []
     name = options.name or "-".join(options.x)
     summaries: list[Summary] = []
     labels: list[str] = []
@@ -289,9 +289,8 @@ def _report(options: Any) -> int:
     parts: list[Part] = []
     for name in VARIABLES:
         # Of runs of the same cost, measured seconds tell what else the machine did.
-        told_by = "flops" if name == "seconds" else name
-        sizes = {point.sizes[told_by] for point in points if told_by in point.sizes}
-        if len(sizes) < _LEAST_SIZES:
+        told_by = (name, "flops") if name == "seconds" else (name,)
+        if any(_different(points, each) < _LEAST_SIZES for each in told_by):
             continue
         found: list[Family] = families(points, variables_of([name]), options.loss)
         laws = []
@@ -301,12 +300,35 @@ def _report(options: Any) -> int:
             except ValueError as error:
                 say(f"{name}, {label or 'all runs'}: no law: {error}")
         if laws:
-            beside = families(points, variables_of([name]), META_TRAINING) if name == "tasks" else []
+            beside = _beside(points, [name], META_TRAINING) if name == "tasks" else []
             parts.append(Part(name, laws, beside))
     if not parts:
         raise ValueError(f"report: got no size with {_LEAST_SIZES} different values, expected one")
     say(f"wrote {write_page(options.out, parts)}")
     return 0
+
+
+def _different(points: "Sequence[RunPoint]", size: str) -> int:
+    """Return how many different values of a size runs have."""
+    return len({point.sizes[size] for point in points if size in point.sizes})
+
+
+def _beside(points: "Sequence[RunPoint]", sizes: Sequence[str], loss: str) -> "list[Family]":
+    """Return the families of runs with another loss; evaluations in the course of a run may lack it.
+
+    Raises:
+        ValueError: no run has the loss, or there is no figure to draw it in.
+    """
+    from vsml.laws.runs import families
+    from vsml.laws.variables import variables_of
+
+    if len(sizes) > 1:
+        raise ValueError(f"beside: got {len(sizes)} sizes, expected one, of which there is a figure")
+    usable = [point for point in points if loss in point.losses]
+    if not usable:
+        known = sorted({name for point in points for name in point.losses})
+        raise ValueError(f"beside: got {loss}, expected one of {', '.join(known)}")
+    return families(usable, variables_of(sizes), loss)
 
 
 def _inner(options: Any) -> int:

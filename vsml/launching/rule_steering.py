@@ -29,7 +29,9 @@ def add_commands(commands: Any) -> None:
     steering = commands.add_parser("steer", help="pause a search that runs, change it, pin or ban a rule")
     steering.add_argument("url", metavar="DATABASE", help=DATABASE_HELP)
     steering.add_argument(
-        "--run", metavar="NAME", help="how the name of the run begins (default: the one that began last)"
+        "--run",
+        metavar="NAME",
+        help="how the name of the run begins (default: the one that works)",
     )
     steering.add_argument(
         "--at", type=not_negative, metavar="N", help="do it after generation N (default: at once)"
@@ -68,7 +70,7 @@ def add_commands(commands: Any) -> None:
 
 def steer(options: argparse.Namespace) -> int:
     """Send a command, or list them."""
-    from vsml.calls.asking import ask, value_of, why_it_waits
+    from vsml.calls.asking import ask, parsed_value, why_it_waits
     from vsml.rules.known import rule_text
     from vsml.search.store import Database
 
@@ -78,7 +80,7 @@ def steer(options: argparse.Namespace) -> int:
             return 0
         given = {name: getattr(options, name) for name in ("name", "hash") if hasattr(options, name)}
         if options.order == "set":
-            given["value"] = value_of(options.value)
+            given["value"] = parsed_value(options.value)
         if options.order == "paste":
             given["text"] = rule_text(options.file)
         command = ask(database, options.order, options.run, given, options.at)
@@ -108,7 +110,8 @@ def _waited(database: "Database", command: "Command", seconds: float) -> int:
 def _listed(database: "Database", run: str | None) -> str:
     from vsml.reporting.search_runs import commands_table
     from vsml.reporting.tables import plain
-    from vsml.search.store.commands import commands_of, run_named
+    from vsml.search.store.commands import commands_of
+    from vsml.search.store.lives import run_named
 
     told = commands_of(database, None if run is None else run_named(database, run).id)
     return plain(commands_table(told)) if told else "no command was sent"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PLACES = 200
+_WIDE = 5.0
 _AHEAD = 10.0  # by how much lines go on beyond the largest run
 
 
@@ -47,22 +48,29 @@ def draw_laws(
         raise ValueError("figure: got a law of two variables, expected laws of one")
     with needed_for("figures"):
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for number, (summary, label) in enumerate(zip(summaries, labels, strict=True)):
         _draw_law(axes, summary, label, COLOURS[number % len(COLOURS)])
     first = summaries[0].family
-    for number, family in enumerate(beside):
-        colour = COLOURS[number % len(COLOURS)]
-        legend = f"loss of {family.loss}" if number == 0 else None
+    legend: str | None = f"loss of {beside[0].loss}" if beside else None
+    for family in beside:
+        colour = _colour_of(family, summaries)
         sizes, losses = family.points.x[:, 0], family.points.loss
         axes.plot(sizes, losses, "o", color=colour, markersize=6, fillstyle="none", label=legend)
+        legend = None
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for each in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        each(FuncFormatter(_tick))
+    low, high = axes.get_ylim()
+    # Of a wide range each power of ten, twice and five times it have numbers; of a narrow one all ticks.
+    if high > _WIDE * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_minor_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     axes.set_xlabel(first.variables[0].label)
     axes.set_ylabel(f"loss on {first.loss} (nats)")
     axes.grid(which="both", color="#E3E3E3", linewidth=0.6)
@@ -74,6 +82,14 @@ def draw_laws(
     suffix = os.path.splitext(path)[1].removeprefix(".") or "png"
     figure.savefig(content, format=suffix, dpi=120)
     atomic_write(path, content.getvalue())
+
+
+def _colour_of(family: Family, summaries: Sequence[Summary]) -> Any:
+    """Return the colour of the law of the same runs; grey where these gave none."""
+    for number, summary in enumerate(summaries):
+        if summary.family.training == family.training:
+            return COLOURS[number % len(COLOURS)]
+    return "#808080"
 
 
 def _tick(value: float, place: int) -> str:

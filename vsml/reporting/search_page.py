@@ -14,8 +14,9 @@ from vsml.reporting import search_runs
 from vsml.reporting.charts import Series, legend, step_chart
 from vsml.reporting.rule_worth import NO_RULE, with_error
 from vsml.reporting.search_parts import HOUR_S, code_of, method_of, note, table, when
-from vsml.search.store.commands import SILENT_S, commands_of
+from vsml.search.store.commands import commands_of
 from vsml.search.store.database import Database
+from vsml.search.store.lives import SILENT_S
 from vsml.search.store.overview import (
     PASSED,
     PROPOSED,

@@ -6,9 +6,10 @@ from typing import Any
 
 from vsml.reporting.search_parts import HOUR_S, method_of, note, table, when
 from vsml.reporting.tables import Table, table_of
-from vsml.search.store.commands import COMMAND, DONE, REFUSED, SILENT_S, Told
+from vsml.search.store.commands import COMMAND, DONE, REFUSED, Told
+from vsml.search.store.lives import RESUMED, SILENT_S
 from vsml.search.store.overview import Overview, proposals
-from vsml.search.store.rows import RunRow
+from vsml.search.store.rows import EventRow, RunRow
 from vsml.system.hashes import SHOWN_DIGITS
 
 _SHOWN_WORKERS = 100
@@ -101,12 +102,17 @@ def events(seen: Overview) -> str:
             "when": when(event.time_s),
             "what": event.kind,
             "run": event.run,
-            "more": "" if "lines" in event.detail else json.dumps(event.detail),
+            "more": _more(event),
         }
         for event in seen.events
         if event.kind not in (COMMAND, DONE, REFUSED)
     ]
     return note(f"In all: {counts}. The last ones:") + table(rows)
+
+
+def _more(event: EventRow) -> str:
+    """Return what stands beside an event; nothing where that would be all settings or all lines of a rule."""
+    return "" if event.kind == RESUMED or "lines" in event.detail else json.dumps(event.detail)
 
 
 def commands(told: Sequence[Told]) -> str:

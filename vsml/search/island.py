@@ -36,8 +36,12 @@ class Island:
         level = np.array([survivor.fitness], np.float32)
         self.population = self.population.entered_by(newest, level)
 
-    def replace(self, is_member: np.ndarray) -> None:
-        """Put the fittest of the other members in the place of some, bool [P]."""
+    def replace_members(self, is_member: np.ndarray) -> None:
+        """Put the fittest of the others in the place of some members.
+
+        Args:
+            is_member: which ones, bool [P].
+        """
         if not is_member.any():
             return
         population = self.population

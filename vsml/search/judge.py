@@ -69,11 +69,11 @@ class Survivor:
 class Rated:
     """Rules that were judged, n of them; those that fill a batch are not among them.
 
-    Fitness is 0 for a rule that ended in S0. For S1 it is 1, and half of its reach: how far the input and
-    teaching came (`Probe`). It is 2 for the first stage in which rules learn, and so on. To that comes the
-    share of the stage that it came through: hurdles that it passed, and progress from -1 to 1, as a number
-    from 0 to 1, at the one that it did not. A rule that passes the last stage has one more
-    than those that end in it, and half of its progress there, from 0 to 1.
+    Fitness is 0 for a rule that ended in S0. For S1 it is 1, and half of its reach, unless its numbers grow
+    without end: how far the input and teaching came (`Probe`). It is 2 for the first stage in which rules
+    learn, and so on. To that comes the share of the stage that it came through: hurdles that it passed, and
+    progress from -1 to 1, as a number from 0 to 1, at the one that it did not. A rule that passes the last
+    stage has one more than those that end in it, and half of its progress there, from 0 to 1.
 
     Attributes:
         fitness: float32 [n]; what is known of a program or of a twin counts for it.
@@ -160,7 +160,7 @@ class Judge:
         found = self._learn_all(genomes, np.flatnonzero(reasons == ALIVE), prints)
         fitness = np.zeros(len(reasons), np.float32)
         fitness[entered] = 1.0
-        # A rule of which numbers grow without end gets nothing for where they have come.
+        # A rule whose numbers grow without end gets nothing for its reach.
         nearly = np.isin(reasons, (DEAF, UNTEACHABLE))
         fitness[nearly] += reach[nearly] / 2
         for place, rule in found.items():

@@ -131,7 +131,7 @@ def argument(parent: Parent, chances: Chances) -> Plan:
     genome = parent.genome
     site = draw_site(genome, chances)
     is_of_rev = is_operand_of_rev(genome, site)
-    # An operand may have had another type before it became what it is.
+    # The right operand may be of another type than the one that stands there.
     other_type = jnp.where(chances.happens(0.5), NODE_TYPE, EDGE_TYPE)
     type_ = jnp.where(chances.happens(_OTHER_TYPE), other_type, parent.type_at(site))
     leaf = Leaf(parent.tables, genome).draw(type_, chances)

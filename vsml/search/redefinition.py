@@ -1,4 +1,4 @@
-"""Another definition of a value, wherever it is read: what a change of one place after the other cannot make.
+"""Another definition of a value, wherever a tick reads it.
 
 A line that several others read is one value. If it is wrong, each reader is wrong, and mending one of them
 is seldom any better than mending none.
@@ -29,39 +29,50 @@ _OTHER, _AROUND, _DRAWN = range(3)
 """Another value of the rule; an operator around the old value; an expression that is drawn."""
 
 _WANTED = (NODE_TYPE, EDGE_TYPE, TRUTH_OF_NODE, TRUTH_OF_EDGE)
-"""What a new definition may be; where that does not fit, the child is none."""
+"""What a new definition may be; where that does not fit, the child is as its parent."""
+
+
+def read_in_ticks(genome: Genome) -> Array:
+    """Return which constants, but 0 and 1, a tick reads, bool [C]."""
+    return _read_in(genome, [genome.tick[:, 1:].reshape(-1), genome.value, genome.guard])
 
 
 def read_constants(genome: Genome) -> Array:
     """Return which constants, but 0 and 1, something reads, bool [C]."""
+    of_beginnings = _read_in(genome, [genome.beginning[:, 1:].reshape(-1), genome.initial])
+    return read_in_ticks(genome) | of_beginnings
+
+
+def _read_in(genome: Genome, registers: list[Array]) -> Array:
+    """Return which constants, but 0 and 1, are among registers, bool [C]."""
     places = jnp.arange(genome.constants.shape[0])
-    read = [genome.tick[:, 1:].reshape(-1), genome.beginning[:, 1:].reshape(-1)]
-    read += [genome.value, genome.guard, genome.initial]
-    is_read = (jnp.concatenate(read)[:, None] == FIRST_CONSTANT + places).any(0)
+    is_read = (jnp.concatenate(registers)[:, None] == FIRST_CONSTANT + places).any(0)
     return is_read & (places >= len(NUMBERS))
 
 
 def redefine(parent: Parent, chances: Chances) -> Plan:
-    """Give a value another definition wherever it is read.
+    """Give a value another definition wherever a tick reads it; what slots begin with stays.
 
     The value is an instruction or a constant other than 0 and 1. Its new definition is, each as likely,
     another value of the rule, an operator around the old one, or an expression that is drawn.
     """
     genome = parent.genome
     old, place = _chosen(genome, chances)
-    opened = _opened(genome, old, place)
+    longer = opened(genome, old, place)
     way = chances.below(3)
-    expressions = Expressions(parent.tables, opened)
-    leaves = Leaf(parent.tables, opened)
+    expressions = Expressions(parent.tables, longer)
+    leaves = Leaf(parent.tables, longer)
     wanted = jnp.array(_WANTED)[chances.below(len(_WANTED))]
     type_ = jnp.where((wanted == NODE_TYPE) | (wanted == TRUTH_OF_NODE), NODE_TYPE, EDGE_TYPE)
 
     def value(of: Chances) -> Array:
-        """Return a leaf, or an instruction before the place."""
-        earlier = FIRST_INSTRUCTION + of.below(place)
-        return jnp.where(of.happens(0.5) & (place > 0), earlier, leaves.draw(type_, of))
+        """Return a leaf, or an instruction before the place, but not the old value."""
+        # An old value that is an instruction is the last one before the place.
+        others = place - (old >= FIRST_INSTRUCTION)
+        earlier = FIRST_INSTRUCTION + of.below(others)
+        return jnp.where(of.happens(0.5) & (others > 0), earlier, leaves.draw(type_, of))
 
-    as_other = opened.tick.at[place, 1].set(value(chances))
+    as_other = longer.tick.at[place, 1].set(value(chances))
     operator = chances.one_of(parent.tables.edge_operators)
     arity = jnp.asarray(ARITY)[operator]
     own = chances.below(arity)
@@ -69,12 +80,12 @@ def redefine(parent: Parent, chances: Chances) -> Plan:
     for number in range(3):
         operand = jnp.where(own == number, old, value(chances))
         operands.append(jnp.where(number < arity, operand, NO_REGISTER))
-    as_around = opened.tick.at[place].set(expressions.row(operator, jnp.stack(operands), chances))
-    tick = jnp.where(way == _OTHER, as_other, jnp.where(way == _AROUND, as_around, opened.tick))
+    as_around = longer.tick.at[place].set(expressions.row(operator, jnp.stack(operands), chances))
+    tick = jnp.where(way == _OTHER, as_other, jnp.where(way == _AROUND, as_around, longer.tick))
     # Where there is no room, nothing stands at the place.
     is_full = genome.num_tick >= genome.tick.shape[0]
     plan = Plan(
-        genome=replace(opened, tick=tick),
+        genome=replace(longer, tick=tick),
         site=Site(jnp.array(True), place, jnp.int32(0)),
         wanted=jnp.where(way == _DRAWN, wanted, NOTHING),
         guard_wanted=jnp.int32(NOTHING),
@@ -86,9 +97,10 @@ def redefine(parent: Parent, chances: Chances) -> Plan:
 
 def _chosen(genome: Genome, chances: Chances) -> tuple[Array, Array]:
     """Return the register of a value, and the instruction before which its new definition stands."""
-    constant, has_constant = chances.where(read_constants(genome))
+    is_read = read_in_ticks(genome)
+    constant, has_constant = chances.where(is_read)
     number = chances.below(genome.num_tick)
-    count = read_constants(genome).sum()
+    count = is_read.sum()
     of_constant = has_constant & chances.happens(count / jnp.maximum(count + genome.num_tick, 1))
     register = jnp.where(of_constant, FIRST_CONSTANT + constant, FIRST_INSTRUCTION + number)
     # A constant is defined before all that read it; an instruction may be read by its new definition.
@@ -98,7 +110,7 @@ def _chosen(genome: Genome, chances: Chances) -> tuple[Array, Array]:
     return register.astype(jnp.int32), jnp.minimum(place, genome.num_tick).astype(jnp.int32)
 
 
-def _opened(genome: Genome, old: Array, place: Array) -> Genome:
+def opened(genome: Genome, old: Array, place: Array) -> Genome:
     """Return a genome with an instruction that passes a value on to all that read it from there on."""
     passes = jnp.stack([jnp.int32(OPCODE["add"]), old, jnp.int32(ZERO), jnp.int32(NOTHING)])
     longer = spliced(genome, place, passes[None], jnp.int32(1))

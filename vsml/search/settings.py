@@ -152,7 +152,9 @@ class Mutations(Section):
     grow: Weight = Field(default=1.0, description="a leaf becomes an expression")
     shrink: Weight = Field(default=1.0, description="an operator becomes a leaf")
     new_slot: Weight = Field(default=0.5, description="a slot more, which something reads")
-    redefine: Weight = Field(default=1.0, description="another definition of a value, wherever it is read")
+    redefine: Weight = Field(
+        default=1.0, description="another definition of a value wherever a tick reads it"
+    )
     crossover: Weight = Field(default=0.0, description="a slot of another rule, with all it needs")
 
     @model_validator(mode="after")

@@ -233,7 +233,7 @@ class Steering:
         if any(is_member.all() for is_member in members):
             raise RefusedError(f"ban: a population has nothing but {rule[:SHOWN_DIGITS]}")
         for island, is_member in zip(breeder.islands, members, strict=True):
-            island.replace(is_member)
+            island.replace_members(is_member)
         archives = [*(island.archive for island in breeder.islands), breeder.hall]
         elites = 0
         for archive in archives:

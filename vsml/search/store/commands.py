@@ -4,18 +4,18 @@ A command is an event of the kind `command`. Its outcome is another one, whose k
 so that each command has one outcome, whoever sends it again. No row is ever changed.
 """
 
-import json
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vsml.search.store.database import Database
-from vsml.search.store.errors import AwayError, StoreError
-from vsml.search.store.rows import EventRow, RunRow
-from vsml.search.store.tables import EVENT, RUN, WORKER, insert_all
+from vsml.search.store.errors import AwayError
+from vsml.search.store.lives import COMPLETE, detail_of
+from vsml.search.store.rows import EventRow
+from vsml.search.store.tables import EVENT, insert_all
 from vsml.search.store.writer import Writer
 from vsml.system.extras import needed_for
 
@@ -24,12 +24,6 @@ with needed_for("databases of rules"):
 
 COMMAND, DONE, REFUSED = "command", "done", "refused"
 """Kinds of events: a command, and its outcomes."""
-
-RESUMED = "resumed"
-"""The kind of an event that says with which settings a run went on, and which commands these have in them."""
-
-COMPLETE = "complete"
-"""The kind of an event that says that a run has done all that it was to do."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +80,6 @@ class Outcome:
         return EventRow(kind, run, worker, detail, id=f"{command} outcome")
 
 
-SILENT_S = 600.0
-"""Seconds without a heartbeat after which a worker counts as gone, as for its claims."""
-
 Told = tuple[Command, Outcome | None]
 """A command, and what became of it; None while it waits."""
 
@@ -126,49 +117,6 @@ def commands_of(database: Database, run: str | None = None) -> list[Told]:
             outcome = outcomes.get(f"{row['id']} outcome")
             found.append((_command(row), None if outcome is None else _outcome(outcome)))
     return found
-
-
-def settings_of(database: Database, run: str) -> tuple[dict[str, Any] | None, frozenset[str]]:
-    """Return the settings with which a run last went on, and the ids of commands that are in them.
-
-    They are None, and the ids none, for a run that was not resumed: those it began with are in its row.
-
-    Raises:
-        StoreError: the database cannot be used.
-    """
-    query = sa.select(EVENT).where(EVENT.c.kind == RESUMED, EVENT.c.run == run)
-    with database.reading() as connection:
-        newest = query.order_by(EVENT.c.time_s.desc(), EVENT.c.id).limit(1)
-        row = connection.execute(newest).mappings().first()
-    if row is None:
-        return None, frozenset()
-    detail = _detail(dict(row))
-    settings, done = detail.get("settings"), detail.get("commands")
-    known = frozenset(map(str, done)) if isinstance(done, list) else frozenset()
-    return (settings, known) if isinstance(settings, dict) else (None, frozenset())
-
-
-def is_complete(database: Database, run: str) -> bool:
-    """Return whether a run has done all that it was to do, and was not resumed since.
-
-    Raises:
-        StoreError: the database cannot be used.
-    """
-    query = sa.select(EVENT.c.kind).where(EVENT.c.kind.in_([COMPLETE, RESUMED]), EVENT.c.run == run)
-    with database.reading() as connection:
-        newest = query.order_by(EVENT.c.time_s.desc(), EVENT.c.kind).limit(1)
-        return connection.execute(newest).scalar() == COMPLETE
-
-
-def last_heard_s(database: Database, run: str) -> float | None:
-    """Return when a worker of a run last said that it works; None if none ever did.
-
-    Raises:
-        StoreError: the database cannot be used.
-    """
-    query = sa.select(sa.func.max(WORKER.c.heartbeat_s)).where(WORKER.c.run == run)
-    with database.reading() as connection:
-        return connection.execute(query).scalar()
 
 
 _RETRY_S = 5.0
@@ -249,50 +197,9 @@ class Desk:
         self.answer(dict.fromkeys(left, refusal))
 
 
-def run_named(database: Database, name: str | None = None) -> RunRow:
-    """Return a run by the beginning of its name; without a name the one that works, or else began last.
-
-    Raises:
-        StoreError: there is no such run, or several; or the database cannot be used.
-    """
-    query = sa.select(RUN).order_by(RUN.c.started_s.desc(), RUN.c.id)
-    heard = sa.select(WORKER.c.run).where(WORKER.c.heartbeat_s > time.time() - SILENT_S).distinct()
-    with database.reading() as connection:
-        runs = [RunRow(**row) for row in connection.execute(query).mappings()]
-        at_work = set(connection.execute(heard).scalars())
-    if name is None:
-        working = [run for run in runs if run.id in at_work]
-        if len(working) > 1:
-            raise StoreError(f"run: got no name, and several work here, expected {_listed(working)}")
-        runs = working or runs
-    found = [run for run in runs if name is None or run.id.startswith(name)]
-    exact = [run for run in runs if run.id == name]
-    if exact:
-        return exact[0]
-    if not found:
-        raise StoreError(f"run: got {name!r}, expected {_listed(runs)}")
-    if name is not None and len(found) > 1:
-        raise StoreError(f"run: got {name!r}, with which several begin, expected {_listed(found)}")
-    return found[0]
-
-
-def _listed(runs: Sequence[RunRow]) -> str:
-    names = [run.id for run in runs[:10]]
-    return f"one of {', '.join(names)}" if names else "a database with a run"
-
-
-def _detail(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the detail of an event; nothing where somebody has written what is no JSON."""
-    try:
-        found = json.loads(row["detail"])
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _command(row: Mapping[str, Any]) -> Command:
     # Rows may be written by hand, so a part of another type counts as missing.
-    detail = _detail(dict(row))
+    detail = detail_of(row)
     do, arguments, at = (detail.get(name) for name in ("do", "arguments", "at"))
     return Command(
         run=str(row["run"]),
@@ -305,5 +212,5 @@ def _command(row: Mapping[str, Any]) -> Command:
 
 
 def _outcome(row: Mapping[str, Any]) -> Outcome:
-    detail = _detail(dict(row))
+    detail = detail_of(row)
     return Outcome(row["kind"] == DONE, int(detail.get("generation", 0)), str(detail.get("said", "")))

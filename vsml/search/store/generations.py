@@ -12,7 +12,8 @@ from vsml.search.elites import Elite
 from vsml.search.generation import PROPOSED, Bred, Generation, Happened
 from vsml.search.genome import Genome, rule_of
 from vsml.search.judge import Judge
-from vsml.search.store.commands import RESUMED, Desk
+from vsml.search.store.commands import Desk
+from vsml.search.store.lives import RESUMED
 from vsml.search.store.rows import (
     CellRow,
     EvaluationRow,
@@ -73,7 +74,8 @@ class GenerationRows:
             git: the commit of the code.
             sources: where each rule is from, such as "start", and the rule.
             fork_of: the `run` that it was forked from, and after which `generation`; None: from none.
-            resumed: its `settings` now, and the ids of `commands` that are in them; None: it begins.
+            resumed: its `settings` now, ids of the `commands` that are in them, and of the events `after`
+                which it goes on; None: it begins.
         """
         parent, step = (fork_of["run"], fork_of["generation"]) if fork_of else (None, 0)
         self.writer.write(RunRow(self.run, parent, step, config, git, platform.node()))
