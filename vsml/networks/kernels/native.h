@@ -94,13 +94,21 @@ INLINE Vec square_root(Vec x) {
 #endif
 }
 
-// The rational function of activations.py, whose coefficients are handed to the compiler. Comparisons are such
-// that what is not a number stays so.
+// x between -bound and bound; what is not a number stays so.
+INLINE Vec clamp(Vec x, float bound) {
+#ifdef __AVX512F__  // of two operands that cannot be compared these return the second
+  return _mm512_min_ps(all(bound), _mm512_max_ps(all(-bound), x));
+#else
+  x = x < -bound ? all(-bound) : x;
+  return x > bound ? all(bound) : x;
+#endif
+}
+
+// The rational function of activations.py, whose coefficients are handed to the compiler.
 INLINE Vec tanh(Vec x) {
   constexpr float p[] = {TANH_P}, q[] = {TANH_Q};
   constexpr int terms = sizeof(p) / sizeof(p[0]);
-  x = x < -TANH_BOUND ? all(-TANH_BOUND) : x;
-  x = x > TANH_BOUND ? all(TANH_BOUND) : x;
+  x = clamp(x, TANH_BOUND);
   Vec square = x * x, above = all(p[terms - 1]), below = all(q[terms - 1]);
   for (int term = terms - 2; term >= 0; --term) {
     above = above * square + p[term];
