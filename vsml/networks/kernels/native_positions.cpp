@@ -54,26 +54,33 @@ INLINE Vec pick(Vec x, Lanes from) {
 #endif
 }
 
-// The sum over the lanes of each of L vectors, as one vector.
-INLINE Vec sums_of(const Vec* x) {
-#ifdef __AVX512F__  // halve: a vector holds a sum of two, of four, eight and sixteen vectors
-  constexpr int order[] = {0, 2, 1, 3};  // of four sums in 128 bits, as the last two steps leave them
-  __m512 half[16], quarter[8], eighth[4];
-  for (int k = 0; k < 4; ++k) {
-    half[order[k]] = x[k], half[order[k] + 8] = x[k + 4];
-    half[order[k] + 4] = x[k + 8], half[order[k] + 12] = x[k + 12];
+// The sum over the lanes of each of `rows` vectors, in as many lanes of one vector. Vectors from `rows` to L are 0.
+INLINE Vec sums_of(const Vec* x, int rows) {
+#ifdef __AVX512F__  // halve: a vector holds the parts of two sums, of four, eight and sixteen
+  const auto halve = [](__m512 a, __m512 b) {  // [a, b], in 256 bits each
+    return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xEE);
+  };
+  const auto quarter = [](__m512 a, __m512 b) {  // in 128 bits: the first parts of a and b, the second ones of both
+    return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xDD);
+  };
+  const auto within = [](__m512 a, __m512 b) {  // [a, b] in each 128 bits
+    return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xDD);
+  };
+  if (rows <= 8) {
+    const __m512 first = quarter(halve(x[0], x[4]), halve(x[2], x[6]));   // 0 4 2 6
+    const __m512 second = quarter(halve(x[1], x[5]), halve(x[3], x[7]));  // 1 5 3 7
+    const __m512 both = within(first, second);                            // two parts each
+    const __m512i order = _mm512_setr_epi32(0, 2, 8, 10, 4, 6, 12, 14, 0, 2, 8, 10, 4, 6, 12, 14);
+    const __m512 sums = both + _mm512_permute_ps(both, 0xB1);
+    return _mm512_maskz_permutexvar_ps(0xFF, order, sums);
   }
-  for (int k = 0; k < 8; ++k)
-    quarter[k] = _mm512_shuffle_f32x4(half[k], half[k + 8], 0x44) + _mm512_shuffle_f32x4(half[k], half[k + 8], 0xEE);
+  __m512 part[4];
   for (int k = 0; k < 4; ++k)
-    eighth[k] =
-        _mm512_shuffle_f32x4(quarter[k], quarter[k + 4], 0x88) + _mm512_shuffle_f32x4(quarter[k], quarter[k + 4], 0xDD);
-  for (int k = 0; k < 2; ++k)
-    half[k] = _mm512_shuffle_ps(eighth[k], eighth[k + 2], 0x44) + _mm512_shuffle_ps(eighth[k], eighth[k + 2], 0xEE);
-  return _mm512_shuffle_ps(half[0], half[1], 0x88) + _mm512_shuffle_ps(half[0], half[1], 0xDD);
+    part[k] = quarter(halve(x[k], x[k + 4]), halve(x[k + 8], x[k + 12]));  // k, k + 4, k + 8, k + 12 in 128 bits each
+  return within(within(part[0], part[1]), within(part[2], part[3]));
 #else
-  Vec sums;
-  for (int k = 0; k < L; ++k) sums[k] = sum(x[k]);
+  Vec sums{};
+  for (int k = 0; k < rows; ++k) sums[k] = sum(x[k]);
   return sums;
 #endif
 }
@@ -85,8 +92,9 @@ struct Strip {
   int64_t at;        // vectors of all output units before it
   int row, rows;     // synapses of the group: one, or those of a tail
   int64_t valid;     // lanes that there are, in each vector
-  Lanes owner;       // synapse of the group of each lane; for what is no lane, -1
+  Lanes owner;       // synapse of the group that a lane is of; for what is no lane, -1
   Lanes from;        // likewise, but 0
+  Lanes first_lane;  // of each synapse of the group; -1 for those that are not here
 };
 
 // Output units b to b + rows.
@@ -114,18 +122,19 @@ struct Layout {
       Group group{b, int(std::min(most, size.outputs() - b)), {}};
       if (whole)
         for (int row = 0; row < group.rows; ++row) {
-          group.strips.push_back({whole, 0, vectors, row, 1, L, all_lanes(row), all_lanes(row)});
+          group.strips.push_back({whole, 0, vectors, row, 1, L, Lanes{}, Lanes{}, Lanes{}});
           vectors += whole;
         }
       if (tail)
         for (int row = 0; row < group.rows; row += per) {
-          Strip strip{1, whole, vectors++, row, std::min(per, group.rows - row), 0, {}, {}};
+          Strip strip{1, whole, vectors++, row, std::min(per, group.rows - row), 0, Lanes{}, Lanes{}, all_lanes(-1)};
           strip.valid = strip.rows * tail;
           for (int lane = 0; lane < L; ++lane) {
             const bool there = lane < strip.valid;
             strip.owner[lane] = there ? row + lane / tail : -1;
             strip.from[lane] = there ? row + lane / tail : 0;
           }
+          for (int k = 0; k < strip.rows; ++k) strip.first_lane[row + k] = k * tail;
           group.strips.push_back(strip);
         }
       groups.push_back(std::move(group));
@@ -203,88 +212,130 @@ struct Layout {
   }
 };
 
-// to[k] = sum_j A[k, j] from[j], for rows of so many vectors; A[k, j] is A[k * down + j * across].
-void product(const float* A, int64_t down, int64_t across, int64_t rows, int64_t columns, const Vec* from,
-             int64_t count, Vec* to) {
-  int64_t k = 0;
-  for (; k + 4 <= rows; k += 4)
+// What enters the four gates i, g, f, o of one number of a state: side by side, as they are needed together.
+struct Four {
+  Vec gate[4];
+};
+
+// F f: from messages [M, count] what they add to the gates, [N, count].
+void add_messages(const float* F, int64_t channels, const Vec* messages, int64_t count, Four* gates) {
+  for (int n = 0; n < N; ++n)
+    for (int64_t v = 0; v < count; ++v) {
+      Four total{};
+      for (int64_t m = 0; m < channels; ++m)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) total.gate[j] += F[(j * N + n) * channels + m] * messages[m * count + v];
+      gates[n * count + v] = total;
+    }
+}
+
+// df = F^T dx
+void return_messages(const float* F, int64_t channels, const Four* d_gates, int64_t count, Vec* d_messages) {
+  int64_t m = 0;
+  for (; m + 4 <= channels; m += 4)
     for (int64_t v = 0; v < count; ++v) {
       Vec total[4] = {};
-      for (int64_t j = 0; j < columns; ++j) {
-        const Vec x = from[j * count + v];
+      for (int n = 0; n < N; ++n)
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) total[i] += A[(k + i) * down + j * across] * x;
-      }
+        for (int j = 0; j < 4; ++j)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) to[(k + i) * count + v] = total[i];
+          for (int i = 0; i < 4; ++i)
+            total[i] += F[(j * N + n) * channels + m + i] * d_gates[n * count + v].gate[j];
+      for (int i = 0; i < 4; ++i) d_messages[(m + i) * count + v] = total[i];
     }
-  for (; k < rows; ++k)
+  for (; m < channels; ++m)
     for (int64_t v = 0; v < count; ++v) {
       Vec total{};
-      for (int64_t j = 0; j < columns; ++j) total += A[k * down + j * across] * from[j * count + v];
-      to[k * count + v] = total;
+      for (int n = 0; n < N; ++n)
+        for (int j = 0; j < 4; ++j) total += F[(j * N + n) * channels + m] * d_gates[n * count + v].gate[j];
+      d_messages[m * count + v] = total;
     }
 }
 
-// dA[k, j] += sum over positions of to'[k] from[j], lane by lane.
-void outer_product(const Vec* d_to, int64_t rows, const Vec* from, int64_t columns, int64_t count, Vec* dA) {
-  for (int64_t j = 0; j < columns; ++j)
-    for (int64_t k = 0; k < rows; k += 4) {
-      Vec total[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) total[i] = dA[(k + i) * columns + j];
+// dF += dx f^T, lane by lane; dF is [N, M].
+void outer_product(const Four* d_gates, const Vec* messages, int64_t channels, int64_t count, Four* dF) {
+  for (int n = 0; n < N; ++n)
+    for (int64_t m = 0; m < channels; ++m) {
+      Four total = dF[n * channels + m];
       for (int64_t v = 0; v < count; ++v)
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) total[i] += d_to[(k + i) * count + v] * from[j * count + v];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) dA[(k + i) * columns + j] = total[i];
+        for (int j = 0; j < 4; ++j) total.gate[j] += d_gates[n * count + v].gate[j] * messages[m * count + v];
+      dF[n * channels + m] = total;
     }
 }
 
-std::unique_ptr<Vec[]> vectors(int64_t count) { return std::unique_ptr<Vec[]>(new Vec[count]); }
+template <typename T = Vec>
+std::unique_ptr<T[]> some(int64_t count) {
+  return std::unique_ptr<T[]>(new T[count]);
+}
 
-std::unique_ptr<Vec[]> zeros(int64_t count) { return std::unique_ptr<Vec[]>(new Vec[count]()); }
+template <typename T = Vec>
+std::unique_ptr<T[]> zeros(int64_t count) {
+  return std::unique_ptr<T[]>(new T[count]());
+}
 
 // What all output units add to the gates, B b_bp in strips.
-void add_outputs(const Layout& at, const float* B, const Vec* messages, Vec* y) {
+void add_outputs(const Layout& at, const float* B, const Vec* messages, Four* y) {
   for (const Group& group : at.groups)
     for (const Strip& s : group.strips)
-      product(B, at.channels, 1, GATES, at.channels, messages + s.at * at.channels, s.count, y + s.at * GATES);
+      add_messages(B, at.channels, messages + s.at * at.channels, s.count, y + s.at * N);
 }
 
 // r = W h + w
-INLINE void recurrent(const float (*packed)[N][4], const float* bias, const Vec* h, Vec* r) {
+INLINE void recurrent(const float (*packed)[N][4], const float* bias, const Vec* h, Four* r) {
   for (int n = 0; n < N; ++n) {
-    Vec u[4];
+    Four u;
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) u[j] = all(bias[j * N + n]);
+    for (int j = 0; j < 4; ++j) u.gate[j] = all(bias[j * N + n]);
     for (int m = 0; m < N; ++m)
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) u[j] += packed[n][m][j] * h[m];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) r[j * N + n] = u[j];
+      for (int j = 0; j < 4; ++j) u.gate[j] += packed[n][m][j] * h[m];
+    r[n] = u;
   }
 }
 
-INLINE Vec everywhere(const Strip& s, bool tail, Vec synapses) {
+INLINE Vec everywhere(const Strip& s, bool tail, const Vec& synapses) {
   return tail ? pick(synapses, s.from) : all(lane_of(synapses, s.row));
+}
+
+INLINE Four everywhere(const Strip& s, bool tail, const Four& synapses) {
+  Four spread;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) spread.gate[j] = everywhere(s, tail, synapses.gate[j]);
+  return spread;
 }
 
 INLINE Vec valid(const Strip& s, Vec x) { return s.owner >= 0 ? x : Vec{}; }
 
-// Add what the positions of a strip have to the sums of its synapses.
-INLINE void add_to_synapses(const Strip& s, bool tail, Vec x, Vec* sums) {
-  if (!tail)
-    sums[s.row] += x;
-  else
-    for (int row = s.row; row < s.row + s.rows; ++row) sums[row] += s.owner == all_lanes(row) ? x : Vec{};
-}
+// Sums over positions for each synapse of a group.
+struct SynapseSums {
+  Vec rows[L];  // of each synapse, over vectors
+  Vec total;    // of tails, a synapse in each lane
+
+  INLINE void start(const Layout& layout) {
+    total = Vec{};
+    if (!layout.whole) std::fill_n(rows, L, Vec{});  // else the strip of each synapse comes first
+  }
+
+  // Add what the vectors of a strip have in sum.
+  INLINE void add(const Layout& layout, const Strip& s, bool tail, Vec x) {
+    if (!tail) {
+      rows[s.row] = x;
+    } else if (layout.tail <= s.rows) {  // a permutation for each position, or a selection for each synapse
+      for (int p = 0; p < layout.tail; ++p) total += s.first_lane >= 0 ? pick(x, s.first_lane + p) : Vec{};
+    } else {
+      for (int row = s.row; row < s.row + s.rows; ++row) rows[row] += s.owner == all_lanes(row) ? x : Vec{};
+    }
+  }
+
+  INLINE Vec get(const Group& group) const { return sums_of(rows, group.rows) + total; }
+};
 
 // What ticks of a group need, and leave.
 struct Ticking {
   const Layout& layout;
   const Group& group;
-  const Vec *x, *y;  // what messages add to the gates, [4N, Q + 1] and strips of [4N]
+  const Four *x, *y;  // what messages add to the gates, [N, Q + 1] and strips of [N]
   Vec *out, *back;   // sums of h_p over a and over b, strips of [N] and [N, Q + 1]
   Vec* sent;         // with layer norm the h_p of the last tick, [vectors of the group, N]
   Gates* kept;       // [N, vectors of the group]
@@ -292,30 +343,27 @@ struct Ticking {
   int64_t first() const { return group.strips.front().at; }
 };
 
-// Tick at the positions of vector v of a strip.
-INLINE Cell ticked(const Vec* const* x, const Vec* const* y, const Vec* r, Vec c, int64_t v) {
-  return cell_of(x[0][v] + y[0][v] + r[0], x[1][v] + y[1][v] + r[1], x[2][v] + y[2][v] + r[2], x[3][v] + y[3][v] + r[3],
-                 c);
+INLINE Cell ticked(const Four& x, const Four& y, const Four& r, Vec c) {
+  Vec u[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) u[j] = x.gate[j] + y.gate[j] + r.gate[j];
+  return cell_of(u[0], u[1], u[2], u[3], c);
 }
 
 enum Mode { TICK, KEEP, SEND, KEEP_AND_SEND };
 
 template <bool TAIL, Mode MODE>
-INLINE void tick_strip(const Ticking& at, const Strip& s, int n, const Vec* r, const Vec* c, Vec* h_sums, Vec* c_sums) {
-  const Vec* x[4];
-  const Vec* y[4];
-  Vec r_here[4], h_sum{}, c_sum{};
-  for (int j = 0; j < 4; ++j) {
-    x[j] = at.x + (j * N + n) * at.layout.row + s.x;
-    y[j] = at.y + Layout::place(s, GATES, j * N + n);
-    r_here[j] = everywhere(s, TAIL, r[j * N + n]);
-  }
+INLINE void tick_strip(const Ticking& at, const Strip& s, int n, const Four* r, const Vec* c, SynapseSums& h_sums,
+                       SynapseSums& c_sums) {
+  const Four *x = at.x + n * at.layout.row + s.x, *y = at.y + Layout::place(s, N, n);
+  const Four r_here = everywhere(s, TAIL, r[n]);
+  Vec h_sum{}, c_sum{};
   const Vec c_here = everywhere(s, TAIL, c[n]);
   const int64_t count = TAIL ? 1 : s.count, place = s.at - at.first();
   Gates* kept = at.kept + n * at.vectors() + place;
   Vec *out = at.out + Layout::place(s, N, n), *back = at.back + n * at.layout.row + s.x;
   for (int64_t v = 0; v < count; ++v) {
-    Cell now = ticked(x, y, r_here, c_here, v);
+    Cell now = ticked(x[v], y[v], r_here, c_here);
     if (TAIL) now.h = valid(s, now.h);
     h_sum += now.h;
     c_sum += now.c;
@@ -327,26 +375,27 @@ INLINE void tick_strip(const Ticking& at, const Strip& s, int n, const Vec* r, c
         out[v] += now.h, back[v] += now.h;
     }
   }
-  add_to_synapses(s, TAIL, h_sum, h_sums);
-  add_to_synapses(s, TAIL, c_sum, c_sums);
+  h_sums.add(at.layout, s, TAIL, h_sum);
+  c_sums.add(at.layout, s, TAIL, c_sum);
 }
 
 // Tick once, from h and c to h_new and c_new, which may be the same.
 template <Mode MODE>
 __attribute__((noinline)) void tick_group(const Ticking& at, const float (*packed)[N][4], const float* bias,
                                           const Vec* h, const Vec* c, Vec* h_new, Vec* c_new) {
-  Vec r[GATES], h_sums[L], c_sums[L];
+  Four r[N];
+  SynapseSums h_sums{}, c_sums{};
   recurrent(packed, bias, h, r);
   const float positions = at.layout.positions;
   for (int n = 0; n < N; ++n) {
-    for (int row = 0; row < L; ++row) h_sums[row] = c_sums[row] = Vec{};
+    h_sums.start(at.layout), c_sums.start(at.layout);
     for (const Strip& s : at.group.strips)
       if (s.x < at.layout.whole)
         tick_strip<false, MODE>(at, s, n, r, c, h_sums, c_sums);
       else
         tick_strip<true, MODE>(at, s, n, r, c, h_sums, c_sums);
-    h_new[n] = sums_of(h_sums) / positions;
-    c_new[n] = sums_of(c_sums) / positions;
+    h_new[n] = h_sums.get(at.group) / positions;
+    c_new[n] = c_sums.get(at.group) / positions;
   }
 }
 
@@ -377,15 +426,15 @@ void forward(const Forward& at) {
   const int64_t channels = layout.channels, P = layout.positions, row = layout.row;
   float packed[N][N][4];
   pack(at.W, packed);
-  const auto messages = vectors(channels * std::max(row, layout.vectors)), x = vectors(GATES * row);
-  const auto y = vectors(GATES * layout.vectors);
-  const auto out = zeros(SENT * layout.vectors), back = vectors(SENT * row);
-  const auto sent = vectors(NORM ? N * layout.vectors : 0);
+  const auto messages = some(channels * std::max(row, layout.vectors));
+  const auto x = some<Four>(N * row), y = some<Four>(N * layout.vectors);
+  const auto out = zeros(SENT * layout.vectors), back = some(SENT * row);
+  const auto sent = some(NORM ? N * layout.vectors : 0);
   layout.load_outputs(at.b, channels, 1, messages.get());
   add_outputs(layout, at.B, messages.get(), y.get());
   for (int64_t a = 0; a < layout.size.inputs; ++a) {
     layout.load_input(at.f + a * channels * P, channels, 1, messages.get());
-    product(at.F, channels, 1, GATES, channels, messages.get(), row, x.get());
+    add_messages(at.F, channels, messages.get(), row, x.get());
     std::fill_n(back.get(), SENT * row, Vec{});
     for (const Group& group : layout.groups) {
       const Ticking ticking{layout, group, x.get(), y.get(), out.get(), back.get(), sent.get(), nullptr};
@@ -422,29 +471,27 @@ struct Sums {
 struct Returning {
   const Ticking& ticking;
   const Vec *dout, *dback;  // divided by the numbers that the means are over; with layer norm `ticking.sent` has H_p
-  Vec *dx, *dy;
+  Four *dx, *dy;
+  Four* du;  // sums over ticks of U_p, [N, vectors of the group]
 };
 
-// FUSED: the gates are computed here, which only the last tick without layer norm is. SENT_BACK: the last tick.
-template <bool TAIL, bool FUSED, bool LAST>
-INLINE void return_strip(const Returning& at, const Strip& s, int n, const Vec* r, const Vec* c, const Vec* H,
-                         const Vec* C, Vec (*r_sums)[L], Vec* C_sums) {
+// FUSED: the gates are computed here, not kept. LAST and FIRST of the ticks.
+template <bool TAIL, bool FUSED, bool LAST, bool FIRST>
+INLINE void return_strip(const Returning& at, const Strip& s, int n, const Four* r, const Vec* c, const Vec* H,
+                         const Vec* C, SynapseSums* r_sums, SynapseSums& C_sums) {
   const Ticking& ticking = at.ticking;
-  const Vec* x[4];
-  const Vec* y[4];
-  Vec *dx[4], *dy[4], r_here[4], dr[4] = {}, C_sum{};
-  for (int j = 0; j < 4; ++j) {
-    const int64_t x_place = (j * N + n) * ticking.layout.row + s.x, y_place = Layout::place(s, GATES, j * N + n);
-    x[j] = ticking.x + x_place, dx[j] = at.dx + x_place;
-    y[j] = ticking.y + y_place, dy[j] = at.dy + y_place;
-    if (FUSED) r_here[j] = everywhere(s, TAIL, r[j * N + n]);
-  }
+  const int64_t place = s.at - ticking.first(), vectors = ticking.vectors();
+  const int64_t x_place = n * ticking.layout.row + s.x, y_place = Layout::place(s, N, n);
+  const Four *x = ticking.x + x_place, *y = ticking.y + y_place;
+  Four *dx = at.dx + x_place, *dy = at.dy + y_place, *du = at.du + n * vectors + place, r_here;
+  Vec dr[4] = {}, C_sum{};
+  if (FUSED) r_here = everywhere(s, TAIL, r[n]);
   const Vec c_here = everywhere(s, TAIL, c[n]), H_here = everywhere(s, TAIL, H[n]), C_here = everywhere(s, TAIL, C[n]);
-  const int64_t count = TAIL ? 1 : s.count, place = s.at - ticking.first();
-  const Gates* kept = ticking.kept + n * ticking.vectors() + place;
+  const int64_t count = TAIL ? 1 : s.count;
+  const Gates* kept = ticking.kept + n * vectors + place;
   const Vec *dout = at.dout + Layout::place(s, N, n), *dback = at.dback + n * ticking.layout.row + s.x;
   for (int64_t v = 0; v < count; ++v) {
-    const Gates now = FUSED ? ticked(x, y, r_here, c_here, v).gates : kept[v];
+    const Gates now = FUSED ? ticked(x[v], y[v], r_here, c_here).gates : kept[v];
     Vec h_slope = H_here;
     if (LAST) h_slope += NORM ? ticking.sent[(place + v) * N + n] : dout[v] + dback[v];
     const Vec D = C_here + h_slope * (0.5f + 0.5f * now.o) * (1.0f - now.squashed * now.squashed);
@@ -459,32 +506,38 @@ INLINE void return_strip(const Returning& at, const Strip& s, int n, const Vec* 
     for (int j = 0; j < 4; ++j) {
       if (TAIL) u[j] = valid(s, u[j]);
       dr[j] += u[j];
-      dx[j][v] += u[j];
-      dy[j][v] += u[j];
+      if (!LAST) u[j] += du[v].gate[j];
+      if (FIRST)
+        dx[v].gate[j] += u[j], dy[v].gate[j] += u[j];
+      else
+        du[v].gate[j] = u[j];
     }
   }
-  for (int j = 0; j < 4; ++j) add_to_synapses(s, TAIL, dr[j], r_sums[j]);
-  add_to_synapses(s, TAIL, C_sum, C_sums);
+  for (int j = 0; j < 4; ++j) r_sums[j].add(ticking.layout, s, TAIL, dr[j]);
+  C_sums.add(ticking.layout, s, TAIL, C_sum);
 }
 
 // Go back through one tick: H and C come in as those of its results and go out as those of what it began with.
-template <bool FUSED, bool LAST>
+template <bool FUSED, bool LAST, bool FIRST>
 __attribute__((noinline)) void return_group(const Returning& at, const float (*packed)[N][4], const float* W,
                                             const float* bias, const Vec* h, const Vec* c, Vec* H, Vec* C, Sums& sums) {
   const Ticking& ticking = at.ticking;
-  Vec r[GATES], dr[GATES], r_sums[4][L], C_sums[L];
+  Four r[N];
+  Vec dr[GATES];
+  SynapseSums r_sums[4]{}, C_sums{};
   const float positions = ticking.layout.positions;
   if (FUSED) recurrent(packed, bias, h, r);
   for (int n = 0; n < N; ++n) H[n] /= positions, C[n] /= positions;
   for (int n = 0; n < N; ++n) {
-    for (int row = 0; row < L; ++row) C_sums[row] = r_sums[0][row] = r_sums[1][row] = r_sums[2][row] = r_sums[3][row] = Vec{};
+    for (int j = 0; j < 4; ++j) r_sums[j].start(ticking.layout);
+    C_sums.start(ticking.layout);
     for (const Strip& s : ticking.group.strips)
       if (s.x < ticking.layout.whole)
-        return_strip<false, FUSED, LAST>(at, s, n, r, c, H, C, r_sums, C_sums);
+        return_strip<false, FUSED, LAST, FIRST>(at, s, n, r, c, H, C, r_sums, C_sums);
       else
-        return_strip<true, FUSED, LAST>(at, s, n, r, c, H, C, r_sums, C_sums);
-    for (int j = 0; j < 4; ++j) dr[j * N + n] = sums_of(r_sums[j]);
-    C[n] = sums_of(C_sums);
+        return_strip<true, FUSED, LAST, FIRST>(at, s, n, r, c, H, C, r_sums, C_sums);
+    for (int j = 0; j < 4; ++j) dr[j * N + n] = r_sums[j].get(ticking.group);
+    C[n] = C_sums.get(ticking.group);
   }
   transposed_product<1>(W, reinterpret_cast<const Vec(*)[1]>(dr), reinterpret_cast<Vec(*)[1]>(H));
   for (int k = 0; k < GATES; ++k) {
@@ -520,14 +573,15 @@ void backward(const Backward& at) {
   for (const Group& group : layout.groups)
     most = std::max(most, group.strips.back().at + group.strips.back().count - group.strips.front().at);
   const int64_t kept_ticks = NORM ? at.ticks : at.ticks - 1;
-  const auto f = vectors(channels * row), df = vectors(channels * row), x = vectors(GATES * row), dx = zeros(GATES * row);
-  const auto b = vectors(channels * layout.vectors), y = vectors(GATES * layout.vectors);
-  const auto db = vectors(channels * layout.vectors), dy = zeros(GATES * layout.vectors);
-  const auto dout = vectors(SENT * layout.vectors), dback = vectors(SENT * row);
-  const std::unique_ptr<Gates[]> kept(new Gates[kept_ticks * most * N]);
-  const auto sent = vectors(NORM ? N * most : 0);
-  const auto h = vectors((at.ticks + 1) * N), c = vectors((at.ticks + 1) * N);
-  const auto dF = zeros(GATES * channels), dB = zeros(GATES * channels);
+  const auto f = some(channels * row), df = some(channels * row), dback = some(SENT * row);
+  const auto b = some(channels * layout.vectors), db = some(channels * layout.vectors), dout = some(SENT * layout.vectors);
+  const auto x = some<Four>(N * row), dx = some<Four>(N * row);
+  const auto y = some<Four>(N * layout.vectors), dy = zeros<Four>(N * layout.vectors);
+  const auto kept = some<Gates>(kept_ticks * most * N);
+  const auto sent = some(NORM ? N * most : 0);
+  const auto du = some<Four>(at.ticks > 1 ? N * most : 0);
+  const auto h = some((at.ticks + 1) * N), c = some((at.ticks + 1) * N);
+  const auto dF = zeros<Four>(N * channels), dB = zeros<Four>(N * channels);
   const std::unique_ptr<Sums> sums(new Sums());
   layout.load_outputs(at.b, channels, 1, b.get());
   layout.load_outputs(at.dforward, SENT, 1.0f / layout.size.inputs, dout.get());
@@ -535,13 +589,13 @@ void backward(const Backward& at) {
   for (int64_t a = 0; a < layout.size.inputs; ++a) {
     layout.load_input(at.f + a * channels * P, channels, 1, f.get());
     layout.load_input(at.dbackward + a * SENT * P, SENT, 1.0f / layout.size.outputs(), dback.get());
-    product(at.F, channels, 1, GATES, channels, f.get(), row, x.get());
-    std::fill_n(dx.get(), GATES * row, Vec{});
+    add_messages(at.F, channels, f.get(), row, x.get());
+    std::fill_n(dx.get(), N * row, Four{});
     for (const Group& group : layout.groups) {
       layout.load_synapses(group, at.h, a, h.get());
       layout.load_synapses(group, at.c, a, c.get());
       Ticking ticking{layout, group, x.get(), y.get(), nullptr, nullptr, sent.get(), kept.get()};
-      const Returning returning{ticking, dout.get(), dback.get(), dx.get(), dy.get()};
+      const Returning returning{ticking, dout.get(), dback.get(), dx.get(), dy.get(), du.get()};
       const int64_t kept_size = ticking.vectors() * N;
       for (int64_t t = 0; t < kept_ticks; ++t) {
         const Vec *h_now = h.get() + t * N, *c_now = c.get() + t * N;
@@ -559,31 +613,33 @@ void backward(const Backward& at) {
       for (int64_t t = at.ticks - 1; t >= 0; --t) {
         const Vec *h_now = h.get() + t * N, *c_now = c.get() + t * N;
         ticking.kept = kept.get() + t * kept_size;
-        if (t + 1 == at.ticks)
-          return_group<!NORM, true>(returning, packed, at.W, at.bias, h_now, c_now, H, C, *sums);
-        else
-          return_group<false, false>(returning, packed, at.W, at.bias, h_now, c_now, H, C, *sums);
+        const bool last = t + 1 == at.ticks, first = t == 0;
+        const auto go_back = last && first ? return_group<!NORM, true, true>
+                             : last        ? return_group<!NORM, true, false>
+                             : first       ? return_group<false, false, true>
+                                           : return_group<false, false, false>;
+        go_back(returning, packed, at.W, at.bias, h_now, c_now, H, C, *sums);
       }
       layout.store_synapses(group, H, a, at.dh);
       layout.store_synapses(group, C, a, at.dc);
     }
-    product(at.F, 1, channels, channels, GATES, dx.get(), row, df.get());
-    outer_product(dx.get(), GATES, f.get(), channels, row, dF.get());
+    return_messages(at.F, channels, dx.get(), row, df.get());
+    outer_product(dx.get(), f.get(), channels, row, dF.get());
     layout.store_input(df.get(), channels, 1, at.df + a * channels * P);
   }
   for (const Group& group : layout.groups)
     for (const Strip& s : group.strips) {
-      const int64_t from = s.at * GATES, to = s.at * channels;
-      product(at.B, 1, channels, channels, GATES, dy.get() + from, s.count, db.get() + to);
-      outer_product(dy.get() + from, GATES, b.get() + to, channels, s.count, dB.get());
+      const Four* dy_here = dy.get() + s.at * N;
+      return_messages(at.B, channels, dy_here, s.count, db.get() + s.at * channels);
+      outer_product(dy_here, b.get() + s.at * channels, channels, s.count, dB.get());
     }
   layout.store_outputs(db.get(), channels, 1, at.db);
   for (int k = 0; k < GATES; ++k) {
     at.dbias[k] = sum(sums->bias[k]);
     for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
     for (int64_t m = 0; m < channels; ++m) {
-      at.dF[k * channels + m] = sum(dF[k * channels + m]);
-      at.dB[k * channels + m] = sum(dB[k * channels + m]);
+      at.dF[k * channels + m] = sum(dF[k % N * channels + m].gate[k / N]);
+      at.dB[k * channels + m] = sum(dB[k % N * channels + m].gate[k / N]);
     }
   }
   for (int way = 0; way < 2; ++way)
@@ -625,7 +681,7 @@ ffi::Error backward_all(int64_t ticks, Floats W, Floats F, Floats B, Floats bias
                         Result dF, Result dB, Result dbias, Result df, Result db, Result dh, Result dc, Result dsenders) {
   const Shape shape(h, f);
   const int64_t M_F = GATES * shape.channels, state = shape.state();
-  const int64_t kept_bytes = ticks * N * sizeof(Gates) / L * shape.positions;  // of one synapse
+  const int64_t kept_bytes = (ticks * N * sizeof(Gates) / L + GATES * sizeof(float)) * shape.positions;  // of a synapse
   const int64_t most = std::max<int64_t>(1, std::min<int64_t>(L, KEPT_BYTES / kept_bytes));
   const Layout layout(shape.size, shape.positions, shape.channels, most);
   for (int64_t p = 0; p < shape.size.members; ++p)
