@@ -117,6 +117,44 @@ INLINE Vec tanh(Vec x) {
   return x * above * reciprocal(below);
 }
 
+// Memory for one visit. A thread keeps it for the next: fresh pages would cost as much as a visit of a small layer.
+class Scratch {
+  static constexpr int64_t MOST = (64 << 20) / sizeof(Vec);  // vectors that are kept
+  std::vector<std::unique_ptr<Vec[]>> blocks;
+  int64_t size = 0, used = 0, total = 0;  // of the last block, of all
+
+  void add(int64_t count) {
+    blocks.emplace_back(new Vec[count]);
+    size = count, used = 0, total += count;
+  }
+
+ public:
+  // Begin anew; what was taken before is no more.
+  void start() {
+    const int64_t needed = blocks.size() > 1 ? total : 0;
+    if (needed || total > MOST) blocks.clear(), size = total = 0;
+    if (needed && needed <= MOST) add(needed);
+    used = 0;
+  }
+
+  template <typename T = Vec>
+  T* take(int64_t count) {
+    const int64_t needed = (count * sizeof(T) + sizeof(Vec) - 1) / sizeof(Vec);
+    if (blocks.empty() || used + needed > size) add(needed);
+    used += needed;
+    return reinterpret_cast<T*>(blocks.back().get() + used - needed);
+  }
+
+  template <typename T = Vec>
+  T* zeros(int64_t count) {
+    T* taken = take<T>(count);
+    std::memset(taken, 0, count * sizeof(T));
+    return taken;
+  }
+};
+
+thread_local Scratch scratch;
+
 // What the derivative of a tick needs, for one number of a synapse: tanh of the four gates and of the new c.
 struct Gates {
   Vec i, g, f, o, squashed;

@@ -264,16 +264,6 @@ void outer_product(const Four* d_gates, const Vec* messages, int64_t channels, i
     }
 }
 
-template <typename T = Vec>
-std::unique_ptr<T[]> some(int64_t count) {
-  return std::unique_ptr<T[]>(new T[count]);
-}
-
-template <typename T = Vec>
-std::unique_ptr<T[]> zeros(int64_t count) {
-  return std::unique_ptr<T[]>(new T[count]());
-}
-
 // What all output units add to the gates, B b_bp in strips.
 void add_outputs(const Layout& at, const float* B, const Vec* messages, Four* y) {
   for (const Group& group : at.groups)
@@ -426,18 +416,19 @@ void forward(const Forward& at) {
   const int64_t channels = layout.channels, P = layout.positions, row = layout.row;
   float packed[N][N][4];
   pack(at.W, packed);
-  const auto messages = some(channels * std::max(row, layout.vectors));
-  const auto x = some<Four>(N * row), y = some<Four>(N * layout.vectors);
-  const auto out = zeros(SENT * layout.vectors), back = some(SENT * row);
-  const auto sent = some(NORM ? N * layout.vectors : 0);
-  layout.load_outputs(at.b, channels, 1, messages.get());
-  add_outputs(layout, at.B, messages.get(), y.get());
+  scratch.start();
+  const auto messages = scratch.take<Vec>(channels * std::max(row, layout.vectors));
+  const auto x = scratch.take<Four>(N * row), y = scratch.take<Four>(N * layout.vectors);
+  const auto out = scratch.zeros<Vec>(SENT * layout.vectors), back = scratch.take<Vec>(SENT * row);
+  const auto sent = scratch.take<Vec>(NORM ? N * layout.vectors : 0);
+  layout.load_outputs(at.b, channels, 1, messages);
+  add_outputs(layout, at.B, messages, y);
   for (int64_t a = 0; a < layout.size.inputs; ++a) {
-    layout.load_input(at.f + a * channels * P, channels, 1, messages.get());
-    add_messages(at.F, channels, messages.get(), row, x.get());
-    std::fill_n(back.get(), SENT * row, Vec{});
+    layout.load_input(at.f + a * channels * P, channels, 1, messages);
+    add_messages(at.F, channels, messages, row, x);
+    std::fill_n(back, SENT * row, Vec{});
     for (const Group& group : layout.groups) {
-      const Ticking ticking{layout, group, x.get(), y.get(), out.get(), back.get(), sent.get(), nullptr};
+      const Ticking ticking{layout, group, x, y, out, back, sent, nullptr};
       Vec h[N], c[N];
       layout.load_synapses(group, at.h, a, h);
       layout.load_synapses(group, at.c, a, c);
@@ -450,9 +441,9 @@ void forward(const Forward& at) {
       layout.store_synapses(group, h, a, at.h_new);
       layout.store_synapses(group, c, a, at.c_new);
     }
-    layout.store_input(back.get(), SENT, 1.0f / layout.size.outputs(), at.backward + a * SENT * P);
+    layout.store_input(back, SENT, 1.0f / layout.size.outputs(), at.backward + a * SENT * P);
   }
-  layout.store_outputs(out.get(), SENT, 1.0f / layout.size.inputs, at.forward);
+  layout.store_outputs(out, SENT, 1.0f / layout.size.inputs, at.forward);
 }
 
 struct Backward {
@@ -569,74 +560,75 @@ void backward(const Backward& at) {
   const int64_t channels = layout.channels, P = layout.positions, row = layout.row;
   float packed[N][N][4];
   pack(at.W, packed);
+  scratch.start();
   int64_t most = 0;
   for (const Group& group : layout.groups)
     most = std::max(most, group.strips.back().at + group.strips.back().count - group.strips.front().at);
   const int64_t kept_ticks = NORM ? at.ticks : at.ticks - 1;
-  const auto f = some(channels * row), df = some(channels * row), dback = some(SENT * row);
-  const auto b = some(channels * layout.vectors), db = some(channels * layout.vectors), dout = some(SENT * layout.vectors);
-  const auto x = some<Four>(N * row), dx = some<Four>(N * row);
-  const auto y = some<Four>(N * layout.vectors), dy = zeros<Four>(N * layout.vectors);
-  const auto kept = some<Gates>(kept_ticks * most * N);
-  const auto sent = some(NORM ? N * most : 0);
-  const auto du = some<Four>(at.ticks > 1 ? N * most : 0);
-  const auto h = some((at.ticks + 1) * N), c = some((at.ticks + 1) * N);
-  const auto dF = zeros<Four>(N * channels), dB = zeros<Four>(N * channels);
-  const std::unique_ptr<Sums> sums(new Sums());
-  layout.load_outputs(at.b, channels, 1, b.get());
-  layout.load_outputs(at.dforward, SENT, 1.0f / layout.size.inputs, dout.get());
-  add_outputs(layout, at.B, b.get(), y.get());
+  const auto f = scratch.take<Vec>(channels * row), df = scratch.take<Vec>(channels * row), dback = scratch.take<Vec>(SENT * row);
+  const auto b = scratch.take<Vec>(channels * layout.vectors), db = scratch.take<Vec>(channels * layout.vectors), dout = scratch.take<Vec>(SENT * layout.vectors);
+  const auto x = scratch.take<Four>(N * row), dx = scratch.take<Four>(N * row);
+  const auto y = scratch.take<Four>(N * layout.vectors), dy = scratch.zeros<Four>(N * layout.vectors);
+  const auto kept = scratch.take<Gates>(kept_ticks * most * N);
+  const auto sent = scratch.take<Vec>(NORM ? N * most : 0);
+  const auto du = scratch.take<Four>(at.ticks > 1 ? N * most : 0);
+  const auto h = scratch.take<Vec>((at.ticks + 1) * N), c = scratch.take<Vec>((at.ticks + 1) * N);
+  const auto dF = scratch.zeros<Four>(N * channels), dB = scratch.zeros<Four>(N * channels);
+  Sums& sums = *scratch.zeros<Sums>(1);
+  layout.load_outputs(at.b, channels, 1, b);
+  layout.load_outputs(at.dforward, SENT, 1.0f / layout.size.inputs, dout);
+  add_outputs(layout, at.B, b, y);
   for (int64_t a = 0; a < layout.size.inputs; ++a) {
-    layout.load_input(at.f + a * channels * P, channels, 1, f.get());
-    layout.load_input(at.dbackward + a * SENT * P, SENT, 1.0f / layout.size.outputs(), dback.get());
-    add_messages(at.F, channels, f.get(), row, x.get());
-    std::fill_n(dx.get(), N * row, Four{});
+    layout.load_input(at.f + a * channels * P, channels, 1, f);
+    layout.load_input(at.dbackward + a * SENT * P, SENT, 1.0f / layout.size.outputs(), dback);
+    add_messages(at.F, channels, f, row, x);
+    std::fill_n(dx, N * row, Four{});
     for (const Group& group : layout.groups) {
-      layout.load_synapses(group, at.h, a, h.get());
-      layout.load_synapses(group, at.c, a, c.get());
-      Ticking ticking{layout, group, x.get(), y.get(), nullptr, nullptr, sent.get(), kept.get()};
-      const Returning returning{ticking, dout.get(), dback.get(), dx.get(), dy.get(), du.get()};
+      layout.load_synapses(group, at.h, a, h);
+      layout.load_synapses(group, at.c, a, c);
+      Ticking ticking{layout, group, x, y, nullptr, nullptr, sent, kept};
+      const Returning returning{ticking, dout, dback, dx, dy, du};
       const int64_t kept_size = ticking.vectors() * N;
       for (int64_t t = 0; t < kept_ticks; ++t) {
-        const Vec *h_now = h.get() + t * N, *c_now = c.get() + t * N;
-        Vec *h_next = h.get() + (t + 1) * N, *c_next = c.get() + (t + 1) * N;
-        ticking.kept = kept.get() + t * kept_size;
+        const Vec *h_now = h + t * N, *c_now = c + t * N;
+        Vec *h_next = h + (t + 1) * N, *c_next = c + (t + 1) * N;
+        ticking.kept = kept + t * kept_size;
         if (t + 1 < at.ticks)
           tick_group<KEEP>(ticking, packed, at.bias, h_now, c_now, h_next, c_next);
         else
           tick_group<KEEP_AND_SEND>(ticking, packed, at.bias, h_now, c_now, h_next, c_next);
       }
-      if (NORM) return_normed(returning, at.senders, *sums);
+      if (NORM) return_normed(returning, at.senders, sums);
       Vec H[N], C[N];
       layout.load_synapses(group, at.dh_new, a, H);
       layout.load_synapses(group, at.dc_new, a, C);
       for (int64_t t = at.ticks - 1; t >= 0; --t) {
-        const Vec *h_now = h.get() + t * N, *c_now = c.get() + t * N;
-        ticking.kept = kept.get() + t * kept_size;
+        const Vec *h_now = h + t * N, *c_now = c + t * N;
+        ticking.kept = kept + t * kept_size;
         const bool last = t + 1 == at.ticks, first = t == 0;
         const auto go_back = last && first ? return_group<!NORM, true, true>
                              : last        ? return_group<!NORM, true, false>
                              : first       ? return_group<false, false, true>
                                            : return_group<false, false, false>;
-        go_back(returning, packed, at.W, at.bias, h_now, c_now, H, C, *sums);
+        go_back(returning, packed, at.W, at.bias, h_now, c_now, H, C, sums);
       }
       layout.store_synapses(group, H, a, at.dh);
       layout.store_synapses(group, C, a, at.dc);
     }
-    return_messages(at.F, channels, dx.get(), row, df.get());
-    outer_product(dx.get(), f.get(), channels, row, dF.get());
-    layout.store_input(df.get(), channels, 1, at.df + a * channels * P);
+    return_messages(at.F, channels, dx, row, df);
+    outer_product(dx, f, channels, row, dF);
+    layout.store_input(df, channels, 1, at.df + a * channels * P);
   }
   for (const Group& group : layout.groups)
     for (const Strip& s : group.strips) {
-      const Four* dy_here = dy.get() + s.at * N;
-      return_messages(at.B, channels, dy_here, s.count, db.get() + s.at * channels);
-      outer_product(dy_here, b.get() + s.at * channels, channels, s.count, dB.get());
+      const Four* dy_here = dy + s.at * N;
+      return_messages(at.B, channels, dy_here, s.count, db + s.at * channels);
+      outer_product(dy_here, b + s.at * channels, channels, s.count, dB);
     }
-  layout.store_outputs(db.get(), channels, 1, at.db);
+  layout.store_outputs(db, channels, 1, at.db);
   for (int k = 0; k < GATES; ++k) {
-    at.dbias[k] = sum(sums->bias[k]);
-    for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
+    at.dbias[k] = sum(sums.bias[k]);
+    for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums.W[k][n]);
     for (int64_t m = 0; m < channels; ++m) {
       at.dF[k * channels + m] = sum(dF[k % N * channels + m].gate[k / N]);
       at.dB[k * channels + m] = sum(dB[k % N * channels + m].gate[k / N]);
@@ -645,7 +637,7 @@ void backward(const Backward& at) {
   for (int way = 0; way < 2; ++way)
     for (int k = 0; k <= N; ++k)
       for (int m = 0; m < CHANNELS; ++m)
-        at.dsenders[way * SENDER + k * CHANNELS + m] = sum(sums->senders[way][k][m]);
+        at.dsenders[way * SENDER + k * CHANNELS + m] = sum(sums.senders[way][k][m]);
 }
 
 // f is [..., I, M, P], with members first as in h.
