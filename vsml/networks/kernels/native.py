@@ -216,7 +216,9 @@ def _compile(command: list[str], library: Path) -> None:
             timeout=COMPILE_S,
         )
         if done.returncode:
-            raise OSError(f"{command[0]} cannot compile {Path(command[-1]).name}: {done.stderr.strip()[-2000:]}")
+            raise OSError(
+                f"{command[0]} cannot compile {Path(command[-1]).name}: {done.stderr.strip()[-2000:]}"
+            )
         os.chmod(temporary, 0o700)  # whatever the umask says
 
 

@@ -42,8 +42,8 @@ def tick(
 
     Returns:
         The new h and c, means over the positions; of each position's own h after the last tick the means over
-        I, float32 [P, O, N], and over O [P, I, N]. With senders the means are of layer-normalised messages, and
-        M in place of N.
+        I, float32 [P, O, N], and over O [P, I, N]. With senders the means are of layer-normalised messages,
+        with M in place of N.
 
     Raises:
         ValueError: shapes that do not fit together, which compiled code would not notice; no position, or no
