@@ -120,8 +120,8 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Visit
     d_inputs = [d_each.astype(each.dtype) for d_each, each in zip(d_inputs, inputs, strict=True)]
     d_hidden, d_forward, d_backward, d_bias, d_forward_messages, d_backward_messages, d_h, d_c = d_inputs
     d_weights = CellWeights(forward=d_forward, backward=d_backward, hidden=d_hidden, bias=d_bias)
-    d_senders = None if senders is None else d_senders.astype(senders.dtype)
-    return d_weights, d_h, d_c, d_forward_messages, d_backward_messages, d_senders
+    d_messages = (d_forward_messages, d_backward_messages)
+    return d_weights, d_h, d_c, *d_messages, None if senders is None else d_senders.astype(senders.dtype)
 
 
 _tick.defvjp(_remember, _differentiate)
