@@ -119,16 +119,21 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
       store(at.backward + k * size.inputs + a + v * L, total[k][v] / float(size.outputs()), count - v * L);
 }
 
-// Call `block` with its number of vectors at the first input unit of each block, then with what is left.
+// Call `block` with its number of vectors at the first input unit of each block. Blocks are as few as can be, and of
+// like size: a block of one vector has too few sums at a time to keep multipliers busy.
 template <typename Block>
 INLINE void blocks(int64_t inputs, Block block) {
-  int64_t a = 0;
-  for (; a + MOST * L <= inputs; a += MOST * L) block(std::integral_constant<int, MOST>(), a);
-  const int64_t left = (inputs - a + L - 1) / L;
-  if (left == 1) block(std::integral_constant<int, 1>(), a);
-  if (MOST > 1 && left == 2) block(std::integral_constant<int, 2>(), a);
-  if (MOST > 2 && left == 3) block(std::integral_constant<int, 3>(), a);
-  if (MOST > 3 && left == 4) block(std::integral_constant<int, 4>(), a);
+  int64_t vectors = (inputs + L - 1) / L;
+  int64_t left = (vectors + MOST - 1) / MOST;
+  for (int64_t a = 0; left > 0; --left) {
+    const int64_t here = (vectors + left - 1) / left;
+    if (here == 1) block(std::integral_constant<int, 1>(), a);
+    if (MOST > 1 && here == 2) block(std::integral_constant<int, 2>(), a);
+    if (MOST > 2 && here == 3) block(std::integral_constant<int, 3>(), a);
+    if (MOST > 3 && here == 4) block(std::integral_constant<int, 4>(), a);
+    vectors -= here;
+    a += here * L;
+  }
 }
 
 void forward(const Forward& at) {
@@ -181,11 +186,11 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
 }
 
 template <int V>
-__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* scratch,
+__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* memory,
                                               int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
-  Tick<V>* kept = static_cast<Tick<V>*>(scratch);
+  Tick<V>* kept = static_cast<Tick<V>*>(memory);
   Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[SENT][V], dx[GATES][V] = {};
   float y[GATES];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
@@ -255,10 +260,11 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
 void backward(const Backward& at) {
   float packed[N][N][4];
   pack(at.W, packed);
-  std::unique_ptr<Tick<MOST>[]> scratch(new Tick<MOST>[at.ticks]);
-  std::unique_ptr<Sums> sums(new Sums());
+  scratch.start();
+  Tick<MOST>* const kept = scratch.take<Tick<MOST>>(at.ticks);
+  Sums* const sums = scratch.zeros<Sums>(1);
   std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
-  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, scratch.get(), a); });
+  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, kept, a); });
   for (int k = 0; k < GATES; ++k)
     for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
   for (int way = 0; way < 2; ++way)
