@@ -25,9 +25,10 @@
 // What there is once per synapse has the synapses of the group as lanes: h, c, r, R, sums over positions. W is so
 // multiplied with L synapses at a time. What a position needs of it is one lane, for all of a strip. All F f_ap of one
 // a, and all B b_bp, are computed once a visit. Backwards the gates of all ticks but the last are kept; groups are
-// smaller where they would not fit into the second cache.
+// smaller where they would not fit into the second cache. The four gates of a number lie side by side, so that few
+// streams of memory are read at a time; strides of a power of two would have them evict one another.
 //
-// Cost per position, synapse and tick: 5N tanh and little else; backwards these again, and 20N multiply-adds.
+// Cost per position, synapse and tick: 5N tanh and 20N additions and multiply-adds; backwards these again, and 30N.
 
 #include "native.h"
 
@@ -565,8 +566,9 @@ void backward(const Backward& at) {
   for (const Group& group : layout.groups)
     most = std::max(most, group.strips.back().at + group.strips.back().count - group.strips.front().at);
   const int64_t kept_ticks = NORM ? at.ticks : at.ticks - 1;
-  const auto f = scratch.take<Vec>(channels * row), df = scratch.take<Vec>(channels * row), dback = scratch.take<Vec>(SENT * row);
-  const auto b = scratch.take<Vec>(channels * layout.vectors), db = scratch.take<Vec>(channels * layout.vectors), dout = scratch.take<Vec>(SENT * layout.vectors);
+  const auto f = scratch.take<Vec>(channels * row), df = scratch.take<Vec>(channels * row);
+  const auto b = scratch.take<Vec>(channels * layout.vectors), db = scratch.take<Vec>(channels * layout.vectors);
+  const auto dback = scratch.take<Vec>(SENT * row), dout = scratch.take<Vec>(SENT * layout.vectors);
   const auto x = scratch.take<Four>(N * row), dx = scratch.take<Four>(N * row);
   const auto y = scratch.take<Four>(N * layout.vectors), dy = scratch.zeros<Four>(N * layout.vectors);
   const auto kept = scratch.take<Gates>(kept_ticks * most * N);
@@ -664,7 +666,8 @@ ffi::Error forward_all(int64_t ticks, Floats W, Floats F, Floats B, Floats bias,
              b.typed_data() + p * shape.outputs(shape.channels), h.typed_data() + p * shape.state(),
              c.typed_data() + p * shape.state(), senders.typed_data() + p * 2 * SENDER,
              h_new->typed_data() + p * shape.state(), c_new->typed_data() + p * shape.state(),
-             forward_mean->typed_data() + p * shape.outputs(SENT), backward_mean->typed_data() + p * shape.inputs(SENT)});
+             forward_mean->typed_data() + p * shape.outputs(SENT),
+             backward_mean->typed_data() + p * shape.inputs(SENT)});
   return ffi::Error::Success();
 }
 
