@@ -3,7 +3,7 @@
     python benchmarks/synapses.py [--full] [--axes inputs depth convolution population episode memory]
                                   [--inputs 784] [--members 4] [--episode_length 100]
                                   [--contestants tiled reference] [--repetitions 3] [--most_s 3]
-                                  [--json FILE]
+                                  [--cpu_time] [--json FILE]
 
 One axis is varied at a time, from the base point that --inputs, --members and --episode_length set. All
 contestants of a case are compiled, then run in turns, and the fastest run of each counts: so what else the
@@ -12,6 +12,9 @@ finishes with one function before it begins with the next, so their ratio depend
 nor has it a place for what compilers report.) Times leave compilation and the drawing of episodes out. What
 would take a contestant longer than --most_s for one run, by its pace at the base point, is left out, and so
 is what does not fit into memory; --full leaves out nothing for its time. The table says what is missing.
+
+--cpu_time is for CPUs that other work keeps busy: a run takes the CPU time of this process, shared out evenly
+among its devices. That is what the clock would say if all devices had worked for themselves all the time.
 
 "of roofline" is the share that is reached of what the machine's rates allow: `make roofline` measures these,
 `vsml.cost.roofline` says what it means. Results go to benchmarks/results, unless --json names a file.
@@ -22,7 +25,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -70,7 +73,24 @@ def free_bytes() -> float:
     return statistics.get("bytes_limit", math.inf) - statistics.get("bytes_in_use", 0)
 
 
-def measure(case: Case, names: Sequence[str], repetitions: int, most_s: float, pace: Pace) -> list[Result]:
+def clock() -> float:
+    """Return the time in seconds."""
+    return time.perf_counter()
+
+
+def cpu_clock() -> float:
+    """Return the CPU time of this process for each of its devices, in seconds."""
+    return time.process_time() / jax.local_device_count()
+
+
+def measure(
+    case: Case,
+    names: Sequence[str],
+    repetitions: int,
+    most_s: float,
+    pace: Pace,
+    now: Callable[[], float] = clock,
+) -> list[Result]:
     """Measure all contestants of a case.
 
     Args:
@@ -79,6 +99,7 @@ def measure(case: Case, names: Sequence[str], repetitions: int, most_s: float, p
         repetitions: timed runs of each.
         most_s: how long one run may take, by its pace.
         pace: of each contestant; measuring the base point adds it.
+        now: what tells the time.
     """
     results: dict[str, Result] = {}
     programs: dict[str, Program] = {}
@@ -107,7 +128,7 @@ def measure(case: Case, names: Sequence[str], repetitions: int, most_s: float, p
                 results[name] = Result(case, name, memory_bytes=needed, note=note)
             elif case.timed:
                 programs[name] = program
-    for name, best_s in best_times(programs, repetitions, PATIENCE * most_s).items():
+    for name, best_s in best_times(programs, repetitions, PATIENCE * most_s, now).items():
         memory_bytes = results[name].memory_bytes
         results[name] = Result(case, name, case.examples / best_s, memory_bytes)
         if case.axis == "base":
@@ -115,7 +136,12 @@ def measure(case: Case, names: Sequence[str], repetitions: int, most_s: float, p
     return list(results.values())
 
 
-def best_times(programs: dict[str, Program], repetitions: int, patience_s: float) -> dict[str, float]:
+def best_times(
+    programs: dict[str, Program],
+    repetitions: int,
+    patience_s: float,
+    now: Callable[[], float] = clock,
+) -> dict[str, float]:
     """Return the shortest time of each program in seconds, after one run that does not count.
 
     They are run in turns. One that has used up `patience_s` has had enough runs.
@@ -126,10 +152,10 @@ def best_times(programs: dict[str, Program], repetitions: int, patience_s: float
         for name, program in programs.items():
             if repetition > 1 and sum(times[name]) > patience_s:
                 continue
-            start = time.perf_counter()
+            start = now()
             jax.block_until_ready(program.compiled(*arguments[name]))
             if repetition > 0:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(now() - start)
     return {name: min(taken) for name, taken in times.items()}
 
 
@@ -149,11 +175,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--contestants", nargs="+", choices=names, default=names, help="who")
     parser.add_argument("--repetitions", type=int, default=3, help="timed runs of each")
     parser.add_argument("--most_s", type=float, default=3.0, help="longest run, estimated, in seconds")
+    parser.add_argument("--cpu_time", action="store_true", help="count CPU time, on a busy CPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
     options = parser.parse_args(arguments)
     for name in ("inputs", "episode_length", "members", "repetitions", "most_s"):
         if getattr(options, name) <= 0:
             parser.error(f"--{name}: got {getattr(options, name)}, expected more than 0")
+    if options.cpu_time and not on_cpu:
+        parser.error("--cpu_time: is for CPUs")
     if options.full:
         options.most_s = math.inf
     return options
@@ -176,9 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "axes": list(options.axes),
         "repetitions": options.repetitions,
         "most_s": options.most_s if math.isfinite(options.most_s) else None,
+        "cpu_time": options.cpu_time,
     }
     path = options.json or default_path()
     rates, pace, results = roofline.load(), Pace(), []
+    now = cpu_clock if options.cpu_time else clock
     for case in cases(base, options.axes):
         if not case.segmented and segments_in(dataclasses.replace(case, segmented=True)) == 1:
             continue  # it would be the same again
@@ -186,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not console.is_terminal:
             print(told, file=sys.stderr, flush=True)
         with console.status(told):
-            results += measure(case, options.contestants, options.repetitions, options.most_s, pace)
+            results += measure(case, options.contestants, options.repetitions, options.most_s, pace, now)
         rows = rows_of(results, rates)
         write(record_of(rows, rates, settings), path)  # at once, so that stopping it keeps what there is
     console.print(table_of(rows, roofline.machine_name()))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("hasty", "explicit_ranks")
 RANDOM = np.random.default_rng(0)
 
 FAST = ["tiled"] if native.missing(16) else ["tiled", "native"]
-"""Kernels of dense layers that can run here, but for the plain one."""
+"""Kernels that can run here, but for the plain one."""
 
 
 def test_tanh_is_right_to_within_the_precision_of_its_type():
@@ -138,20 +138,22 @@ def test_the_fast_kernels_compute_what_the_plain_one_does(
         ((1, 2, 210), conv_section(2, 5, axes=1), 1, False, 2, 2, False),  # more than a tile should have
     ],
 )
-def test_the_fast_kernel_of_convolutions_computes_what_the_plain_one_does(
+def test_the_fast_kernels_of_convolutions_compute_what_the_plain_one_does(
     shape, conv, micro_ticks, layer_norm, tiles, groups, positions_last
 ):
-    layers = [ConvLayer(shape, conv, kernel) for kernel in ("tiled", "reference")]
+    want, *fast = [ConvLayer(shape, conv, kernel) for kernel in ("reference", *FAST)]
     graph, params = make_synapse(5, 3, layer_norm)
     kernel = (conv.kernel_size,) * conv.axes
     cells = RANDOM.normal(size=(*kernel, shape[-1], conv.out_channels, 5)).astype(np.float32)
-    forward = RANDOM.normal(size=(layers[0].fan_in, 3)).astype(np.float32)
-    backward = RANDOM.normal(size=(layers[0].fan_out, 3)).astype(np.float32)
-    compare(*(visit_all(layer, graph, params, cells, forward, backward, micro_ticks) for layer in layers))
+    forward = RANDOM.normal(size=(want.fan_in, 3)).astype(np.float32)
+    backward = RANDOM.normal(size=(want.fan_out, 3)).astype(np.float32)
+    expected = visit_all(want, graph, params, cells, forward, backward, micro_ticks)
+    for layer in fast:
+        compare(visit_all(layer, graph, params, cells, forward, backward, micro_ticks), expected)
 
     fan_in = math.prod(kernel) * shape[-1]
-    assert layers[0].with_cells(cells).c.shape[0] == tiles
-    places = layers[0].fan_out // conv.out_channels
+    assert want.with_cells(cells).c.shape[0] == tiles
+    places = want.fan_out // conv.out_channels
     assert group_positions(conv.out_channels // tiles, fan_in, places) == (places // groups, positions_last)
 
 

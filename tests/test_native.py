@@ -232,7 +232,7 @@ def test_a_source_that_does_not_compile_says_what_the_compiler_said(forgotten, m
     source = tmp_path / "native.cpp"
     source.write_text("int broken = ;")
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(native, "SOURCE", source)
+    monkeypatch.setitem(native.SOURCES, "dense", source)
     reason = native.missing(7)
     assert "native.cpp" in reason and ("expected" in reason or "no C++ compiler" in reason)
     assert not list(tmp_path.glob("kernels/*/*.so"))

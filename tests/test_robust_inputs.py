@@ -412,7 +412,7 @@ def library(monkeypatch, tmp_path):
         pytest.skip("no C++ compiler")
     source = tmp_path / "small.cpp"
     source.write_text('extern "C" int answer() { return 42; }')
-    monkeypatch.setattr(native, "SOURCE", source)
+    monkeypatch.setitem(native.SOURCES, "dense", source)
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     return native._build.__wrapped__(5, 0)

@@ -29,7 +29,7 @@ def small_kernel(monkeypatch, tmp_path):
         pytest.skip("no C++ compiler")
     source = tmp_path / "small.cpp"
     source.write_text('extern "C" int answer() { return 42; }')
-    monkeypatch.setattr(native, "SOURCE", source)
+    monkeypatch.setitem(native.SOURCES, "dense", source)
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     native._folder_of_process.cache_clear()

@@ -14,7 +14,7 @@ Kernel = Literal["auto", "tiled", "native", "fused", "reference"]
 
 auto: the fastest that can be used: native on a CPU, fused on a GPU, else tiled.
 tiled: XLA, in tiles that stay in a core's cache.
-native: compiled for the processor; dense layers on a CPU.
+native: compiled for the processor; on a CPU.
 fused: one kernel a visit; dense layers on a GPU.
 reference: one synapse under nested vmap, to compare with.
 """
@@ -50,6 +50,33 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
         stacklevel=2,
     )
     return "tiled"
+
+
+@functools.cache
+def native_at_positions(kernel: Kernel, state_size: int, normed_channels: int = 0) -> bool:
+    """Return whether convolutions tick by the native kernel; by XLA (`positions`) otherwise.
+
+    Args:
+        kernel: the choice.
+        state_size: N.
+        normed_channels: M where messages are normalised, else 0.
+
+    Raises:
+        ValueError: the kernel cannot be used here; says why.
+
+    Warns:
+        RuntimeWarning: the native kernel of dense layers can be used, and that of convolutions cannot.
+    """
+    if chosen(kernel, state_size, normed_channels) != "native":
+        return False
+    reason = native.missing(state_size, normed_channels, "positions")
+    if reason is not None:
+        warnings.warn(
+            f"convolutions tick by XLA, which is slower than the native kernel: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return reason is None
 
 
 def missing(kernel: Kernel, state_size: int, normed_channels: int = 0) -> str | None:

@@ -27,114 +27,9 @@
 // Cost per synapse and tick: 4N N multiply-adds and 5N tanh forward; backwards both again, and 8N N more. A layer
 // norm adds 2N M per visit, and backwards 6N M.
 
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <new>
-
-#include "xla/ffi/api/ffi.h"
-
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
+#include "native.h"
 
 namespace {
-
-namespace ffi = xla::ffi;
-using Floats = ffi::Buffer<ffi::F32>;
-using Result = ffi::ResultBuffer<ffi::F32>;
-
-constexpr int N = STATE_SIZE;
-constexpr int GATES = 4 * N;
-constexpr int M = MESSAGE_SIZE;  // 0 without layer norm
-constexpr bool NORM = M > 0;
-constexpr int SENT = NORM ? M : N;  // numbers that a synapse sends in each direction
-constexpr int CHANNELS = NORM ? M : 1;
-constexpr int SENDER = (N + 1) * CHANNELS;  // K and k of one direction: [N + 1, M]; without layer norm nothing to read
-#if defined(__AVX512F__)
-constexpr int L = 16, MOST = 4;  // floats in a vector; vectors in a block, as many as registers hold sums of
-#elif defined(__AVX__)
-constexpr int L = 8, MOST = 2;
-#else
-constexpr int L = 4, MOST = 4;
-#endif
-constexpr int ROWS = N % 4 == 0 ? 4 : 1;  // of W^T that are multiplied at a time
-
-typedef float Vec __attribute__((vector_size(4 * L)));
-typedef float Unaligned __attribute__((vector_size(4 * L), aligned(4)));
-
-#define INLINE inline __attribute__((always_inline))
-
-INLINE Vec all(float x) { return x - Vec{}; }
-
-INLINE Vec load(const float* from, int64_t count) {
-  if (count >= L) return *reinterpret_cast<const Unaligned*>(from);
-  Vec x{};
-  std::memcpy(&x, from, count * sizeof(float));
-  return x;
-}
-
-INLINE void store(float* to, Vec x, int64_t count) {
-  if (count >= L)
-    *reinterpret_cast<Unaligned*>(to) = x;
-  else
-    std::memcpy(to, &x, count * sizeof(float));
-}
-
-// The first `count` lanes; beyond them are no synapses.
-INLINE Vec keep(Vec x, int64_t count) {
-  for (int64_t lane = count; lane < L; ++lane) x[lane] = 0;
-  return x;
-}
-
-INLINE float sum(Vec x) {
-  float lanes[L];
-  std::memcpy(lanes, &x, sizeof(lanes));
-  for (int half = L / 2; half > 0; half /= 2)
-    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  return lanes[0];
-}
-
-INLINE Vec reciprocal(Vec x) {
-#ifdef __AVX512F__  // a division takes a vector unit for 16 cycles; this is as exact but for the last bit
-  Vec guess = _mm512_rcp14_ps(x);
-  return guess * (2.0f - x * guess);
-#else
-  return 1.0f / x;
-#endif
-}
-
-INLINE Vec square_root(Vec x) {
-#ifdef __AVX512F__
-  return _mm512_sqrt_ps(x);
-#else
-  for (int lane = 0; lane < L; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
-  return x;
-#endif
-}
-
-// The rational function of activations.py, whose coefficients are handed to the compiler. Comparisons are such
-// that what is not a number stays so.
-INLINE Vec tanh(Vec x) {
-  constexpr float p[] = {TANH_P}, q[] = {TANH_Q};
-  constexpr int terms = sizeof(p) / sizeof(p[0]);
-  x = x < -TANH_BOUND ? all(-TANH_BOUND) : x;
-  x = x > TANH_BOUND ? all(TANH_BOUND) : x;
-  Vec square = x * x, above = all(p[terms - 1]), below = all(q[terms - 1]);
-  for (int term = terms - 2; term >= 0; --term) {
-    above = above * square + p[term];
-    below = below * square + q[term];
-  }
-  return x * above * reciprocal(below);
-}
-
-struct Sizes {
-  int64_t members, tiles, rows, inputs;
-  int64_t outputs() const { return tiles * rows; }
-  // Where output unit b's synapses begin in [G, N, R, I], and how far it is from one of their N numbers to the next.
-  int64_t synapses(int64_t b) const { return (b / rows * N * rows + b % rows) * inputs; }
-  int64_t stride() const { return rows * inputs; }
-};
 
 // Tick once: h is read, the new h goes to h_new. With KEEP the tanh of all gates and of the cell are kept.
 template <int V, bool KEEP>
@@ -154,37 +49,15 @@ INLINE void tick(const float (*packed)[N][4], const Vec (*x)[V], const float* y,
         for (int v = 0; v < V; ++v) u[j][v] += packed[n][m][j] * h[m][v];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      Vec i = tanh(u[0][v]), g = tanh(u[1][v]), f = tanh(u[2][v]), o = tanh(u[3][v]);
-      Vec next = (0.5f + 0.5f * f) * c[n][v] + (0.5f + 0.5f * i) * g;
-      Vec squashed = tanh(next);
-      c[n][v] = next;
-      h_new[n][v] = (0.5f + 0.5f * o) * squashed;
+      const Cell now = cell_of(u[0][v], u[1][v], u[2][v], u[3][v], c[n][v]);
+      c[n][v] = now.c;
+      h_new[n][v] = now.h;
       if (KEEP) {
-        gates[n][v] = i, gates[N + n][v] = g, gates[2 * N + n][v] = f, gates[3 * N + n][v] = o;
-        cell[n][v] = squashed;
+        gates[n][v] = now.gates.i, gates[N + n][v] = now.gates.g;
+        gates[2 * N + n][v] = now.gates.f, gates[3 * N + n][v] = now.gates.o;
+        cell[n][v] = now.gates.squashed;
       }
     }
-  }
-}
-
-// The normalised messages n of a block, and r, which its derivative needs.
-template <int V>
-INLINE void normed_messages(const float* sender, const Vec (*h)[V], Vec (*n)[V], Vec* r) {
-  for (int v = 0; v < V; ++v) {
-    Vec mean{}, variance{};
-#pragma GCC unroll 8
-    for (int m = 0; m < CHANNELS; ++m) {
-      Vec z = all(sender[N * CHANNELS + m]);
-      for (int k = 0; k < N; ++k) z += sender[k * CHANNELS + m] * h[k][v];
-      n[m][v] = z;
-      mean += z / float(CHANNELS);
-    }
-    for (int m = 0; m < CHANNELS; ++m) {
-      n[m][v] -= mean;
-      variance += n[m][v] * n[m][v] / float(CHANNELS);
-    }
-    r[v] = 1.0f / square_root(variance + NORM_EPSILON);
-    for (int m = 0; m < CHANNELS; ++m) n[m][v] *= r[v];
   }
 }
 
@@ -194,12 +67,6 @@ struct Forward {
   const float *W, *x, *y, *h, *c, *senders;  // senders: K and k forward, then backward
   float *h_new, *c_new, *forward, *backward;  // the means of what is sent, [O, SENT] and [SENT, I]
 };
-
-void pack(const float* W, float (*packed)[N][4]) {
-  for (int n = 0; n < N; ++n)
-    for (int m = 0; m < N; ++m)
-      for (int j = 0; j < 4; ++j) packed[n][m][j] = W[(j * N + n) * N + m];
-}
 
 template <int V>
 INLINE void load_rows(Vec (*to)[V], int rows, const float* from, int64_t stride, int64_t count) {
@@ -252,16 +119,21 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
       store(at.backward + k * size.inputs + a + v * L, total[k][v] / float(size.outputs()), count - v * L);
 }
 
-// Call `block` with its number of vectors at the first input unit of each block, then with what is left.
+// Call `block` with its number of vectors at the first input unit of each block. Blocks are as few as can be, and of
+// like size: a block of one vector has too few sums at a time to keep multipliers busy.
 template <typename Block>
 INLINE void blocks(int64_t inputs, Block block) {
-  int64_t a = 0;
-  for (; a + MOST * L <= inputs; a += MOST * L) block(std::integral_constant<int, MOST>(), a);
-  const int64_t left = (inputs - a + L - 1) / L;
-  if (left == 1) block(std::integral_constant<int, 1>(), a);
-  if (MOST > 1 && left == 2) block(std::integral_constant<int, 2>(), a);
-  if (MOST > 2 && left == 3) block(std::integral_constant<int, 3>(), a);
-  if (MOST > 3 && left == 4) block(std::integral_constant<int, 4>(), a);
+  int64_t vectors = (inputs + L - 1) / L;
+  int64_t left = (vectors + MOST - 1) / MOST;
+  for (int64_t a = 0; left > 0; --left) {
+    const int64_t here = (vectors + left - 1) / left;
+    if (here == 1) block(std::integral_constant<int, 1>(), a);
+    if (MOST > 1 && here == 2) block(std::integral_constant<int, 2>(), a);
+    if (MOST > 2 && here == 3) block(std::integral_constant<int, 3>(), a);
+    if (MOST > 3 && here == 4) block(std::integral_constant<int, 4>(), a);
+    vectors -= here;
+    a += here * L;
+  }
 }
 
 void forward(const Forward& at) {
@@ -289,22 +161,6 @@ struct Tick {
   Vec h[N][V], c[N][V], gates[GATES][V], cell[N][V], du[GATES][V];
 };
 
-// H <- W^T U
-template <int V>
-INLINE void transposed_product(const float* W, const Vec (*U)[V], Vec (*H)[V]) {
-  for (int n = 0; n < N; n += ROWS) {
-    Vec total[ROWS][V] = {};
-#pragma GCC unroll 4
-    for (int k = 0; k < GATES; ++k)
-#pragma GCC unroll 4
-      for (int j = 0; j < ROWS; ++j)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) total[j][v] += W[k * N + n + j] * U[k][v];
-    for (int j = 0; j < ROWS; ++j)
-      for (int v = 0; v < V; ++v) H[n + j][v] = total[j][v];
-  }
-}
-
 // dW += U h^T, lane by lane
 template <int V>
 INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
@@ -329,39 +185,12 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
     }
 }
 
-// H += K dz, dK += h dz^T, dk += dz, where D comes in and dz takes its place
 template <int V>
-INLINE void normed_gradient(const float* sender, const Vec (*h)[V], Vec (*D)[V], int64_t count, Vec (*H)[V],
-                            Vec (*dsender)[CHANNELS]) {
-  Vec n[CHANNELS][V], r[V];
-  normed_messages<V>(sender, h, n, r);
-  for (int v = 0; v < V; ++v) {
-    Vec mean{}, along{};
-    for (int m = 0; m < CHANNELS; ++m) {
-      mean += D[m][v] / float(CHANNELS);
-      along += D[m][v] * n[m][v] / float(CHANNELS);
-    }
-    for (int m = 0; m < CHANNELS; ++m) {
-      D[m][v] = r[v] * (D[m][v] - mean - n[m][v] * along);
-      if (count < V * L) D[m][v] = keep(D[m][v], count - v * L);
-    }
-  }
-  for (int k = 0; k <= N; ++k)
-#pragma GCC unroll 8
-    for (int m = 0; m < CHANNELS; ++m)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        dsender[k][m] += k < N ? h[k][v] * D[m][v] : D[m][v];
-        if (k < N) H[k][v] += sender[k * CHANNELS + m] * D[m][v];
-      }
-}
-
-template <int V>
-__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* scratch,
+__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* memory,
                                               int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
-  Tick<V>* kept = static_cast<Tick<V>*>(scratch);
+  Tick<V>* kept = static_cast<Tick<V>*>(memory);
   Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[SENT][V], dx[GATES][V] = {};
   float y[GATES];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
@@ -431,25 +260,17 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
 void backward(const Backward& at) {
   float packed[N][N][4];
   pack(at.W, packed);
-  std::unique_ptr<Tick<MOST>[]> scratch(new Tick<MOST>[at.ticks]);
-  std::unique_ptr<Sums> sums(new Sums());
+  scratch.start();
+  Tick<MOST>* const kept = scratch.take<Tick<MOST>>(at.ticks);
+  Sums* const sums = scratch.zeros<Sums>(1);
   std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
-  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, scratch.get(), a); });
+  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, kept, a); });
   for (int k = 0; k < GATES; ++k)
     for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
   for (int way = 0; way < 2; ++way)
     for (int k = 0; k <= N; ++k)
       for (int m = 0; m < CHANNELS; ++m)
         at.dsenders[way * SENDER + k * CHANNELS + m] = sum(sums->senders[way][k][m]);
-}
-
-// Of h [..., G, N, R, I]; the axes before G are members.
-Sizes sizes_of(const Floats& h) {
-  auto dims = h.dimensions();
-  const size_t rank = dims.size();
-  Sizes size{1, dims[rank - 4], dims[rank - 2], dims[rank - 1]};
-  for (size_t axis = 0; axis + 4 < rank; ++axis) size.members *= dims[axis];
-  return size;
 }
 
 ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
@@ -481,9 +302,6 @@ ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, F
 }
 
 }  // namespace
-
-#define FLOATS .Arg<Floats>()
-#define RESULT .Ret<Floats>()
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_forward, forward_all,
                               ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS

@@ -3,7 +3,7 @@
 XLA leaves a factor of two to what arithmetic allows (docs/results/speed.md). `native.cpp` beside this file
 has the derivation. It is compiled at its first use by the C++ compiler that is there, for this very processor
 and size N of a state, kept in the user's cache, and called through `jax.ffi`. Where it cannot be compiled,
-`tiled` computes the same.
+`tiled` computes the same. `native_positions` is compiled in the same way, for convolutions.
 """
 
 import atexit
@@ -18,9 +18,9 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,19 @@ from vsml.system.locks import take_turns
 from vsml.system.trust import UntrustedError, checksum_of, open_trusted
 from vsml.types import Array
 
-SOURCE = Path(__file__).with_name("native.cpp")
+Layers = Literal["dense", "positions"]
+"""Of which layers a kernel is: dense ones, or those whose synapses are used at many positions."""
+
+SOURCES: dict[Layers, Path] = {
+    "dense": Path(__file__).with_name("native.cpp"),
+    "positions": Path(__file__).with_name("native_positions.cpp"),
+}
+
+_SENDERS_PLACE: dict[Layers, int] = {"dense": 5, "positions": 8}
+"""How many operands come before the senders."""
+
+HEADER = Path(__file__).with_name("native.h")
+"""What both sources include."""
 
 COMPILE_S = 300.0
 """How long a compiler may take; it takes some 6 seconds."""
@@ -62,19 +74,20 @@ _REGISTERED: set[str] = set()
 
 
 @functools.cache
-def missing(state_size: int, normed_channels: int = 0) -> str | None:
-    """Compile the kernel, and return why it cannot be used; None if it can.
+def missing(state_size: int, normed_channels: int = 0, layers: Layers = "dense") -> str | None:
+    """Compile a kernel, and return why it cannot be used; None if it can.
 
     Args:
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
+        layers: of which kind it is.
     """
     if os.name != "posix":
         return f"it is for POSIX systems, and this one is {os.name}"
     if max(state_size, normed_channels) > MAX_STATE:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
-        path = _build(state_size, normed_channels)
+        path = _build(state_size, normed_channels, layers)
         library = _load(path)
         for name in ("forward", "backward"):
             target = _target(name, path)
@@ -93,7 +106,7 @@ def _target(name: str, path: Path) -> str:
 
 
 @functools.cache
-def _build(state_size: int, normed_channels: int) -> Path:
+def _build(state_size: int, normed_channels: int, layers: Layers = "dense") -> Path:
     """Return the compiled library, from the cache or anew.
 
     Raises:
@@ -101,9 +114,11 @@ def _build(state_size: int, normed_channels: int) -> Path:
         SubprocessError: the compiler does not end.
     """
     options = [*_compiler(), *_FLAGS, *_definitions(state_size, normed_channels)]
-    command = [*options, f"-I{jax.ffi.include_dir()}", str(SOURCE)]
+    source = SOURCES[layers]
+    command = [*options, f"-I{jax.ffi.include_dir()}", str(source)]
     # Not where the source is: every copy of it shares what was compiled once.
-    made_of = [SOURCE.read_text(), *options, jax.__version__, processor(), *platform.libc_ver()]
+    texts = [HEADER.read_text(), source.read_text()]
+    made_of = [*texts, *options, jax.__version__, processor(), *platform.libc_ver()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     library = _folder() / f"native-{key}.so"
     # The first process compiles, the others find what it has made.
@@ -201,7 +216,9 @@ def _compile(command: list[str], library: Path) -> None:
             timeout=COMPILE_S,
         )
         if done.returncode:
-            raise OSError(f"{command[0]} cannot compile {SOURCE.name}: {done.stderr.strip()[-2000:]}")
+            raise OSError(
+                f"{command[0]} cannot compile {Path(command[-1]).name}: {done.stderr.strip()[-2000:]}"
+            )
         os.chmod(temporary, 0o700)  # whatever the umask says
 
 
@@ -256,20 +273,30 @@ def tick(
     """
     G, N, R, fan_in = h_GNRI.shape
     M = forward_IxM.shape[-1]
-    expected = {
-        "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
-        "forward_IxM": (forward_IxM, (fan_in, M)),
-        "backward_OxM": (backward_OxM, (G * R, M)),
-        "weights.forward": (weights.forward, (4 * N, M)),
-        "weights.backward": (weights.backward, (4 * N, M)),
-        "weights.hidden": (weights.hidden, (4 * N, N)),
-        "weights.bias": (weights.bias, (4 * N,)),
-        "senders": (senders, (2, N + 1, M)),
-    }
+    check_shapes(
+        {
+            "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
+            "forward_IxM": (forward_IxM, (fan_in, M)),
+            "backward_OxM": (backward_OxM, (G * R, M)),
+            "weights.forward": (weights.forward, (4 * N, M)),
+            "weights.backward": (weights.backward, (4 * N, M)),
+            "weights.hidden": (weights.hidden, (4 * N, N)),
+            "weights.bias": (weights.bias, (4 * N,)),
+            "senders": (senders, (2, N + 1, M)),
+        }
+    )
+    return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
+
+
+def check_shapes(expected: Mapping[str, tuple[Array | None, tuple[int, ...]]]) -> None:
+    """Check arrays, by name, that are there, against the shapes they should have.
+
+    Raises:
+        ValueError: one has another.
+    """
     for name, (array, shape) in expected.items():
         if array is not None and array.shape != shape:
             raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
-    return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -289,9 +316,8 @@ def _visit(
     G, N, R, fan_in = h_GNRI.shape
     added = _added(G, weights, forward_IxM, backward_OxM)
     sent = N if senders is None else senders.shape[-1]
-    call = _function(
-        "forward", senders, [h_GNRI.shape] * 2 + [(G * R, sent), (sent, fan_in)], N, {3: 0, 4: 1}
-    )
+    results = [h_GNRI.shape, h_GNRI.shape, (G * R, sent), (sent, fan_in)]
+    call = function("dense", "forward", senders, results, N, {3: 0, 4: 1})
     h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
     h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
     return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
@@ -312,7 +338,8 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
     weights, h_GNRI, c_GNRI, *messages, senders = operands
     added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
     inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
-    call = _function("backward", senders, [a.shape for a in inputs], h_GNRI.shape[1], {6: 3, 7: 4})
+    results = [each.shape for each in inputs]
+    call = function("dense", "backward", senders, results, h_GNRI.shape[1], {6: 3, 7: 4})
     d_means = (cotangent.forward, cotangent.backward.T)
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
     # The kernel computes in float32, whatever the messages are of.
@@ -326,29 +353,42 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
 _tick.defvjp(_remember, _differentiate)
 
 
-def _function(
+def function(
+    layers: Layers,
     name: str,
     senders: Array | None,
     results: Sequence[tuple[int, ...]],
     state_size: int,
     in_place: dict[int, int],
 ) -> Callable[..., Sequence[Array]]:
-    """Return a function of `native.cpp`, of the micro ticks and its operands but for the senders."""
+    """Return a compiled function, of the micro ticks and its operands but for the senders.
+
+    Args:
+        layers: of which kernel.
+        name: "forward" or "backward".
+        senders: see `tick`.
+        results: shapes, but for that of the derivative of the senders.
+        state_size: N.
+        in_place: operands, counted with the senders, that results take the place of.
+
+    Raises:
+        RuntimeError: it cannot be compiled.
+    """
     channels = 0 if senders is None else senders.shape[-1]
-    if reason := missing(state_size, channels):
+    if reason := missing(state_size, channels, layers):
         raise RuntimeError(f"the native kernel cannot be used: {reason}")
     sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
     shapes = [*results, sending.shape] if name == "backward" else results
     call = jax.ffi.ffi_call(
-        _target(name, _build(state_size, channels)),
+        _target(name, _build(state_size, channels, layers)),
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="broadcast_all",
         input_output_aliases=in_place,
     )
+    place = _SENDERS_PLACE[layers]
 
     def run(micro_ticks: int, *operands: Array) -> Sequence[Array]:
-        before, after = operands[:5], operands[5:]
-        every = (operand.astype(jnp.float32) for operand in (*before, sending, *after))
-        return call(*every, micro_ticks=micro_ticks)
+        every = (*operands[:place], sending, *operands[place:])
+        return call(*(operand.astype(jnp.float32) for operand in every), micro_ticks=micro_ticks)
 
     return run

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.kernels import Kernel, positions
+from vsml.networks.kernels import Kernel, native_at_positions, native_positions, positions
 from vsml.networks.wirings.base import (
     Extent,
     ImageShape,
@@ -20,6 +20,7 @@ from vsml.networks.wirings.base import (
     SynapseState,
     draw_cells,
     mean_message,
+    rescale,
     visit_reference,
 )
 from vsml.settings import Positive, Problem
@@ -95,7 +96,8 @@ class ConvLayer:
     Attributes:
         input_shape: (H, W, channels).
         config: the convolution.
-        kernel: "reference" (nested vmap), or any other for `kernels.positions` (fast).
+        kernel: "reference" (nested vmap); where it stands for "native", `kernels.native_positions`; any
+            other for `kernels.positions`.
     """
 
     input_shape: ImageShape
@@ -174,21 +176,15 @@ class ConvLayer:
         """Let the synapses tick at every position, and average what they send; see `Layer`."""
         patches_PxKxM = self._patches(forward_IxM)
         backward_PxOxM = backward_OxM.reshape(len(patches_PxKxM), self.config.out_channels, -1)
+        normed_channels = forward_IxM.shape[1] if synapse.forward_norm is not None else 0
+        messages = patches_PxKxM, backward_PxOxM
         if self.kernel == "reference":
-            state, out_PxOxM, back_PxKxM = visit_reference(
-                synapse, state, patches_PxKxM, backward_PxOxM, micro_ticks
-            )
+            visited = visit_reference(synapse, state, *messages, micro_ticks)
+        elif native_at_positions(self.kernel, state.h.shape[1], normed_channels):
+            visited = _visit_natively(synapse, state, *messages, micro_ticks)
         else:
-            h_GNRI, c_GNRI, out_PxOxM, back_PxKxM = positions.tick(
-                synapse.cell_weights(),
-                functools.partial(_send, synapse),
-                state.h.astype(jnp.float32),
-                state.c.astype(jnp.float32),
-                patches_PxKxM,
-                backward_PxOxM,
-                micro_ticks,
-            )
-            state = SynapseState(h=h_GNRI, c=c_GNRI).kept_as(state.h.dtype)
+            visited = _visit_by_xla(synapse, state, *messages, micro_ticks)
+        state, out_PxOxM, back_PxKxM = visited
         # What a position sends back goes where it reads from: the transpose of reading, whatever K and s are.
         (back_IxM,) = jax.linear_transpose(self._patches, forward_IxM)(back_PxKxM)
         return state, out_PxOxM.reshape(self.fan_out, -1), back_IxM / math.prod(self.config.kernel_shape)
@@ -212,6 +208,46 @@ class ConvLayer:
             for x in range(columns)
         ]
         return jnp.stack(shifted, axis=2).reshape(math.prod(outputs), rows * columns * channels, -1)
+
+
+def _visit_natively(
+    synapse: Synapse,
+    state: SynapseState,
+    patches_PxKxM: Array,
+    backward_PxOxM: Array,
+    micro_ticks: int,
+) -> tuple[SynapseState, Array, Array]:
+    """Visit by the compiled kernel: the new state and the messages of each position."""
+    normed = synapse.forward_norm is not None
+    senders = synapse.senders() if normed else None
+    h, c, out_PxOxS, back_PxKxS = native_positions.tick(
+        synapse.cell_weights(), state.h, state.c, patches_PxKxM, backward_PxOxM, micro_ticks, senders
+    )
+    state = SynapseState(h=h, c=c)
+    if normed:
+        return state, rescale(synapse.forward_norm, out_PxOxS), rescale(synapse.backward_norm, back_PxKxS)
+    # Messages are linear in h: those of the mean.
+    return state, synapse.forward_message(out_PxOxS), synapse.backward_message(back_PxKxS)
+
+
+def _visit_by_xla(
+    synapse: Synapse,
+    state: SynapseState,
+    patches_PxKxM: Array,
+    backward_PxOxM: Array,
+    micro_ticks: int,
+) -> tuple[SynapseState, Array, Array]:
+    """Visit by the kernel in plain JAX: the new state and the messages of each position."""
+    h_GNRI, c_GNRI, out_PxOxM, back_PxKxM = positions.tick(
+        synapse.cell_weights(),
+        functools.partial(_send, synapse),
+        state.h.astype(jnp.float32),
+        state.c.astype(jnp.float32),
+        patches_PxKxM,
+        backward_PxOxM,
+        micro_ticks,
+    )
+    return SynapseState(h=h_GNRI, c=c_GNRI).kept_as(state.h.dtype), out_PxOxM, back_PxKxM
 
 
 def _send(

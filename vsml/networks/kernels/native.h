@@ -1,0 +1,263 @@
+// What the kernels of dense layers and of convolutions share: vectors, tanh, one tick of an LSTM, layer norm.
+//
+// The compiler is given STATE_SIZE (N), MESSAGE_SIZE (M with layer norm, else 0), NORM_EPSILON, and the bound and
+// the coefficients of tanh.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#define FLOATS .Arg<Floats>()
+#define RESULT .Ret<Floats>()
+
+namespace {
+
+namespace ffi = xla::ffi;
+using Floats = ffi::Buffer<ffi::F32>;
+using Result = ffi::ResultBuffer<ffi::F32>;
+
+constexpr int N = STATE_SIZE;
+constexpr int GATES = 4 * N;
+constexpr int M = MESSAGE_SIZE;  // 0 without layer norm
+constexpr bool NORM = M > 0;
+constexpr int SENT = NORM ? M : N;  // numbers that a synapse sends in each direction
+constexpr int CHANNELS = NORM ? M : 1;
+constexpr int SENDER = (N + 1) * CHANNELS;  // K and k of one direction: [N + 1, M]; without layer norm nothing to read
+#if defined(__AVX512F__)
+constexpr int L = 16, MOST = 4;  // floats in a vector; vectors in a block, as many as registers hold sums of
+#elif defined(__AVX__)
+constexpr int L = 8, MOST = 2;
+#else
+constexpr int L = 4, MOST = 4;
+#endif
+constexpr int ROWS = N % 4 == 0 ? 4 : 1;  // of W^T that are multiplied at a time
+
+typedef float Vec __attribute__((vector_size(4 * L)));
+typedef float Unaligned __attribute__((vector_size(4 * L), aligned(4)));
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vec all(float x) { return x - Vec{}; }
+
+INLINE Vec load(const float* from, int64_t count) {
+  if (count >= L) return *reinterpret_cast<const Unaligned*>(from);
+  Vec x{};
+  std::memcpy(&x, from, count * sizeof(float));
+  return x;
+}
+
+INLINE void store(float* to, Vec x, int64_t count) {
+  if (count >= L)
+    *reinterpret_cast<Unaligned*>(to) = x;
+  else
+    std::memcpy(to, &x, count * sizeof(float));
+}
+
+// The first `count` lanes; beyond them are no synapses.
+INLINE Vec keep(Vec x, int64_t count) {
+  for (int64_t lane = count; lane < L; ++lane) x[lane] = 0;
+  return x;
+}
+
+INLINE float sum(Vec x) {
+  float lanes[L];
+  std::memcpy(lanes, &x, sizeof(lanes));
+  for (int half = L / 2; half > 0; half /= 2)
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
+}
+
+INLINE Vec reciprocal(Vec x) {
+#ifdef __AVX512F__  // a division takes a vector unit for 16 cycles; this is as exact but for the last bit
+  Vec guess = _mm512_rcp14_ps(x);
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
+
+INLINE Vec square_root(Vec x) {
+#ifdef __AVX512F__
+  return _mm512_sqrt_ps(x);
+#else
+  for (int lane = 0; lane < L; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
+  return x;
+#endif
+}
+
+// x between -bound and bound; what is not a number stays so.
+INLINE Vec clamp(Vec x, float bound) {
+#ifdef __AVX512F__  // of two operands that cannot be compared these return the second
+  return _mm512_min_ps(all(bound), _mm512_max_ps(all(-bound), x));
+#else
+  x = x < -bound ? all(-bound) : x;
+  return x > bound ? all(bound) : x;
+#endif
+}
+
+// The rational function of activations.py, whose coefficients are handed to the compiler.
+INLINE Vec tanh(Vec x) {
+  constexpr float p[] = {TANH_P}, q[] = {TANH_Q};
+  constexpr int terms = sizeof(p) / sizeof(p[0]);
+  x = clamp(x, TANH_BOUND);
+  Vec square = x * x, above = all(p[terms - 1]), below = all(q[terms - 1]);
+  for (int term = terms - 2; term >= 0; --term) {
+    above = above * square + p[term];
+    below = below * square + q[term];
+  }
+  return x * above * reciprocal(below);
+}
+
+// Memory for one visit. A thread keeps it for the next: fresh pages would cost as much as a visit of a small layer.
+class Scratch {
+  static constexpr int64_t MOST = (64 << 20) / sizeof(Vec);  // vectors that are kept
+  std::vector<std::unique_ptr<Vec[]>> blocks;
+  int64_t size = 0, used = 0, total = 0;  // of the last block, of all
+
+  void add(int64_t count) {
+    blocks.emplace_back(new Vec[count]);
+    size = count, used = 0, total += count;
+  }
+
+ public:
+  // Begin anew; what was taken before is no more.
+  void start() {
+    const int64_t needed = blocks.size() > 1 ? total : 0;
+    if (needed || total > MOST) blocks.clear(), size = total = 0;
+    if (needed && needed <= MOST) add(needed);
+    used = 0;
+  }
+
+  template <typename T = Vec>
+  T* take(int64_t count) {
+    const int64_t needed = (count * sizeof(T) + sizeof(Vec) - 1) / sizeof(Vec);
+    if (blocks.empty() || used + needed > size) add(needed);
+    used += needed;
+    return reinterpret_cast<T*>(blocks.back().get() + used - needed);
+  }
+
+  template <typename T = Vec>
+  T* zeros(int64_t count) {
+    T* taken = take<T>(count);
+    std::memset(taken, 0, count * sizeof(T));
+    return taken;
+  }
+};
+
+thread_local Scratch scratch;
+
+// What the derivative of a tick needs, for one number of a synapse: tanh of the four gates and of the new c.
+struct Gates {
+  Vec i, g, f, o, squashed;
+};
+
+struct Cell {
+  Gates gates;
+  Vec c, h;
+};
+
+// Tick, from what enters the four gates; see native.cpp.
+INLINE Cell cell_of(Vec u_i, Vec u_g, Vec u_f, Vec u_o, Vec c) {
+  const Vec i = tanh(u_i), g = tanh(u_g), f = tanh(u_f), o = tanh(u_o);
+  const Vec next = (0.5f + 0.5f * f) * c + (0.5f + 0.5f * i) * g;
+  const Vec squashed = tanh(next);
+  return {{i, g, f, o, squashed}, next, (0.5f + 0.5f * o) * squashed};
+}
+
+struct Sizes {
+  int64_t members, tiles, rows, inputs;
+  int64_t outputs() const { return tiles * rows; }
+  // Where output unit b's synapses begin in [G, N, R, I], and how far it is from one of their N numbers to the next.
+  int64_t synapses(int64_t b) const { return (b / rows * N * rows + b % rows) * inputs; }
+  int64_t stride() const { return rows * inputs; }
+};
+
+// Of h [..., G, N, R, I]; the axes before G are members.
+Sizes sizes_of(const Floats& h) {
+  auto dims = h.dimensions();
+  const size_t rank = dims.size();
+  Sizes size{1, dims[rank - 4], dims[rank - 2], dims[rank - 1]};
+  for (size_t axis = 0; axis + 4 < rank; ++axis) size.members *= dims[axis];
+  return size;
+}
+
+void pack(const float* W, float (*packed)[N][4]) {
+  for (int n = 0; n < N; ++n)
+    for (int m = 0; m < N; ++m)
+      for (int j = 0; j < 4; ++j) packed[n][m][j] = W[(j * N + n) * N + m];
+}
+
+// H <- W^T U
+template <int V>
+INLINE void transposed_product(const float* W, const Vec (*U)[V], Vec (*H)[V]) {
+  for (int n = 0; n < N; n += ROWS) {
+    Vec total[ROWS][V] = {};
+#pragma GCC unroll 4
+    for (int k = 0; k < GATES; ++k)
+#pragma GCC unroll 4
+      for (int j = 0; j < ROWS; ++j)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) total[j][v] += W[k * N + n + j] * U[k][v];
+    for (int j = 0; j < ROWS; ++j)
+      for (int v = 0; v < V; ++v) H[n + j][v] = total[j][v];
+  }
+}
+
+// The normalised messages n of a block, and r, which its derivative needs.
+template <int V>
+INLINE void normed_messages(const float* sender, const Vec (*h)[V], Vec (*n)[V], Vec* r) {
+  for (int v = 0; v < V; ++v) {
+    Vec mean{}, variance{};
+#pragma GCC unroll 8
+    for (int m = 0; m < CHANNELS; ++m) {
+      Vec z = all(sender[N * CHANNELS + m]);
+      for (int k = 0; k < N; ++k) z += sender[k * CHANNELS + m] * h[k][v];
+      n[m][v] = z;
+      mean += z / float(CHANNELS);
+    }
+    for (int m = 0; m < CHANNELS; ++m) {
+      n[m][v] -= mean;
+      variance += n[m][v] * n[m][v] / float(CHANNELS);
+    }
+    r[v] = 1.0f / square_root(variance + NORM_EPSILON);
+    for (int m = 0; m < CHANNELS; ++m) n[m][v] *= r[v];
+  }
+}
+
+// H += K dz, dK += h dz^T, dk += dz, where D comes in and dz takes its place
+template <int V>
+INLINE void normed_gradient(const float* sender, const Vec (*h)[V], Vec (*D)[V], int64_t count, Vec (*H)[V],
+                            Vec (*dsender)[CHANNELS]) {
+  Vec n[CHANNELS][V], r[V];
+  normed_messages<V>(sender, h, n, r);
+  for (int v = 0; v < V; ++v) {
+    Vec mean{}, along{};
+    for (int m = 0; m < CHANNELS; ++m) {
+      mean += D[m][v] / float(CHANNELS);
+      along += D[m][v] * n[m][v] / float(CHANNELS);
+    }
+    for (int m = 0; m < CHANNELS; ++m) {
+      D[m][v] = r[v] * (D[m][v] - mean - n[m][v] * along);
+      if (count < V * L) D[m][v] = keep(D[m][v], count - v * L);
+    }
+  }
+  for (int k = 0; k <= N; ++k)
+#pragma GCC unroll 8
+    for (int m = 0; m < CHANNELS; ++m)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        dsender[k][m] += k < N ? h[k][v] * D[m][v] : D[m][v];
+        if (k < N) H[k][v] += sender[k * CHANNELS + m] * D[m][v];
+      }
+}
+
+}  // namespace
