@@ -22,7 +22,7 @@ visit has k micro ticks. One forward visit, with the rewrites of `vsml.networks.
 `unfused_bytes` is what a formulation moves that writes its gates to memory: at every tick the state is read
 and written, and the gates are written and read, `k (4 * 4N * 2 P S + 2 states)`. In the plain formulation,
 one LSTM for each synapse, the products are `2 (2M + N) 4N` FLOP in k P S for the gates and `2 * 2 N M` in P S
-for the messages, nothing is done once per unit, and the cell is 14N in k P S.
+for the messages, nothing is done once per unit, and the cell is 10N in k P S, in a convolution 14N.
 
 Its gradient, recomputed tile by tile: the forward visit twice; the derivatives of a matrix product are two
 of its size; those of the cell are `25N` FLOP in k P S (five tanh 3 each, products and sums the rest),
@@ -67,8 +67,11 @@ FLOAT_BYTES = 4
 NORM_FLOPS = 7
 """Of the layer norm of one channel: twice a mean, the difference, the square, the factor, the sum."""
 
-PLAIN_CELL_FLOPS = 14
-"""Of a state's entry in the plain formulation: bias, offsets, products of the gates, mean over positions."""
+PLAIN_CELL_FLOPS = 10
+"""Of a state's entry in the plain formulation: bias, offsets, products of the gates."""
+
+PLAIN_MEAN_FLOPS = 4
+"""Of the mean of a state's entry of h and of c over positions there, where a layer has more than one."""
 
 CELL_DERIVATIVE_FLOPS = 25
 """Of the derivatives of one entry of a state: 15 for five tanh, 10 for products and sums."""
@@ -242,7 +245,8 @@ def visit_cost(
     averaging = 2 * N * placed * ticks if extent.shared else 0
     if formulation == "plain":
         matrix = 2 * (2 * M + N) * 4 * N * ticks * placed + 2 * 2 * N * M * placed
-        elementwise = PLAIN_CELL_FLOPS * N * ticks * placed + 2 * 2 * M * placed
+        of_entry = PLAIN_CELL_FLOPS + (PLAIN_MEAN_FLOPS if extent.shared else 0)
+        elementwise = of_entry * N * ticks * placed + 2 * 2 * M * placed
     else:
         passes = ticks if extent.shared else 1
         matrix = (

@@ -36,8 +36,10 @@ from vsml.types import Array
 Layers = Literal["dense", "positions"]
 """Of which layers a kernel is: dense ones, or those whose synapses are used at many positions."""
 
+DENSE_SOURCE = Path(__file__).with_name("native.cpp")
+
 SOURCES: dict[Layers, Path] = {
-    "dense": Path(__file__).with_name("native.cpp"),
+    "dense": DENSE_SOURCE,
     "positions": Path(__file__).with_name("native_positions.cpp"),
 }
 
