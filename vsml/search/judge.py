@@ -247,7 +247,7 @@ class Judge:
         return left
 
     def scores(self, stage: Stage, examples: int, genomes: Sequence[Genome]) -> list[float]:
-        """Return the progress of rules in the worst task of a stage, mean over its best starts.
+        """Return the progress of rules in the worst task of each start of a stage, mean over its best starts.
 
         Args:
             stage: the stage.
@@ -315,8 +315,7 @@ class Judge:
             for (columns, lesson), scale in zip(lessons, scales, strict=True):
                 learned = _progress(stacked, is_wanted, lesson, scale, jnp.int32(examples))
                 by_instance[:, columns] = np.asarray(learned)
-            by_task = stage.of_best_starts(by_instance.reshape(_CHUNK, -1, stage.seeds))
-            found[places] = by_task.min(1)[: len(chunk)]
+            found[places] = stage.score(by_instance)[: len(chunk)]
         gathered = self.comm.allgather(found)
         places = np.arange(len(genomes))
         return gathered[places % size, places].tolist()

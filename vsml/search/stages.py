@@ -222,8 +222,8 @@ _probe = one_kernel(_probe_all)
 # S2 to S4: learning.
 
 
-_TASK = 9
-"""The key of an instance is folded with this for its task; its union draws starts and noise of it."""
+_TASKS = 2**31 - 9
+"""What the key of a stage is folded with for its tasks; with lower numbers it is for starts."""
 
 _MOST_PEERS = 2048
 """Half-edges times the largest degree that a lesson may have: of more, XLA cannot make one kernel."""
@@ -287,7 +287,9 @@ class Stage:
         seeds: fresh starts of each exercise.
         hurdle: least progress of the worst task at the end.
         early_hurdle: the least before the end.
-        best_starts: share of the starts that counts, the best ones.
+        best_starts: share of the starts that counts, the best ones. Exercises on one graph have the same
+            starts, and a start is as good as it is in the worst of them: what a start answers by luck in one
+            task it answers in the others, too, where it is wrong.
     """
 
     name: str
@@ -308,6 +310,22 @@ class Stage:
         return np.sort(progress, axis=-1)[..., -count:].mean(-1)
 
     @cached_property
+    def graph_numbers(self) -> list[int]:
+        """The number of each exercise's graph among the different ones."""
+        numbers: dict[int, int] = {}
+        return [numbers.setdefault(id(exercise.graph), len(numbers)) for exercise in self.exercises]
+
+    def score(self, progress: np.ndarray) -> np.ndarray:
+        """Return the score of progress in all instances, [..., instances]: that of the worst graph, [...]."""
+        by_start = progress.reshape(*progress.shape[:-1], len(self.exercises), self.seeds)
+        numbers = np.array(self.graph_numbers)
+        scores = []
+        for number in range(max(numbers) + 1):
+            worst_task = by_start[..., numbers == number, :].min(-2)
+            scores.append(self.of_best_starts(worst_task))
+        return np.min(scores, axis=0)
+
+    @cached_property
     def graphs(self) -> list[Graph]:
         """The graph of each instance: exercises, each with all its seeds."""
         return [exercise.graph for exercise in self.exercises for _ in range(self.seeds)]
@@ -323,12 +341,16 @@ class Stage:
             key: of tasks and starts.
         """
         graphs = self.graphs
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(graphs)))
+        folded = jax.vmap(jax.random.fold_in, (None, 0))
+        instances = jnp.arange(len(graphs))
+        # Of the graph and the start alone: exercises on one graph begin alike.
+        starts = jnp.repeat(jnp.array(self.graph_numbers), self.seeds) * self.seeds + instances % self.seeds
+        keys = folded(key, starts)
+        task_keys = folded(jax.random.fold_in(key, _TASKS), instances)
         drawn: list[tuple[np.ndarray, np.ndarray]] = []
         for place, exercise in enumerate(self.exercises):
-            own = keys[place * self.seeds : (place + 1) * self.seeds]
-            of_tasks = jax.vmap(jax.random.fold_in, (0, None))(own, _TASK)
-            x, targets = draw_exercises(exercise.name, self.examples[-1], of_tasks)
+            own = task_keys[place * self.seeds : (place + 1) * self.seeds]
+            x, targets = draw_exercises(exercise.name, self.examples[-1], own)
             drawn.append((np.asarray(x), np.asarray(targets)))
         settings = timing_of(graphs, teaching)
         found: list[tuple[np.ndarray, Lesson]] = []
