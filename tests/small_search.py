@@ -6,7 +6,7 @@ from vsml.search.judging import Judging
 from vsml.search.settings import Breeding, Room
 
 ROOM = Room(slots=8, constants=6, initial=12, operators=24)
-JUDGING = Judging(learning=("S3",), seeds=2, gates=(4, 12), gates_hurdle=-0.5)
+JUDGING = Judging(learning=("S3",), seeds=2, gates=(4, 12), gates_hurdle=-0.9)
 BREEDING = Breeding(
     islands=2,
     population=16,

@@ -586,7 +586,7 @@ search:
   start: {{drawn: false, rules: [delta, hebb]}}
   room: {{slots: 8, constants: 6, initial: 12, operators: 24}}
   breeding: {{population: 16, children: 16, exchange: 2, tune: null}}
-  judging: {{learning: [S3], seeds: 2, gates: [4, 12], gates_hurdle: -0.5}}
+  judging: {{learning: [S3], seeds: 2, gates: [4, 12], gates_hurdle: -0.9}}
 checkpoint: {{frequency: 4}}
 summary: {{frequency: 2}}
 tracking: {{wandb: {{mode: disabled}}}}
