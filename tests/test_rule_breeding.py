@@ -185,6 +185,12 @@ def test_a_start_counts_by_the_worst_task_on_its_graph():
     assert stage.score(lucky).tolist() == [0.0]
     able = np.array([[1, 0], [0.5, 0.75], [0.5, 1], [0.25, 0.75]], float).reshape(1, -1)
     assert stage.score(able).tolist() == [0.5]
+    # Sums have starts of their own: no function that is drawn by luck is one.
+    tasks = {"last_tasks": ("sum", "xor", "or"), "last_graphs": graphs[:1]}
+    (stage,) = Judging(learning=("S4",), seeds=2, best_starts=0.5, **tasks).stages()
+    assert stage.groups == [0, 1, 1]
+    assert stage.score(np.array([1, 0, 0, 1, 1, 1], float)) == 1
+    assert stage.score(np.array([1, 0, 1, 0, 0, 1], float)) == 0
 
 
 def test_exercises_on_one_graph_begin_alike_and_have_tasks_of_their_own():

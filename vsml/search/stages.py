@@ -252,6 +252,9 @@ _BITS = {
 
 _DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
 
+_OF_NUMBERS = ("sum", *_DIFFERENCES)
+"""Tasks whose targets are numbers; those of all others are two values."""
+
 TASK_NAMES = (*TASKS, *_DIFFERENCES)
 """Tasks of two numbers, whose third input is 1."""
 
@@ -287,9 +290,9 @@ class Stage:
         seeds: fresh starts of each exercise.
         hurdle: least progress of the worst task at the end.
         early_hurdle: the least before the end.
-        best_starts: share of the starts that counts, the best ones. Exercises on one graph have the same
-            starts, and a start is as good as it is in the worst of them: what a start answers by luck in one
-            task it answers in the others, too, where it is wrong.
+        best_starts: share of the starts that counts, the best ones. Exercises of two values on one graph
+            have the same starts, and a start is as good as it is in the worst of them: what a start answers
+            by luck in one task it answers in the others, too, where it is wrong.
     """
 
     name: str
@@ -310,18 +313,25 @@ class Stage:
         return np.sort(progress, axis=-1)[..., -count:].mean(-1)
 
     @cached_property
-    def graph_numbers(self) -> list[int]:
-        """The number of each exercise's graph among the different ones."""
-        numbers: dict[int, int] = {}
-        return [numbers.setdefault(id(exercise.graph), len(numbers)) for exercise in self.exercises]
+    def groups(self) -> list[int]:
+        """The group of each exercise: those that have their starts in common, as numbers from 0 on.
+
+        Exercises of two values on one graph are a group. One of numbers, which no luck answers, is alone.
+        """
+        numbers: dict[tuple[int, str], int] = {}
+        found: list[int] = []
+        for exercise in self.exercises:
+            kind = exercise.name if exercise.name in _OF_NUMBERS else "of two values"
+            found.append(numbers.setdefault((id(exercise.graph), kind), len(numbers)))
+        return found
 
     def score(self, progress: np.ndarray) -> np.ndarray:
-        """Return the score of progress in all instances, [..., instances]: that of the worst graph, [...]."""
+        """Return the score of progress in all instances, [..., instances]: that of the worst group, [...]."""
         by_start = progress.reshape(*progress.shape[:-1], len(self.exercises), self.seeds)
-        numbers = np.array(self.graph_numbers)
+        groups = np.array(self.groups)
         scores = []
-        for number in range(max(numbers) + 1):
-            worst_task = by_start[..., numbers == number, :].min(-2)
+        for group in range(max(groups) + 1):
+            worst_task = by_start[..., groups == group, :].min(-2)
             scores.append(self.of_best_starts(worst_task))
         return np.min(scores, axis=0)
 
@@ -343,8 +353,8 @@ class Stage:
         graphs = self.graphs
         folded = jax.vmap(jax.random.fold_in, (None, 0))
         instances = jnp.arange(len(graphs))
-        # Of the graph and the start alone: exercises on one graph begin alike.
-        starts = jnp.repeat(jnp.array(self.graph_numbers), self.seeds) * self.seeds + instances % self.seeds
+        # Of the group and the start alone: exercises of a group begin alike.
+        starts = jnp.repeat(jnp.array(self.groups), self.seeds) * self.seeds + instances % self.seeds
         keys = folded(key, starts)
         task_keys = folded(jax.random.fold_in(key, _TASKS), instances)
         drawn: list[tuple[np.ndarray, np.ndarray]] = []
