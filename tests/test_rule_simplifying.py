@@ -16,13 +16,14 @@ from vsml.rules.settings import Teaching
 from vsml.search.ablation import ablate
 from vsml.search.drawing import draw_genomes
 from vsml.search.edits import GUARD, START, STORE, Edit, edited, edits_of, tidied
+from vsml.search.exercises import Exercise
 from vsml.search.folding import folded
 from vsml.search.genome import genome_of, rule_of, unstack_genomes
 from vsml.search.lesson import answers
 from vsml.search.scoring import Scoring, capacity_of, difference, exercises_of
 from vsml.search.settings import Drawing, Initial, Room
 from vsml.search.simplifying import cost, one_at_a_place, simplify, smaller_rules
-from vsml.search.stages import Exercise, probe_lesson
+from vsml.search.stages import probe_lesson
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

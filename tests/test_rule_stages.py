@@ -14,6 +14,7 @@ from vsml.rules import parse, read_rule, rule_hash
 from vsml.rules.known import rule_text
 from vsml.rules.settings import Teaching
 from vsml.search.drawing import draw_genomes
+from vsml.search.exercises import draw_exercise
 from vsml.search.genome import genome_of, stack_genomes
 from vsml.search.judge import Funnel, Hurdle, Judge
 from vsml.search.judging import Judging
@@ -22,7 +23,6 @@ from vsml.search.stages import (
     ALIVE,
     FAILED,
     REASONS,
-    draw_exercise,
     probe_lesson,
     probed,
     screened,

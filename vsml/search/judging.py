@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from vsml.graphs import KINDS, Graph, generate
+from vsml.search.exercises import TASK_NAMES, Exercise
 from vsml.search.settings import Share
 from vsml.search.stages import (
-    TASK_NAMES,
-    Exercise,
     Stage,
 )
 from vsml.settings import Float, Int, Positive, Problem, Section, Text, refuse

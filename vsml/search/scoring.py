@@ -12,10 +12,11 @@ from vsml.rules.canonical import canonical
 from vsml.rules.program import FULL, Capacity
 from vsml.rules.rule import Rule
 from vsml.rules.settings import Settings, Teaching
+from vsml.search.exercises import Exercise, draw_exercises
 from vsml.search.genome import NUMBERS, Genome, genome_of, stack_genomes
 from vsml.search.lesson import Lesson
 from vsml.search.one_kernel import one_kernel
-from vsml.search.stages import Exercise, draw_exercises, progress, scale_of, timing_of
+from vsml.search.stages import progress, scale_of, timing_of
 from vsml.search.union import noise_of, union_of
 from vsml.tasks.data.small_tasks import NUM_INPUTS
 from vsml.types import Array

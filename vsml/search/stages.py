@@ -20,11 +20,12 @@ from vsml.rules.rule import EDGE_TYPE
 from vsml.rules.settings import Settings, Teaching
 from vsml.search.analysis import live_of, port_bit, structural_key
 from vsml.search.choices import both_lanes, finished, mixed
+from vsml.search.exercises import OF_NUMBERS, Exercise, draw_exercises
 from vsml.search.genome import Genome
 from vsml.search.lesson import Lesson, answers, distances
 from vsml.search.one_kernel import one_kernel
 from vsml.search.union import noise_of, union_of
-from vsml.tasks.data.small_tasks import FALSE, TASKS, TRUE
+from vsml.tasks.data.small_tasks import FALSE, TRUE
 from vsml.types import Array
 
 # Why a rule ends where it does. The first is no death.
@@ -230,56 +231,6 @@ _MOST_PEERS = 2048
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """A task on a graph.
-
-    Attributes:
-        name: of the task: a name of `TASKS`, or `0`, `1`, `a`, `not a`.
-        graph: the graph.
-    """
-
-    name: str
-    graph: Graph
-
-
-_BITS = {
-    "0": lambda bit: jnp.zeros_like(bit),
-    "1": lambda bit: jnp.ones_like(bit),
-    "a": lambda bit: bit,
-    "not a": lambda bit: 1 - bit,
-}
-"""The functions of one bit."""
-
-_DIFFERENCES = {"a - b": (1.0, -1.0), "b - a": (-1.0, 1.0)}
-
-_OF_NUMBERS = ("sum", *_DIFFERENCES)
-"""Tasks whose targets are numbers; those of all others are two values."""
-
-TASK_NAMES = (*TASKS, *_DIFFERENCES)
-"""Tasks of two numbers, whose third input is 1."""
-
-
-def draw_exercise(name: str, count: int, key: Array) -> tuple[Array, Array]:
-    """Return inputs [count, I] and targets [count, 1] of a task; the last input is always 1.
-
-    Raises:
-        ValueError: there is no such task.
-    """
-    if name in TASKS:
-        return TASKS[name].draw(count, key)
-    ones = jnp.ones((count, 1))
-    if name in _BITS:
-        bits = jax.random.bernoulli(key, 0.5, (count, 1)).astype(jnp.float32)
-        targets = FALSE + (TRUE - FALSE) * _BITS[name](bits)
-        return jnp.concatenate([2 * bits - 1, ones], 1), targets
-    if name in _DIFFERENCES:
-        x, _ = TASKS["sum"].draw(count, key)
-        return x, (x[:, :2] * jnp.array(_DIFFERENCES[name])).sum(1, keepdims=True)
-    known = ", ".join([*TASKS, *_BITS, *_DIFFERENCES])
-    raise ValueError(f"task: got {name!r}, expected one of {known}")
-
-
-@dataclass(frozen=True)
 class Stage:
     """A stage in which rules learn.
 
@@ -321,7 +272,7 @@ class Stage:
         numbers: dict[tuple[int, str], int] = {}
         found: list[int] = []
         for exercise in self.exercises:
-            kind = exercise.name if exercise.name in _OF_NUMBERS else "of two values"
+            kind = exercise.name if exercise.name in OF_NUMBERS else "of two values"
             found.append(numbers.setdefault((id(exercise.graph), kind), len(numbers)))
         return found
 
@@ -396,12 +347,6 @@ class Stage:
             for first in range(0, len(places), size):
                 found.append(np.array(places[first : first + size]))
         return found
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def draw_exercises(name: str, count: int, keys: Array) -> tuple[Array, Array]:
-    """Return the inputs [count, n, I] and targets [count, n, 1] of n instances of a task, a key for each."""
-    return jax.vmap(partial(draw_exercise, name, count), out_axes=1)(keys)
 
 
 def scale_of(lesson: Lesson, examples: int) -> Array:
