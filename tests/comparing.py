@@ -1,4 +1,4 @@
-"""Whether two runs are the same but for times."""
+"""Whether two runs are the same but for times, and two results but for rounding."""
 
 import threading
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -52,3 +53,11 @@ class Ranks:
         gathered = np.stack(self._sent)
         self._barrier.wait()
         return gathered
+
+
+def assert_same_numbers(got: Any, want: Any, atol: float) -> None:
+    """Compare trees of arrays of the same types; `atol` is of the largest number, 1 at least."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol * max(1, abs(b).max()))

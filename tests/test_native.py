@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from comparing import assert_same_numbers
 from flat_vsml import flat_vsml
 from flax import nnx
 
@@ -65,10 +66,7 @@ def results(tick, weights, operands, axes):
 
 
 def assert_alike(got, want):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert a.dtype == b.dtype
-        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * max(1, abs(b).max()))
+    assert_same_numbers(got, want, atol=2e-5)
 
 
 @needs_native

@@ -280,17 +280,28 @@ def tick(
             "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
             "forward_IxM": (forward_IxM, (fan_in, M)),
             "backward_OxM": (backward_OxM, (G * R, M)),
-            "weights.forward": (weights.forward, (4 * N, M)),
-            "weights.backward": (weights.backward, (4 * N, M)),
-            "weights.hidden": (weights.hidden, (4 * N, N)),
-            "weights.bias": (weights.bias, (4 * N,)),
-            "senders": (senders, (2, N + 1, M)),
+            **shapes_of_weights(weights, senders, N, M),
         }
     )
     return _tick(micro_ticks, weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
 
 
-def check_shapes(expected: Mapping[str, tuple[Array | None, tuple[int, ...]]]) -> None:
+Expected = Mapping[str, tuple[Array | None, tuple[int, ...]]]
+"""Arrays by name, and the shapes that they should have."""
+
+
+def shapes_of_weights(weights: CellWeights, senders: Array | None, N: int, M: int) -> Expected:
+    """Return weights and senders with the shapes that they should have, for states N and messages M."""
+    return {
+        "weights.forward": (weights.forward, (4 * N, M)),
+        "weights.backward": (weights.backward, (4 * N, M)),
+        "weights.hidden": (weights.hidden, (4 * N, N)),
+        "weights.bias": (weights.bias, (4 * N,)),
+        "senders": (senders, (2, N + 1, M)),
+    }
+
+
+def check_shapes(expected: Expected) -> None:
     """Check arrays, by name, that are there, against the shapes they should have.
 
     Raises:

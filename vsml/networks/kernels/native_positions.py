@@ -60,11 +60,7 @@ def tick(
             "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
             "forward_PxIxM": (forward_PxIxM, (P, fan_in, M)),
             "backward_PxOxM": (backward_PxOxM, (P, G * R, M)),
-            "weights.forward": (weights.forward, (4 * N, M)),
-            "weights.backward": (weights.backward, (4 * N, M)),
-            "weights.hidden": (weights.hidden, (4 * N, N)),
-            "weights.bias": (weights.bias, (4 * N,)),
-            "senders": (senders, (2, N + 1, M)),
+            **native.shapes_of_weights(weights, senders, N, M),
         }
     )
     # Positions last, as they are the lanes of vectors.
