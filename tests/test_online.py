@@ -272,3 +272,74 @@ def test_older_pickles_and_files_go_on():
     for each in (held["c"], classifier):
         each.partial_fit(X_holed, ["d"] * len(X))  # a new class, and missing values
     assert classifier.classes_.tolist() == ["a", "b", "c", "d"]
+
+
+# One row at a time, which is checked quickly.
+
+
+@pytest.mark.parametrize(
+    "form",
+    [list, np.float32, np.asfortranarray, lambda rows: rows[:, ::-1][:, ::-1]],
+    ids=["lists", "float32", "by columns", "a view"],
+)
+def test_inputs_of_any_form_are_answered_alike(form):
+    X, y = blobs()
+    # Numbers that float32 holds, too.
+    X = np.round(X * 8) / 8
+    classifier = small().fit(X, y)
+    given = form(X) if form is list else np.asarray(form(X))
+    assert np.array_equal(classifier.predict_proba(given), classifier.predict_proba(X))
+
+
+@pytest.mark.parametrize("labels", [list, lambda y: np.array(y, np.int8), lambda y: np.array(y, float)])
+def test_labels_of_any_form_are_learned_alike(labels):
+    X, y = blobs()
+    plain, other = small().fit(X, y), small().fit(X, y)
+    plain.partial_fit(X[:1], y[:1])
+    other.partial_fit(X[:1], labels(y[:1]))
+    assert equal(plain, other)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda row: row[:, :3], "expecting 4 features"),
+        (lambda row: row[0], "Expected 2D array"),
+        (lambda row: row[:0], "0 sample"),
+        (lambda row: row * np.inf, "infinity"),
+    ],
+    ids=["features", "axes", "none", "infinite"],
+)
+def test_a_row_of_another_form_is_refused_in_words(spoil, message):
+    X, y = blobs()
+    classifier = small().fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        classifier.predict(spoil(X[:1]))
+    with pytest.raises(ValueError, match=message):
+        classifier.partial_fit(spoil(X[:1]), y[:1])
+
+
+def test_as_many_labels_as_rows_are_asked_for():
+    X, y = blobs()
+    classifier = small().fit(X, y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        classifier.partial_fit(X[:1], y[:2])
+
+
+@pytest.mark.parametrize("values", [list, lambda y: y[:, None], lambda y: y.astype(np.float32)])
+def test_values_of_any_form_are_learned_alike(values):
+    X, y = blobs()
+    plain, other = VSMLRegressor(units=8).fit(X, y), VSMLRegressor(units=8).fit(X, y)
+    plain.partial_fit(X[:1], y[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, of a column
+        other.partial_fit(X[:1], values(y[:1]))
+    assert equal(plain, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_refused(value):
+    X, y = blobs()
+    regressor = VSMLRegressor(units=8).fit(X, y)
+    with pytest.raises(ValueError, match="y contains"):
+        regressor.partial_fit(X[:1], [value])

@@ -13,7 +13,13 @@ from sklearn.utils.validation import validate_data
 
 from vsml.online import steps
 from vsml.online.estimator import OnlineEstimator, Scale, unchanged_by_errors
-from vsml.online.inputs import check_any_weight, check_dense, check_labels, check_weights
+from vsml.online.inputs import (
+    check_any_weight,
+    check_dense,
+    check_labels,
+    check_weights,
+    plain_labels,
+)
 from vsml.types import Classes, Outputs
 
 _NEW_CLASS = 1000
@@ -174,6 +180,10 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
         return answers[:, self._places]
 
     def _check(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        if not reset and self._needs_no_check(X):
+            plain = plain_labels(y, len(X))
+            if plain is not None and self._all_known(plain):
+                return X, plain
         check_dense(X)
         checked = y if y is None else check_labels(y)
         x, labels = validate_data(

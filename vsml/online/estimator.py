@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vsml.config.model import ModelConfig
 from vsml.learners import Learner
 from vsml.online import steps
-from vsml.online.inputs import check_dense, visits_of
+from vsml.online.inputs import check_dense, is_checked, visits_of
 from vsml.online.missing import Indicators
 from vsml.online.standardise import CLIP, RunningStatistics
 from vsml.pretrained import load_learner
@@ -371,8 +371,7 @@ class OnlineEstimator(BaseEstimator):
     def _answers(self, X: Any) -> np.ndarray:
         """Return the answers [n, C or D] to inputs, learning nothing."""
         check_is_fitted(self)
-        check_dense(X)
-        x = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite="allow-nan")
+        x = X if self._needs_no_check(X) else self._checked(X)
         statistics = RunningStatistics(**self.learned_["statistics"])
         standard = _clipped(x) if self.scale_ == "none" else statistics.apply(x)
         missing = self.learned_.get("missing")
@@ -385,6 +384,23 @@ class OnlineEstimator(BaseEstimator):
             answered = steps.answer_rows(learner, *known, part, count)
             answers.append(np.asarray(answered)[:count])
         return np.concatenate(answers)
+
+    def _needs_no_check(self, X: Any) -> bool:
+        """Return whether inputs are what scikit-learn's checks, which take longer, would make of them."""
+        has_names = hasattr(self, "feature_names_in_")
+        return not has_names and is_checked(X, self.n_features_in_)
+
+    def _checked(self, X: Any) -> np.ndarray:
+        """Return inputs as an array, float64 [n, d].
+
+        Raises:
+            ValueError: they are of another form.
+        """
+        check_dense(X)
+        x: np.ndarray = validate_data(
+            self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite="allow-nan"
+        )
+        return x
 
     def _own_learner(self) -> Learner:
         """Return the learner, which is built again only after it has been in a file."""

@@ -89,6 +89,46 @@ def check_any_weight(weights: np.ndarray | None) -> None:
         )
 
 
+def is_checked(
+    X: Any,
+    features: int,
+) -> bool:
+    """Return whether scikit-learn's checks would return inputs as they are: quick, for one row at a time.
+
+    Args:
+        X: inputs; only plain arrays float64 [n, features] without infinities count.
+        features: d of the estimator, which knows no names of features.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.dtype == np.float64
+        and X.ndim == 2
+        and len(X) > 0
+        and X.shape[1] == features
+        and X.flags.c_contiguous
+        and not np.isinf(X).any()
+    )
+
+
+def plain_labels(y: Any, count: int) -> np.ndarray | None:
+    """Return labels [count] that need no further check, integers or text in one row; None for others."""
+    if type(y) not in (np.ndarray, list):
+        return None
+    labels = np.asarray(y)
+    is_plain = labels.dtype.kind in "iuU" and labels.shape == (count,)
+    return labels if is_plain else None
+
+
+def plain_values(y: Any, count: int) -> np.ndarray | None:
+    """Return values, float64 [count], that need no check: finite numbers in one row; None for others."""
+    if type(y) not in (np.ndarray, list):
+        return None
+    values = np.asarray(y)
+    if values.dtype.kind not in "iuf" or values.shape != (count,) or not np.isfinite(values).all():
+        return None
+    return values.astype(np.float64)
+
+
 def check_dense(X: Any) -> None:
     """Raise a ValueError for inputs that are a sparse matrix."""
     if issparse(X):

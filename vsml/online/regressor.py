@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from vsml.online.estimator import OnlineEstimator, Scale, nothing_but, unchanged_by_errors
-from vsml.online.inputs import check_any_weight, check_dense, check_weights
+from vsml.online.inputs import check_any_weight, check_dense, check_weights, plain_values
 from vsml.online.standardise import RunningStatistics
 from vsml.types import Outputs, Values
 
@@ -38,6 +38,9 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
     """
 
     _SAVED_AS = "regressor"
+
+    _one_column: bool
+    """Whether targets were [n] at the first call, and not [n, D]."""
 
     def __init__(
         self,
@@ -113,6 +116,10 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
 
     def _check(self, X: Any, y: Any, first: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs [n, d] and targets [n, D]; with the first ones, start afresh."""
+        if not first and self._one_column and self._needs_no_check(X):
+            plain = plain_values(y, len(X))
+            if plain is not None:
+                return X, plain[:, None]
         check_dense(X)
         x, y = validate_data(
             self,
