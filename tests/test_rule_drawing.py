@@ -443,3 +443,21 @@ def test_one_kernel_computes_what_jit_does():
 
     values = jax.random.normal(jax.random.key(0), (7, 3))
     np.testing.assert_array_equal(np.asarray(one_kernel(total)(values)), np.asarray(jax.jit(total)(values)))
+
+
+def test_a_slot_may_build_on_what_it_holds():
+    # A line that is broken as `w <- t - ...` is mended soon.
+    text = "a : node\nw : edge = 1\ns : edge\na <- sum(w * rev(s))\ns <- x\nw <- t - t * rev(s)\nout = a\n"
+    wanted = [
+        text.replace("w <- t -", "w <- w -"),
+        text.replace("w <- t - t * rev(s)", "w <- w + (t - t * rev(s))"),
+        text.replace("w <- t - t * rev(s)", "w <- w - (t - t * rev(s))"),
+        text.replace("a <- sum", "a <- a + sum"),
+        text.replace("s <- x", "s <- s - x"),
+    ]
+    parents = stack_genomes([genome_of(parse(text), ROOM.capacity)] * 128)
+    children, _ = mutate_genomes(DRAWING, only("accumulate"), parents, parents, jax.random.key(0))
+    check_all(children, ROOM)
+    hashes = {rule_hash(rule_of(child)) for child in unstack_genomes(jax.device_get(children))}
+    for rule in wanted:
+        assert rule_hash(parse(rule)) in hashes, rule

@@ -184,6 +184,29 @@ def _redrawn(tables: Tables, genome: Genome, number: Array, chances: Chances) ->
     )
 
 
+def accumulate(parent: Parent, chances: Chances) -> Plan:
+    """Let a slot build on what it holds: it is added to what is stored, or read by the last operator of that.
+
+    What learns is stored in steps, each from the one before.
+    """
+    genome = parent.genome
+    number, is_stored = chances.where(genome.value >= 0)
+    value = genome.value[number]
+    is_added = chances.happens(0.5)
+    operator = jnp.where(chances.happens(0.5), OPCODE["add"], OPCODE["sub"])
+    row = jnp.stack([operator, number, value, jnp.int32(NOTHING)]).astype(jnp.int32)
+    root = Site(jnp.array(False), number, jnp.int32(0))
+    longer = substituted(genome, root, row[None], jnp.int32(1), jnp.int32(NEW))
+    last = jnp.maximum(value - FIRST_INSTRUCTION, 0)
+    operands = (genome.tick[last, 1:] >= 0).sum()
+    read = Site(jnp.array(True), last, chances.below(operands))
+    reading = read.write(genome, number)
+    has_no_operand = (value < FIRST_INSTRUCTION) | is_operand_of_rev(genome, read)
+    reading = unless(has_no_operand, reading, genome)
+    child = jax.tree.map(partial(jnp.where, is_added), longer, reading)
+    return Plan.done(unless(~is_stored, child, genome))
+
+
 def guard(parent: Parent, chances: Chances) -> Plan:
     """Remove the guard of a slot, or add one."""
     genome = parent.genome
@@ -281,6 +304,7 @@ MUTATIONS: dict[str, Mutation] = {
     "constant": constant,
     "slot": slot,
     "knock_out": knock_out,
+    "accumulate": accumulate,
     "guard": guard,
     "kind": kind,
     "initial": initial,

@@ -146,6 +146,7 @@ class Mutations(Section):
     )
     slot: Weight = Field(default=0.5, description="another expression and guard for a slot")
     knock_out: Weight = Field(default=0.5, description="an operator becomes 0 or 1")
+    accumulate: Weight = Field(default=0.5, description="a slot builds on what it holds")
     guard: Weight = Field(default=0.5, description="a guard is added or removed")
     kind: Weight = Field(default=0.25, description="another kind of slot")
     initial: Weight = Field(default=0.25, description="another initialisation")
