@@ -22,13 +22,15 @@ from vsml.runs.metrics import read_metrics
 from vsml.search.breeding import Breeder
 from vsml.search.constants import tuned
 from vsml.search.damage import damaged
+from vsml.search.drawing import draw_genomes
 from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
 from vsml.search.genome import NUMBERS, genome_of, rule_of, stack_genomes
 from vsml.search.judge import Judge
 from vsml.search.judging import Judging, LastGraph
-from vsml.search.population import Population, tournaments
+from vsml.search.population import Population, joined, taken, tournaments
 from vsml.search.settings import Breeding, Damage, Drawing, Mutations, Room, Start
 from vsml.search.sources import texts_of
+from vsml.search.stages import KNOWN
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -263,6 +265,28 @@ def test_a_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
 
     for state in Ranks.run(2, on_rank):
         assert state == state_of(whole)
+
+
+def test_a_program_that_was_met_before_enters_where_it_is_no_member():
+    """With the fitness that it had then, and once; else ways that were gone before would be closed."""
+    found = breeder()
+    found.step()
+    island = found.islands[0]
+    (delta,) = island.population.best(1)
+    member = taken(island.population.genomes, np.array([delta]))
+    others = draw_genomes(Drawing(), ROOM, jax.random.key(5), 64)
+    levels = found.judge.rate(others)
+    new = np.flatnonzero((levels.fitness > 0) & (levels.reasons != KNOWN))[:2]
+    two = taken(jax.device_get(others), new)
+    children = joined(joined(member, two), two)
+    rated = found.judge.rate(children)
+    assert (rated.reasons == KNOWN).all() and rated.fitness[1:3].tolist() == levels.fitness[new].tolist()
+    before = island.population
+    found._enter(island, np.arange(5), children, rated)
+    after = island.population
+    assert after.fitness.tolist() == [*before.fitness[2:].tolist(), *levels.fitness[new].tolist()]
+    found._enter(island, np.arange(5), children, rated)
+    assert island.population.fitness.tolist() == after.fitness.tolist()
 
 
 @pytest.mark.parametrize("method", ["random", "best_of", "constants"])

@@ -266,9 +266,20 @@ class Breeder:
         return children, [" + ".join(each) for each in names]
 
     def _enter(self, island: Island, places: np.ndarray, children: Genome, rated: Rated) -> None:
-        """Let children into a population: programs that are new to it and passed S0."""
-        enters = (rated.fitness > 0) & (rated.reasons != KNOWN)
-        own = places[enters[places]]
+        """Let children into a population: programs that passed S0, each of which no member is.
+
+        A program that was met before has the fitness that it had then. An island that began anew thus
+        finds the ways again that others went.
+        """
+        own = places[rated.fitness[places] > 0]
+        if (rated.reasons[own] == KNOWN).any():
+            there = set(self.judge.keys_of(island.population.genomes))
+            first: list[int] = []
+            for place in own.tolist():
+                if rated.keys[place] not in there:
+                    there.add(rated.keys[place])
+                    first.append(place)
+            own = np.array(first, int)
         island.population = island.population.entered_by(taken(children, own), rated.fitness[own])
 
     # Elites.

@@ -78,11 +78,13 @@ class Rated:
     Attributes:
         fitness: float32 [n]; what is known of a program or of a twin counts for it.
         reasons: why each ended in S0 or S1, int32 [n]; `ALIVE` for those that learned.
+        keys: of what each computes, [n].
         found: rules that passed S1 and are new, by their place.
     """
 
     fitness: np.ndarray
     reasons: np.ndarray
+    keys: list[Key]
     found: dict[int, Survivor]
 
 
@@ -171,7 +173,16 @@ class Judge:
             self.programs[_key(keys[place])] = float(fitness[place])
         for place in np.flatnonzero(reasons == KNOWN).tolist():
             fitness[place] = self.programs[_key(keys[place])]
-        return Rated(fitness, reasons, found)
+        return Rated(fitness, reasons, [_key(key) for key in keys], found)
+
+    def keys_of(self, genomes: Genome) -> list[Key]:
+        """Return keys of what rules compute, [n]; nothing is remembered or counted.
+
+        Args:
+            genomes: with a leading axis of n.
+        """
+        _, keys = screened(genomes, self.teaching.teach)
+        return [_key(key) for key in np.asarray(keys)]
 
     def screen(self, genomes: Genome) -> list[Survivor]:
         """Return the rules that pass S0 and S1 and are new, in their order; none of them learns."""
