@@ -24,7 +24,7 @@ from vsml.search.constants import tuned
 from vsml.search.damage import damaged
 from vsml.search.drawing import draw_genomes
 from vsml.search.elites import FIRST_SPREAD, Archive, Elite, Scores, cell_of
-from vsml.search.genome import NUMBERS, genome_of, rule_of, stack_genomes
+from vsml.search.genome import NUMBERS, genome_of, rule_of, stack_genomes, unstack_genomes
 from vsml.search.judge import Judge
 from vsml.search.judging import Judging, LastGraph
 from vsml.search.population import Population, joined, taken, tournaments
@@ -265,6 +265,21 @@ def test_a_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
 
     for state in Ranks.run(2, on_rank):
         assert state == state_of(whole)
+
+
+def test_rules_that_a_search_began_with_may_be_parents_for_ever():
+    """A population drifts away from its start; what one change of the start would do is tried all the same."""
+    found = breeder(starts=0.4, elites=0.0, islands=1, children=512, patience=1000)
+    for _ in range(2):
+        found.step()
+    parents, _ = found._parents(jax.random.key(1))
+    hashes = [rule_hash(rule_of(parent)) for parent in unstack_genomes(jax.device_get(parents))]
+    share = hashes.count(rule_hash(rule_of(DELTA))) / len(hashes)
+    without = breeder(elites=0.0, islands=1, children=512, patience=1000)
+    without.restore(found.tree(), found.metadata())
+    others, _ = without._parents(jax.random.key(1))
+    hashes = [rule_hash(rule_of(parent)) for parent in unstack_genomes(jax.device_get(others))]
+    assert hashes.count(rule_hash(rule_of(DELTA))) / len(hashes) < 0.2 < 0.33 < share < 0.6
 
 
 def test_a_program_that_was_met_before_enters_where_it_is_no_member():

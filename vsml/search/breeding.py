@@ -243,8 +243,20 @@ class Breeder:
                     cell = cells[picks[place]]
                     parents[place] = island.archive.elites[cell].genome
                     breeders[number, cell] = None
+            self._put_starts(parents, jax.random.fold_in(of_share, 1))
             chosen += parents
         return stack_genomes(chosen), list(breeders)
+
+    def _put_starts(self, parents: list[Genome], key: Array) -> None:
+        """Put rules that the search began with in the place of some parents, each as likely."""
+        starts, share = self._starts, self.breeding.starts
+        if not starts or not share:
+            return
+        of_share, of_start = jax.random.split(key)
+        shares = np.asarray(jax.random.uniform(of_share, (len(parents),)))
+        picks = np.asarray(jax.random.randint(of_start, (len(parents),), 0, len(starts)))
+        for place in np.flatnonzero(shares < share).tolist():
+            parents[place] = starts[picks[place]]
 
     def _cells(self, island: int) -> list[str]:
         return list(self.islands[island].archive.elites)

@@ -12,6 +12,7 @@ _BREEDING = (
     "tournament",
     "changes",
     "elites",
+    "starts",
     "rescored",
     "migration",
     "migrants",

@@ -230,6 +230,9 @@ class Breeding(Section):
     children: Positive = Field(default=256, description="children of an island in a generation")
     changes: Positive = Field(default=2, description="most mutations of a child; each number is as likely")
     elites: Share = Field(default=0.25, description="share of parents that are elites, each cell as likely")
+    starts: Share = Field(
+        default=0.0, description="share of parents that are rules that the search began with, each as likely"
+    )
     rescored: Positive = Field(
         default=32, description="scores on fresh seeds after which an elite gets no more"
     )
