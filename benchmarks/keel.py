@@ -12,17 +12,55 @@ from pathlib import Path
 
 import numpy as np
 
-CHOICES = (
-    "australian bands bupa contraceptive german heart ionosphere led7digit magic marketing movement_libras "
-    "optdigits phoneme ring satimage sonar splice texture titanic vehicle wdbc wisconsin "
-    "banana iris segment wine"
-).split()
+CHOICES = [
+    "australian",
+    "bands",
+    "bupa",
+    "contraceptive",
+    "german",
+    "heart",
+    "ionosphere",
+    "led7digit",
+    "magic",
+    "marketing",
+    "movement_libras",
+    "optdigits",
+    "phoneme",
+    "ring",
+    "satimage",
+    "sonar",
+    "splice",
+    "texture",
+    "titanic",
+    "vehicle",
+    "wdbc",
+    "wisconsin",
+    "banana",
+    "iris",
+    "segment",
+    "wine",
+]
 """Tables by which learning algorithms and settings are chosen."""
 
-FINAL = (
-    "breast chess crx hayes-roth housevotes letter mammographic monk-2 mushroom penbased pima saheart "
-    "spambase tae tic-tac-toe twonorm vowel"
-).split()
+FINAL = [
+    "breast",
+    "chess",
+    "crx",
+    "hayes-roth",
+    "housevotes",
+    "letter",
+    "mammographic",
+    "monk-2",
+    "mushroom",
+    "penbased",
+    "pima",
+    "saheart",
+    "spambase",
+    "tae",
+    "tic-tac-toe",
+    "twonorm",
+    "vowel",
+]
 """Tables that nothing is chosen by."""
 
 _MISSING = ("?", "<null>", "")
@@ -34,8 +72,8 @@ class KeelTable:
 
     Attributes:
         name: of its file.
-        x: inputs, float64 [n, d]; NaN where one is missing. A column of names is one column of 0 and 1 for each
-            name, or a single one where there are two.
+        x: inputs, float64 [n, d]; NaN where one is missing. A column of names is one column of 0 and 1 for
+            each name, or a single one where there are two.
         y: numbers of classes, int [n].
     """
 
@@ -90,7 +128,9 @@ def _numbers(column: list[str]) -> np.ndarray:
     """Return a column as numbers, float64 [n, 1]; one of names as [n, names], or [n, 1] if there are two."""
     missing = np.array([value in _MISSING for value in column])
     try:
-        values = [np.nan if is_missing else float(value) for value, is_missing in zip(column, missing)]
+        values = [
+            np.nan if is_missing else float(value) for value, is_missing in zip(column, missing, strict=True)
+        ]
         return np.array(values)[:, None]
     except ValueError:
         names = sorted({value for value in column if value not in _MISSING})

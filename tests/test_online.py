@@ -11,6 +11,8 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from vsml.learners.growing import FixedOutputsError
+from vsml.online.first import MARKS
+from vsml.online.standardise import RunningStatistics
 from vsml.sklearn import VSMLClassifier, VSMLRegressor
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -343,3 +345,45 @@ def test_a_value_that_is_not_finite_is_refused(value):
     regressor = VSMLRegressor(units=8).fit(X, y)
     with pytest.raises(ValueError, match="y contains"):
         regressor.partial_fit(X[:1], [value])
+
+
+# The first examples, which are learned anew.
+
+
+@pytest.mark.parametrize("count", MARKS)
+def test_at_marks_all_is_as_if_means_and_deviations_had_been_known(count):
+    X, y = blobs()
+    classifier = small().partial_fit(X[:count], y[:count], classes=[0, 1, 2])
+    statistics = RunningStatistics(**classifier.learned_["statistics"])
+    known = VSMLClassifier(**SMALL, scale="none")
+    known.partial_fit(statistics.known(X[:count]), y[:count], classes=[0, 1, 2])
+    assert jax.tree.all(jax.tree.map(np.array_equal, classifier.learned_["state"], known.learned_["state"]))
+    assert "first" not in known.learned_
+    assert ("first" in classifier.learned_) == (count < MARKS[-1])
+    standard = statistics.known(X[:count])
+    if count > 2:
+        np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
+        np.testing.assert_allclose(standard.std(0), 1, atol=0.15)  # those far out are at the bound
+
+
+@pytest.mark.parametrize("count", [3, 20, 40])
+def test_first_examples_are_saved_and_pickled(count, tmp_path):
+    X, y = holed(60)
+    classifier = small().partial_fit(X[:count], y[:count], classes=[0, 1, 2])
+    classifier.save(tmp_path / "early.safetensors")
+    again = [VSMLClassifier.load(tmp_path / "early.safetensors"), pickle.loads(pickle.dumps(classifier))]
+    for other in again:
+        assert equal(classifier, other)
+    classifier.partial_fit(X[count:], y[count:])
+    for other in again:
+        assert equal(classifier, other.partial_fit(X[count:], y[count:]))
+
+
+def test_classes_that_come_later_are_among_the_first_examples():
+    X, y = blobs()
+    classifier = small().partial_fit(X[:5], np.minimum(y[:5], 1))
+    classifier.partial_fit(X[5:16], y[5:16])
+    known = small().partial_fit(X[:16], np.r_[np.minimum(y[:5], 1), y[5:16]], classes=[0, 1, 2, 3])
+    # Both have four outputs, and both have learned anew all sixteen.
+    left, right = (each.learned_["state"] for each in (classifier, known))
+    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))

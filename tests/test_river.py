@@ -22,10 +22,12 @@ from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.learners.growing import FixedOutputsError
 from vsml.online import steps
+from vsml.online.network import OnlineNetwork
 from vsml.river import RiverClassifier, RiverRegressor
 from vsml.runs.checkpoint import export_params
 from vsml.sklearn import VSMLClassifier
 from vsml.system.extras import MissingExtraError
+from vsml.types import Classes
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -263,3 +265,22 @@ def test_the_page_on_streams_does_what_it_says(capsys):
     assert float(re.fullmatch(r"Accuracy: ([\d.]+)%", score)[1]) > 60
     assert answer.startswith(("cat {", "mouse {"))
     assert float(value)
+
+
+def test_first_examples_are_learned_anew_by_what_is_known_of_features():
+    rows = [{"a": float(t % 5), "b": 3.0 * t, "c": float(t % 3) if t > 4 else None} for t in range(40)]
+    model = RiverClassifier(units=16)
+    for t, row in enumerate(rows[:16]):
+        model.learn_one(row, t % 2)
+    known = OnlineNetwork("general", None, 16, Classes(2), 0)
+    for t, row in enumerate(rows[:16]):
+        known.learn(model._features.known(row), np.int32(t % 2))
+    asked = model._features.apply(rows[20])
+    np.testing.assert_array_equal(model._network.answer(asked), known.answer(asked))
+    model.learn_one(rows[16], 0)
+    again = pickle.loads(pickle.dumps(model))
+    for t, row in enumerate(rows[17:], start=17):
+        model.learn_one(row, t % 2)
+        again.learn_one(row, t % 2)
+    assert model.predict_proba_one(rows[3]) == again.predict_proba_one(rows[3])
+    assert model._first is None

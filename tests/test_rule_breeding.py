@@ -268,7 +268,7 @@ def test_a_search_goes_on_as_it_would_have_and_is_the_same_on_ranks():
 
 
 def test_rules_that_a_search_began_with_may_be_parents_for_ever():
-    """A population drifts away from its start; what one change of the start would do is tried all the same."""
+    """A population drifts away from its start; what a change of the start does is still tried."""
     found = breeder(starts=0.4, elites=0.0, islands=1, children=512, patience=1000)
     for _ in range(2):
         found.step()

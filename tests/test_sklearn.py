@@ -113,7 +113,7 @@ def test_other_numbers_of_examples_and_features_compile_nothing(tiny):
         VSMLClassifier(tiny).partial_fit(X, y, classes=[0, 1, 2]).predict(X)
 
     compiled = (steps.draw, steps.learn_rows, steps.answer_rows)
-    use(3, 5), use(30, 5)
+    use(3, 5), use(80, 5)
     before = [function.__wrapped__._cache_size() for function in compiled]
     for n, features in [(1, 1), (2, 5), (15, 2), (16, MIN_UNITS), (17, 7), (1000, 1)]:
         use(n, features)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vsml.online.features import FeatureTable
+from vsml.online.first import MARKS
 from vsml.online.inputs import check_weights, visits_of
 from vsml.online.network import OnlineNetwork
 from vsml.online.standardise import RunningStatistics
@@ -34,7 +35,8 @@ class RiverClassifier(base.Classifier):
 
     Inputs are treated as by `vsml.sklearn.VSMLClassifier`: standardised by running statistics, then
     multiplied by a random matrix. No scaler is needed before it. What is known of features and of missing
-    values is in `vsml.online.features`.
+    values is in `vsml.online.features`. The first 32 examples are learned anew as more is known of features
+    (`vsml.online.first`).
 
     A class is known from its first label on. It gets an output of its own, whose synapses are fresh then.
     There are 2 outputs at first, and they double when there are too few. Compilation takes a second or so
@@ -73,6 +75,7 @@ class RiverClassifier(base.Classifier):
         self._features = FeatureTable(units, max_features, seed)
         self._outputs: dict[base.typing.ClfTarget, int] = {}
         self._network: OnlineNetwork | None = None
+        self._first: list[tuple[Features, np.int32, np.float32 | None]] | None = []
 
     @property
     def _multiclass(self) -> bool:
@@ -102,7 +105,19 @@ class RiverClassifier(base.Classifier):
         for taught in visits:
             entering = self._features.learn(x)
             self._network.learn(entering, np.int32(output), taught)
+            self._keep_first(x, output, taught)
         self._outputs[y] = output
+
+    def _keep_first(self, x: Features, output: int, taught: np.float32 | None) -> None:
+        """Keep one of the first examples, and learn all of them anew if it is time (`vsml.online.first`)."""
+        first = getattr(self, "_first", None)  # older pickles keep none
+        if first is None or self._network is None:
+            return
+        first.append((dict(x), np.int32(output), taught))
+        if len(first) in MARKS:
+            self._network.learn_anew((self._features.known(each), y, factor) for each, y, factor in first)
+        if len(first) >= MARKS[-1]:
+            self._first = None
 
     def predict_proba_one(self, x: Features, **_: Any) -> dict[base.typing.ClfTarget, float]:
         """Return the probability of each known class; nothing is learned. None is known at first."""

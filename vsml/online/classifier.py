@@ -36,6 +36,9 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
     send (measured by benchmarks/tables.py). Predicting never changes what has been learned, the statistics
     included.
 
+    The first 32 examples are kept. When 2, 4, 8, 16 and 32 have been seen, a fresh learner learns them anew,
+    standardised by what is known then (`vsml.online.first`); not with `scale="none"`.
+
     A value that is missing, NaN, is 0 once standardised: at the mean. From the first one on, each feature has
     an indicator beside it (`vsml.online.missing`), with random rows of its own in the projection.
 
@@ -63,12 +66,13 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
         classes_: labels that are known, sorted, [C].
         n_features_in_: d.
         learned_: all that has been learned, and what the next step needs: the learner's `state`, its meta-
-            parameters `params`, the `projection`, the `statistics`, and from the first missing value on what
-            is known of `missing` ones. Numpy arrays, replaced and never changed.
+            parameters `params`, the `projection`, the `statistics`, up to 31 `first` examples, and from the
+            first missing value on what is known of `missing` ones. Numpy arrays, replaced and never changed.
         model_: settings of the learner, as in a run's configuration.
     """
 
     _SAVED_AS = "classifier"
+    _LEARNS_ANEW = True
 
     classes_: np.ndarray
     _places: np.ndarray

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vsml.config.model import ModelConfig
 from vsml.learners import Learner
 from vsml.online import steps
+from vsml.online.first import FirstExamples
 from vsml.online.inputs import check_dense, is_checked, visits_of
 from vsml.online.missing import Indicators
 from vsml.online.standardise import CLIP, RunningStatistics
@@ -64,6 +65,8 @@ class OnlineEstimator(BaseEstimator):
     """
 
     _SAVED_AS: ClassVar[str]
+    _LEARNS_ANEW: ClassVar[bool] = False
+    """Whether the first examples are learned anew when more is known of them (`vsml.online.first`)."""
 
     learner: str | os.PathLike[str] | None
     scale: Scale
@@ -131,6 +134,7 @@ class OnlineEstimator(BaseEstimator):
             "early": self._early(),
             "counts": "groups",
             "missing": "missing" in self.learned_,
+            "first": len(self.learned_["first"]["x"]) if "first" in self.learned_ else None,
             "seed": self._seed,
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             **self._described(),
@@ -175,6 +179,9 @@ class OnlineEstimator(BaseEstimator):
             template = _with_single_counts(template)
         if described.get("missing"):
             template = estimator._with_missing(template)
+        if described.get("first") is not None:
+            first = FirstExamples.none(estimator.n_features_in_, described["first"])
+            template = {**template, "first": vars(first)}
         estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
         estimator._update_old()
         return estimator
@@ -227,6 +234,8 @@ class OnlineEstimator(BaseEstimator):
         self._seed = seed
         self._built = (units, outputs, learner)
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
+        if self._LEARNS_ANEW and self.scale != "none":
+            self.learned_ = {**self.learned_, "first": vars(FirstExamples.none(features))}
 
     def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
         """Return the learner, its meta-parameters and its settings."""
@@ -288,18 +297,69 @@ class OnlineEstimator(BaseEstimator):
             lacking = lacking if taught is None else lacking & (taught > 0)
             if lacking.any():
                 return self._learn_with_first_missing(int(lacking.argmax()), x, targets, taught)
-        counted = None if taught is None else taught > 0
-        standard = self._take_in(x, counted)
+        answers = []
+        start = 0
+        while start < len(x):
+            first = self._first_examples()
+            left = slice(start, None)
+            factors = np.ones(len(x[left]), np.float32) if taught is None else taught[left]
+            count = len(x[left]) if first is None else first.until_due(factors > 0)
+            part = slice(start, start + count)
+            answers.append(self._learn_part(x[part], targets[part], None if taught is None else taught[part]))
+            if first is not None:
+                self._keep_first(first.with_more(x[part], targets[part], factors[:count]))
+            start += count
+        return np.concatenate(answers)
+
+    def _learn_part(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None,
+    ) -> np.ndarray:
+        """Learn examples as `_learn` does, none of them anew."""
+        standard = self._take_in(x, None if taught is None else taught > 0)
+        return self._step_through(self.learned_["state"], standard, targets, taught)
+
+    def _first_examples(self) -> FirstExamples | None:
+        """Return the first examples, which are learned anew now and then; None where none are kept."""
+        first = self.learned_.get("first")
+        return None if first is None else FirstExamples(**first)
+
+    def _keep_first(self, first: FirstExamples) -> None:
+        """Keep the first examples, and learn them anew if it is time."""
+        self.learned_ = {**self.learned_, "first": vars(first)}
+        if first.is_due:
+            learner, key = self._own_learner(), jax.random.key(self._seed)
+            fresh = steps.start_again(learner, self.learned_["params"], key)
+            indicators = self.learned_.get("missing")
+            entering = self._entering(
+                RunningStatistics(**self.learned_["statistics"]).known(first.x),
+                None if indicators is None else Indicators(**indicators).known(first.x),
+            )
+            kept = jax.tree.map(np.asarray, fresh)
+            self._step_through(kept, entering, first.targets, first.factors())
+        if first.is_over:
+            self.learned_ = {name: known for name, known in self.learned_.items() if name != "first"}
+
+    def _step_through(
+        self,
+        state: State,
+        entering: np.ndarray,
+        targets: np.ndarray,
+        taught: np.ndarray | None,
+    ) -> np.ndarray:
+        """Go on from a state by what enters the projection [n, rows of it]; return answers [n, C or D]."""
         learner, answers = self._own_learner(), []
-        params, projection, state = (self.learned_[name] for name in _KNOWN)
-        for start, rows, count in steps.chunks(len(x)):
+        params, projection = self.learned_["params"], self.learned_["projection"]
+        for start, rows, count in steps.chunks(len(entering)):
             part = slice(start, start + count)
             state, answered = steps.learn_rows(
                 learner,
                 params,
                 projection,
                 state,
-                steps.with_rows(standard[part], rows),
+                steps.with_rows(entering[part], rows),
                 steps.with_rows(targets[part], rows),
                 count,
                 None if taught is None else steps.with_rows(taught[part], rows),

@@ -88,6 +88,13 @@ class FeatureTable:
         examples = float(self._indicators.examples)
         return self._projected(standard[0], missing[0], (self._present + known) / (examples + 1))
 
+    def known(self, x: Mapping[Hashable, Any]) -> np.ndarray:
+        """Return what enters the network for an example that was taken in, by all so far, float32 [units]."""
+        row = self._row(_numbers(x), self.slots, len(self._indicators.absent))
+        standard = self._statistics.known(row)
+        missing = self._indicators.known(row)
+        return self._projected(standard[0], missing[0], self._present / float(self._indicators.examples))
+
     def _with_slots(self, names: Iterable[Hashable]) -> tuple[dict[Hashable, int], int]:
         """Return slots with those of new features, and the room that they need."""
         new = [name for name in names if name not in self.slots]

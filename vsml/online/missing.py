@@ -53,3 +53,8 @@ class Indicators:
         missing = np.isnan(x)
         share = (self.absent + missing) / (self.examples + 1)
         return (missing - share).astype(np.float32)
+
+    def known(self, x: np.ndarray) -> np.ndarray:
+        """Return indicators float32 [n, d] of examples x [n, d] that were taken in, by all so far."""
+        share = self.absent / np.maximum(self.examples, 1)
+        return (np.isnan(x) - share).astype(np.float32)

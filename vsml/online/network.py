@@ -1,7 +1,7 @@
 """A network that learns one example at a time, and whose outputs may become more."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from vsml.types import Classes, Outputs
 
 _NEW_CLASS = 1000
 """The key of a network is folded with this and the number of its class for synapses of a new class."""
+
+
+Example = tuple[np.ndarray, np.ndarray | np.int32, np.float32 | None]
+"""What enters the network, the target, and the factor on its feedback."""
 
 
 class OnlineNetwork:
@@ -96,6 +100,24 @@ class OnlineNetwork:
                 "learned; the network is as it was. A learning algorithm that diverges needs smaller steps, "
                 "or was meta-trained on other outputs"
             )
+
+    def learn_anew(self, examples: Iterable[Example]) -> None:
+        """Forget what was learned, and learn examples from a fresh state.
+
+        Args:
+            examples: x, y and taught of each, as of `learn`.
+
+        Raises:
+            ValueError: the state would not be finite any more; it is as it was.
+        """
+        before = self._state
+        self._state = steps.start(self.learner, self._params, jax.random.key(self.seed))
+        try:
+            for x, y, taught in examples:
+                self.learn(x, y, taught)
+        except BaseException:
+            self._state = before
+            raise
 
     def renew(self, output: int) -> None:
         """Give an output fresh synapses; where there are too few outputs, double them until it is there.

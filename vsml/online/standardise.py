@@ -149,6 +149,12 @@ class RunningStatistics:
                 standard[part] = self._apply(x[part])
         return standard
 
+    def known(self, x: Floats) -> Floats:
+        """Return x [n, d], which have been taken in already, standardised by all so far, float32 [n, d]."""
+        values = x.reshape(len(x), len(self.shift), -1) - self.shift[:, None]
+        moments = _moments(self.count, self.total, self.squares)
+        return _standardise(values, *moments).reshape(x.shape).astype(np.float32)
+
     def moments(self) -> tuple[Floats, Floats]:
         """Return mean and deviation of what has been seen, [groups]; 0 where nothing has."""
         mean, deviation = _moments(self.count, self.total, self.squares)

@@ -56,10 +56,17 @@ def default_units(room: int, features: int) -> int:
 
 
 def chunks(count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (first example, room, number of examples) of each compiled call for that many examples."""
-    for start in range(0, count, ROWS[-1]):
-        number = min(count - start, ROWS[-1])
-        yield start, next(rows for rows in ROWS if rows >= number), number
+    """Yield (first example, room, number of examples) of each compiled call for that many examples.
+
+    A few more than the least room are two calls of it, so that nothing is compiled for them alone.
+    """
+    start = 0
+    while start < count:
+        left = count - start
+        room = ROWS[0] if left <= 2 * ROWS[0] else ROWS[-1]
+        number = min(left, room)
+        yield start, room, number
+        start += number
 
 
 def with_rows(array: np.ndarray, rows: int) -> np.ndarray:
@@ -154,6 +161,14 @@ def learn_rows(
 def start(learner: Learner, params: Params, key: Array) -> State:
     """Draw a fresh state."""
     return learner.init_state(params, key)
+
+
+@standard_numerics()
+@partial(jax.jit, static_argnames=("learner",))
+def start_again(learner: Learner, params: Params, key: Array) -> State:
+    """Draw the state that `draw` has drawn with the same key."""
+    _, state_key = jax.random.split(key)
+    return learner.init_state(params, state_key)
 
 
 @standard_numerics()
