@@ -185,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fits = fits_of(options.contestant)
     if options.against not in fits:
         parser.error(f"--against: got {options.against}, expected one of {', '.join(fits)}")
+    if options.draws < 2:
+        parser.error(f"--draws: got {options.draws}, expected at least 2, which an interval needs")
     known: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for rows in options.rows:
         tables = {name: read(name) for name in TABLES[options.tables]}
