@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
-from vsml.online.estimator import OnlineEstimator, Scale, nothing_but, unchanged_by_errors
+from vsml.online.estimator import OnlineEstimator, Scale, unchanged_by_errors
 from vsml.online.inputs import check_any_weight, check_dense, check_weights, plain_values
+from vsml.online.saved import nothing_but
 from vsml.online.standardise import RunningStatistics
 from vsml.types import Outputs, Values
 
