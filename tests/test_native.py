@@ -16,7 +16,7 @@ from flax import nnx
 
 import vsml.networks.kernels
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.kernels import chosen, fused, native, tiled
+from vsml.networks.kernels import chosen, fused, libraries, native, tiled
 from vsml.networks.wirings.base import SynapseState
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -137,13 +137,13 @@ def test_a_second_call_neither_compiles_nor_builds(forgotten, monkeypatch):
     visit(make_weights(1), *make_operands(), 2)
     assert visit._cache_size() == 1
     native.missing.cache_clear(), native._build.cache_clear()
-    monkeypatch.setattr(native.subprocess, "run", None)  # what would build
+    monkeypatch.setattr(libraries.subprocess, "run", None)  # what would build
     assert native.missing(N) is None
 
 
 @needs_native
 def test_the_same_kernel_from_another_cache_is_no_error(forgotten, monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "_FLAGS", ("-O1", *native._FLAGS[1:]))  # compiles fast
+    monkeypatch.setattr(libraries, "_FLAGS", ("-O1", *libraries._FLAGS[1:]))  # compiles fast
     weights, operands = make_weights(), make_operands(2)
     want = results(tiled.tick, weights, operands, (None,))
     for folder in ("one", "two"):
@@ -163,15 +163,15 @@ def test_the_same_kernel_from_another_cache_is_no_error(forgotten, monkeypatch, 
     ],
 )
 def test_the_compiler_is_told_of_the_processor_as_its_family_has_it(machine, flag):
-    assert flag in native._flags(machine)
-    assert native._flags(platform.machine()) == native._FLAGS
+    assert flag in libraries._flags(machine)
+    assert libraries._flags(platform.machine()) == libraries._FLAGS
 
 
 @needs_native
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86 processors")
 @pytest.mark.parametrize("narrower", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-avx")])
 def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch, narrower):
-    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, *narrower))
+    monkeypatch.setattr(libraries, "_FLAGS", (*libraries._FLAGS, *narrower))
     weights, operands = make_weights(), make_operands(2)
     got, want = (results(kernel.tick, weights, operands, (None,)) for kernel in (native, tiled))
     assert_alike(got, want)
@@ -246,7 +246,7 @@ def test_processes_that_need_it_at_once_compile_once(forgotten, monkeypatch, tmp
         time.sleep(0.2)
         library.touch()
 
-    monkeypatch.setattr(native, "_compile", compile_slowly)
+    monkeypatch.setattr(libraries, "_compile", compile_slowly)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         paths = set(pool.map(lambda _: native._build.__wrapped__(5, 0), range(4)))
     assert list(paths) == compiled

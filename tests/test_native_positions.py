@@ -13,7 +13,7 @@ from flat_vsml import conv as conv_section
 from flax import nnx
 
 from vsml.networks.cells.lstm import Synapse
-from vsml.networks.kernels import chosen, native, native_at_positions, native_positions, positions
+from vsml.networks.kernels import chosen, libraries, native, native_at_positions, native_positions, positions
 from vsml.networks.kernels.tiled import tile_rows
 from vsml.networks.wirings.conv import ConvLayer
 
@@ -223,7 +223,7 @@ def forgotten():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86 processors")
 @pytest.mark.parametrize("narrower", [("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-avx")])
 def test_processors_with_shorter_vectors_compute_the_same(forgotten, monkeypatch, narrower):
-    monkeypatch.setattr(native, "_FLAGS", ("-O1", *native._FLAGS[1:], *narrower))  # compiles fast
+    monkeypatch.setattr(libraries, "_FLAGS", ("-O1", *libraries._FLAGS[1:], *narrower))  # compiles fast
     weights, operands = make_weights(), make_operands(3, 5, 21)
     assert_alike(*(results(tick, weights, operands) for tick in (native_positions.tick, tick_by_xla)))
 
@@ -234,7 +234,7 @@ def test_where_it_does_not_compile_convolutions_tick_by_xla_and_it_is_said(forgo
     source.write_text("int broken = ;")
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path))
     monkeypatch.setitem(native.SOURCES, "positions", source)
-    monkeypatch.setattr(native, "_FLAGS", ("-O1", *native._FLAGS[1:]))
+    monkeypatch.setattr(libraries, "_FLAGS", ("-O1", *libraries._FLAGS[1:]))
     said = r"convolutions tick by XLA, which is slower than the native kernel: .*native_positions\.cpp"
     with pytest.warns(RuntimeWarning, match=said):
         assert not native_at_positions("auto", N, 0)

@@ -27,7 +27,7 @@ from data_files import cifar, drawing, idx, noise, tarred
 
 from vsml.config.files import ConfigError, load_config
 from vsml.launching.schema import WholeConfig
-from vsml.networks.kernels import native
+from vsml.networks.kernels import libraries, native
 from vsml.runs import checkpoint
 from vsml.runs.checkpoint import CheckpointError
 from vsml.runs.metrics import read_metrics
@@ -408,7 +408,7 @@ def test_hundreds_of_altered_inputs_are_refused_or_right(parser, tmp_path):
 @pytest.fixture
 def library(monkeypatch, tmp_path):
     """Return a compiled kernel of one line, in a cache of its own."""
-    if os.name != "posix" or not any(map(shutil.which, native._COMPILERS)):
+    if os.name != "posix" or not any(map(shutil.which, libraries._COMPILERS)):
         pytest.skip("no C++ compiler")
     source = tmp_path / "small.cpp"
     source.write_text('extern "C" int answer() { return 42; }')
@@ -420,7 +420,7 @@ def library(monkeypatch, tmp_path):
 
 def plant(library, seed):
     """Alter a kernel, its checksum, or who may write them."""
-    sound = {path: path.read_bytes() for path in (library, native._checksum_file(library))}
+    sound = {path: path.read_bytes() for path in (library, libraries._checksum_file(library))}
     path = list(sound)[seed % 2]
     if seed % 10 == 0:
         path.chmod(0o602 + 8 * (seed % 3))
@@ -432,17 +432,17 @@ def plant(library, seed):
 
 
 def attack_kernel(library, count):
-    assert native._fault(library) is None
+    assert libraries._fault(library) is None
     for seed in range(count):
         sound = plant(library, seed)
         is_sound = all(path.exists() and path.read_bytes() == content for path, content in sound.items())
-        taken = native._fault(library) is None
+        taken = libraries._fault(library) is None
         assert not taken or is_sound, f"seed {seed}: an altered kernel would have been loaded"
         for path, content in sound.items():
             path.unlink(missing_ok=True)
             path.write_bytes(content)
             path.chmod(0o600)
-    assert native._load(library).answer() == 42
+    assert libraries._load(library).answer() == 42
 
 
 def test_a_few_planted_kernels_are_not_loaded(library):

@@ -10,7 +10,7 @@ import pytest
 
 from slurm import schedule
 from vsml.launching.submission import Site, SubmissionError, load_site
-from vsml.networks.kernels import native
+from vsml.networks.kernels import libraries, native
 from vsml.system import cache, devices
 from vsml.system.trust import UntrustedError, check_trusted, open_trusted, private_folder
 from vsml.tasks import DataError, load
@@ -25,20 +25,20 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 @pytest.fixture
 def small_kernel(monkeypatch, tmp_path):
     """Let a kernel of one line be compiled, in a cache of its own; returns what builds it."""
-    if not any(map(shutil.which, native._COMPILERS)):
+    if not any(map(shutil.which, libraries._COMPILERS)):
         pytest.skip("no C++ compiler")
     source = tmp_path / "small.cpp"
     source.write_text('extern "C" int answer() { return 42; }')
     monkeypatch.setitem(native.SOURCES, "dense", source)
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
-    native._folder_of_process.cache_clear()
+    libraries._folder_of_process.cache_clear()
     yield lambda: native._build.__wrapped__(5, 0)
-    native._folder_of_process.cache_clear()
+    libraries._folder_of_process.cache_clear()
 
 
 def answer_of(library):
-    return native._load(library).answer()
+    return libraries._load(library).answer()
 
 
 def overwrite(path, content):

@@ -163,6 +163,7 @@ NAMES: dict[str, str] = {
     "vsml.kernels.fused:LEAST_SIZE": "vsml.networks.kernels.fused:MIN_SIZE",
     "vsml.kernels.fused:MOST_ERROR": "vsml.networks.kernels.fused:MAX_ERROR",
     "vsml.kernels.fused:MOST_IDLE": "vsml.networks.kernels.fused:MAX_IDLE",
+    "vsml.kernels.native:COMPILE_S": "vsml.networks.kernels.libraries:COMPILE_S",
     "vsml.kernels.native:SOURCE": "vsml.networks.kernels.native:DENSE_SOURCE",
     "vsml.kernels.native:MOST_STATE": "vsml.networks.kernels.native:MAX_STATE",
     "vsml.learners.sgd:CONV_ACTIVATIONS": "vsml.networks.mlp:CONV_ACTIVATIONS",

@@ -6,31 +6,18 @@ and size N of a state, kept in the user's cache, and called through `jax.ffi`. W
 `tiled` computes the same. `native_positions` is compiled in the same way, for convolutions.
 """
 
-import atexit
-import contextlib
-import ctypes
 import functools
-import hashlib
 import os
-import platform
-import shlex
-import shutil
 import subprocess
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from vsml.networks.kernels import activations
+from vsml.networks.kernels import activations, libraries
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
-from vsml.system.cache import private_cache_folder, processor
-from vsml.system.files import atomic_path
-from vsml.system.locks import take_turns
-from vsml.system.trust import UntrustedError, checksum_of, open_trusted
 from vsml.types import Array
 
 Layers = Literal["dense", "positions"]
@@ -49,30 +36,8 @@ _SENDERS_PLACE: dict[Layers, int] = {"dense": 5, "positions": 8}
 HEADER = Path(__file__).with_name("native.h")
 """What both sources include."""
 
-COMPILE_S = 300.0
-"""How long a compiler may take; it takes some 6 seconds."""
-
-_COMPILERS = ("c++", "g++", "clang++")
-
-_BY_PROCESSOR = ("aarch64", "arm", "ppc")
-"""Families whose compilers take -mcpu for the very processor of a machine; others take -march."""
-
-
-def _flags(machine: str) -> tuple[str, ...]:
-    """Return the options of the compiler on a machine, as `platform.machine` calls it."""
-    names_processor = machine.lower().startswith(_BY_PROCESSOR)
-    native = "-mcpu=native" if names_processor else "-march=native"
-    return ("-O3", native, "-std=c++17", "-shared", "-fPIC", "-w")
-
-
-_FLAGS = _flags(platform.machine())
-
 MAX_STATE = 128
 """Largest N: the blocks of larger states would neither fit into a cache nor on the stack of a thread."""
-
-
-_REGISTERED: set[str] = set()
-"""Targets that XLA knows; of one name is what was made of one source in one way, wherever it lies."""
 
 
 @functools.cache
@@ -89,148 +54,16 @@ def missing(state_size: int, normed_channels: int = 0, layers: Layers = "dense")
     if max(state_size, normed_channels) > MAX_STATE:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
-        path = _build(state_size, normed_channels, layers)
-        library = _load(path)
-        for name in ("forward", "backward"):
-            target = _target(name, path)
-            if target not in _REGISTERED:  # once a process: XLA refuses the same from another folder
-                handler = jax.ffi.pycapsule(getattr(library, f"vsml_{name}"))
-                jax.ffi.register_ffi_target(target, handler, platform="cpu")
-                _REGISTERED.add(target)
+        libraries.register(_build(state_size, normed_channels, layers), "cpu")
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
 
 
-def _target(name: str, path: Path) -> str:
-    """Return what XLA calls a function by; what it compiled on other days must not mean another one."""
-    return f"vsml-{path.stem}-{name}"
-
-
 @functools.cache
 def _build(state_size: int, normed_channels: int, layers: Layers = "dense") -> Path:
-    """Return the compiled library, from the cache or anew.
-
-    Raises:
-        OSError: there is no compiler, the cache cannot be written, or the source does not compile.
-        SubprocessError: the compiler does not end.
-    """
-    options = [*_compiler(), *_FLAGS, *_definitions(state_size, normed_channels)]
-    source = SOURCES[layers]
-    command = [*options, f"-I{jax.ffi.include_dir()}", str(source)]
-    # Not where the source is: every copy of it shares what was compiled once.
-    texts = [HEADER.read_text(), source.read_text()]
-    made_of = [*texts, *options, jax.__version__, processor(), *platform.libc_ver()]
-    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    library = _folder() / f"native-{key}.so"
-    # The first process compiles, the others find what it has made.
-    with take_turns(library.with_suffix(".lock")):
-        fault = _fault(library)
-        if fault is not None and library.exists():
-            warnings.warn(f"compiling anew: {fault}", RuntimeWarning, stacklevel=2)
-        if fault is not None:
-            _compile(command, library)
-            _seal(library)
-    return library
-
-
-def _compiler() -> list[str]:
-    """Return the command of the C++ compiler.
-
-    Raises:
-        OSError: there is none, or CXX is no command.
-    """
-    asked = os.environ.get("CXX", "")
-    try:
-        words = shlex.split(asked)
-    except ValueError as error:
-        raise OSError(f"CXX: got {asked!r}, expected a command: {error}") from error
-    compiler = words or list(filter(shutil.which, _COMPILERS))[:1]
-    if not compiler:
-        raise OSError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is there, and CXX is not set")
-    return compiler
-
-
-def _folder() -> Path:
-    """Return the folder of compiled kernels: nobody runs what another user has compiled."""
-    try:
-        return private_cache_folder("kernels")
-    except UntrustedError as error:
-        warnings.warn(f"kernels are compiled for this process alone: {error}", RuntimeWarning, stacklevel=2)
-        return _folder_of_process()
-
-
-@functools.cache
-def _folder_of_process() -> Path:
-    """Return a folder that goes when this process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="vsml-kernels-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _checksum_file(library: Path) -> Path:
-    return library.with_suffix(".sha256")
-
-
-def _fault(library: Path) -> str | None:
-    """Return why a library must not be loaded; None where it is as `_compile` has left it."""
-    try:
-        with _opened(library) as descriptor, _opened(_checksum_file(library)) as kept:
-            got = checksum_of(descriptor, library.name)
-            expected = os.read(kept, 2 * len(got)).decode(errors="replace").strip()
-    except OSError as error:
-        return str(error)
-    return None if got == expected else f"{library}: damaged, its content does not match its checksum"
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = open_trusted(path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _load(library: Path) -> ctypes.CDLL:
-    """Load the very file that is checked.
-
-    Raises:
-        OSError: another user could have written it, or it cannot be loaded.
-    """
-    descriptor = open_trusted(library)
-    by_descriptor = f"/proc/self/fd/{descriptor}"  # Linux only
-    if not os.path.exists(by_descriptor):
-        os.close(descriptor)
-        return ctypes.CDLL(str(library))
-    # Not closed: of two libraries by the same name the loader would take the first for both.
-    return ctypes.CDLL(by_descriptor)
-
-
-def _compile(command: list[str], library: Path) -> None:
-    """Make the library, which is there as a whole or not at all."""
-    with atomic_path(library) as temporary:
-        done = subprocess.run(
-            [*command, "-o", str(temporary)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMPILE_S,
-        )
-        if done.returncode:
-            raise OSError(
-                f"{command[0]} cannot compile {Path(command[-1]).name}: {done.stderr.strip()[-2000:]}"
-            )
-        os.chmod(temporary, 0o700)  # whatever the umask says
-
-
-def _seal(library: Path) -> None:
-    """Keep the checksum of a library beside it."""
-    with _opened(library) as descriptor:
-        checksum = checksum_of(descriptor, library.name)
-    with atomic_path(_checksum_file(library)) as temporary:
-        temporary.write_text(f"{checksum}\n", encoding="utf-8")
-        os.chmod(temporary, 0o600)
+    """Return the compiled library; raises what `libraries.build` does."""
+    return libraries.build(SOURCES[layers], [HEADER], _definitions(state_size, normed_channels))
 
 
 def _definitions(state_size: int, normed_channels: int) -> list[str]:
@@ -393,7 +226,7 @@ def function(
     sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
     shapes = [*results, sending.shape] if name == "backward" else results
     call = jax.ffi.ffi_call(
-        _target(name, _build(state_size, channels, layers)),
+        libraries.target(name, _build(state_size, channels, layers)),
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="broadcast_all",
         input_output_aliases=in_place,
