@@ -1,4 +1,4 @@
-"""Ticks of all synapses of a dense layer in one GPU kernel (Pallas), forward and gradient: `tiled`, fused.
+"""Ticks of all synapses of a dense layer in one GPU kernel, written in CUDA: `tiled`, fused.
 
 Forward. A synapse of input unit a and output unit b with the state h, c [N] gets u[a] = W1 m_fwd[a] and v[b]
 = W2 m_bwd[b] + bias; with l(z) = (1 + tanh z) / 2 and W as `CellWeights` has it, each of T micro ticks is
@@ -14,82 +14,83 @@ before it,
     D(z_f) = D(c') c 2 f (1 - f);   D(z_o) = D(h') t 2 o (1 - o);   D(c) = D(c') f;
     D(h) = sum_k W3_k^T D(z_k);   D(W3_k) += D(z_k) h^T;   D(u_k[a]) += D(z_k);   D(v_k[b]) += D(z_k)
 
-and at the end D(m_fwd[a]) = W1^T D(u[a]) and D(W1) = sum_a D(u[a]) m_fwd[a]^T. v is as small as the messages
-and made outside, by XLA, which also differentiates it (W2, bias, m_bwd). Nothing but the inputs is kept for
-the gradient.
+v is made outside, by XLA, which also differentiates it (W2, bias, m_bwd) and makes D(W1) and D(m_fwd) from
+D(u). Nothing but the inputs is kept for the gradient.
 
-Where things are. A program has B input units of one member and goes through all output units one by one; a
-batch (`jax.vmap`, nested or not) is further axes of the grid, so its programs run side by side. It reads h, c
-[N, B] of an output unit once, turns them to [B, N] (so that what one product gives is laid out as the next
-takes it), and writes them once, over the old ones: XLA then needs no copy of the state that a scan carries.
-(That is safe: other programs do not read them, and each thread's part has passed a barrier or is its own
-before it is overwritten.) u [4, B, N], the sum of h over the outputs [B, N], D(u) and D(W3) stay in
-registers, as do all gates. The sum of h over a block's inputs and D(v), D(W1), D(W3) are written once per
-program and added outside, in a fixed order: no atomics, the same bits every time. Arithmetic is float32
-whatever the state's type is.
+How it is made. `fused.cu` is the kernels as text. NVRTC compiles it at its first use, for the GPU and the
+sizes at hand (`nvrtc`); `fused.cpp` is compiled by the C++ compiler (`libraries`), loads the result by the
+driver of the GPU, and launches it on XLA's stream through `jax.ffi`. Both are kept in the user's cache. No
+part of CUDA has to be installed but what JAX for GPUs brings. With `emulated.h` the same text runs on a CPU,
+slowly, in the tests.
 
-Choices. l(z) = 1 / (1 + 2^(-2 z log2 e)) is two special-function operations, within some 1e-7 of l; a visit
-takes 2/3 of the instructions that it takes with the rational function of `activations`, and 3/5 of those with
-CUDA's tanhf, which branches; the approximate tanh instruction has 11 bits. It overflows to the right limit,
-0. Products have 4 [N, N] operands since Triton cannot slice registers; HIGHEST makes them float32 multiply-
-adds rather than tf32. The Triton backend of Pallas is asked for by name: JAX 0.10 to 0.12 have it, deprecated
-since 0.11.
+Where things are. A block of 4 warps has 32 input units of one member, a warp 8 of them, and goes through all
+output units one by one. A batch (`jax.vmap`, nested or not) is more blocks, so members run side by side. The
+state is read once and written once, over the old one: XLA then needs no copy of the state that a scan
+carries. (That is safe: each number is read and written by the same thread.) It is read one output unit ahead.
+W3, u, gates, sums of h over the outputs, D(u) and D(W3) stay in registers. Sums over the inputs of a block
+and D(v), D(W3) are written once per block and added outside, in a fixed order: no atomics, the same bits
+every time. Arithmetic is float32 whatever the state's type is.
 
-Cost of a synapse and tick, N = 16: forward 4 N^2 = 1024 multiply-adds, 10 N = 160 special-function
-operations; gradient three times the former, as many of the latter. Per visit 4 N or 6 N numbers of state are
-moved. At 784 x 10 with 2 ticks that is, per example, 32 or 96 MFLOP, 2.5 M special-function operations, 2.0
-or 3.0 MB in float32, half in 16 bits. Compiled for an H100, one output unit takes a warp (16 synapses, 8
-numbers a thread) 2,120 or 6,060 instructions, with all 255 registers (forward 64 bytes spilled, gradient 1.5
-kB, to L1), 8 warps per multiprocessor. Were an instruction issued every cycle, this would be 1.2 or 3.4
-microseconds per example; the special functions alone are 0.7, the state 0.6 or 0.9 from memory, less from the
-L2 cache (50 MB; a member's float32 state is 1 MB). So expect arithmetic to be the limit, at 2 to 3 and 5 to 8
-microseconds. Tensor cores (`precision`) save a quarter of the instructions. None of these times have been
-measured.
+Products are done by tensor cores, from two parts of 11 bits of each number (tf32), without the product of the
+lower ones: 21 bits of 24, as near to exact as sums in float32 are. A tensor core hands out the product W3 h
+of 8 synapses such that a thread gets all gates of 2 synapses and N / 8 numbers each, and it takes D(z) and h
+for D(W3) from where they are. What threads have to exchange, through shared memory, is h and D(z) once per
+tick. Multiply-adds of ordinary registers would need 64 instructions for each number and tick, and more than
+twice the registers.
+
+l(z) = 1 / (1 + 2^(-2 z log2 e)) is two special-function operations, within some 1e-7 of l; forward, i g and
+o t need one reciprocal each, so that there are 8 instead of 10 for each number. The approximate tanh
+instruction has 11 bits.
+
+Cost of a synapse and tick, N = 16: forward 4 N^2 = 1024 multiply-adds and 8 N = 128 special-function
+operations. The gradient computes T - 1 ticks forward and T back; one back has three times the multiply-adds
+and 10 N special functions. Per visit 4 N or 6 N numbers of state are moved. docs/performance.md has what
+follows for an H100, and what the compiler makes of it. Nothing of this has run on a GPU yet.
 """
 
+import ctypes
 import functools
-import itertools
 import math
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental import pallas as pl
 
-from vsml.networks.kernels import tiled
+from vsml.networks.kernels import libraries, nvrtc, tiled
 from vsml.networks.kernels.tiled import CellWeights, Ticked
+from vsml.system.files import atomic_path
+from vsml.system.trust import open_trusted
 from vsml.types import Array
 
 GATES = 4
 
-BLOCKS = (64, 32, 16)
-"""How many synapses of an output unit a program may hold."""
+BLOCK_INPUTS = 32
+"""Input units that a block has; fused.h has it, too."""
 
-THREAD_NUMBERS = {16: 8, 32: 2}
-"""How many numbers of a tile [B, N] a thread has, by N filled up.
+MAX_STATE = 32
+"""Largest N. Above 16 a thread has not enough registers for all weights, and keeps some in memory."""
 
-With more, Triton keeps more of the weights in a thread than there are registers; for N > 32 it always does.
-"""
+MAX_TICKS = 4
+"""Most ticks of one launch, as the gradient keeps h and c of all of them in registers; more are more launches."""
 
-MAX_IDLE = 0.05
-"""Most places of the last block that may be idle, relative to the fan-in, for a larger block to be taken."""
+MIN_CAPABILITY = (8, 0)
+"""Oldest GPUs whose tensor cores multiply what the kernels need: Ampere."""
 
-MIN_SIZE = 16
-"""Least size of a matrix in a product in Triton. All sizes are powers of two; zeros fill them."""
+DRIVER = "libcuda.so.1"
+"""What drives a GPU; it comes with the GPU's own software."""
 
+SOURCE = Path(__file__).with_name("fused.cu")
+LAUNCHER = Path(__file__).with_name("fused.cpp")
+HEADER = Path(__file__).with_name("fused.h")
+EMULATOR = Path(__file__).with_name("emulated.h")
 
-def block_size(fan_in: int, state_size: int = 16) -> int:
-    """Return B, the largest of `BLOCKS` that leaves few places idle (`MAX_IDLE`), else the smallest.
-
-    784 inputs are 25 blocks of 32, 64 are one of 64, 100 are 7 of 16. If N > 16, a block of 16 has 8 warps,
-    as many as a multiprocessor has registers for.
-    """
-    if state_size > 16:
-        return BLOCKS[-1]
-    return next((block for block in BLOCKS if -fan_in % block <= MAX_IDLE * fan_in), BLOCKS[-1])
+_TYPE_CODES = {"float32": 32, "float16": 16, "bfloat16": 17}
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,16 @@ class Plan:
     Attributes:
         shape: G, N, R and I of the state.
         channels: M.
-        micro_ticks: ticks of a visit.
-        block: B, synapses of an output unit in one program.
-        precision: of the matrix products.
-        interpret: whether to run without a GPU.
+        micro_ticks: ticks of a launch.
+        types: of h and of c.
+        emulated: whether to run without a GPU.
     """
 
     shape: tuple[int, int, int, int]
     channels: int
     micro_ticks: int
-    block: int
-    precision: lax.PrecisionLike
-    interpret: bool
+    types: tuple[str, str]
+    emulated: bool
 
     @property
     def fan_out(self) -> int:
@@ -119,18 +118,25 @@ class Plan:
 
     @property
     def blocks(self) -> int:
-        """J, the number of programs."""
-        return pl.cdiv(self.shape[3], self.block)
+        """J, the number of blocks of a member."""
+        return -(-self.shape[3] // BLOCK_INPUTS)
 
     @property
-    def rows(self) -> int:
-        """N, filled up."""
-        return max(MIN_SIZE, pl.next_power_of_2(self.shape[1]))
+    def filled(self) -> int:
+        """NP, which is N filled up to a multiple of 8."""
+        return -(-self.shape[1] // 8) * 8
 
     @property
-    def columns(self) -> int:
-        """M, filled up."""
-        return max(MIN_SIZE, pl.next_power_of_2(self.channels))
+    def definitions(self) -> list[str]:
+        """Options of a compiler that say what the source is compiled for."""
+        sizes = {
+            "STATE_SIZE": self.shape[1],
+            "MESSAGE_SIZE": self.channels,
+            "TICKS": self.micro_ticks,
+            "H_TYPE": _TYPE_CODES[self.types[0]],
+            "C_TYPE": _TYPE_CODES[self.types[1]],
+        }
+        return [f"-D{name}={value}" for name, value in sizes.items()]
 
 
 def tick(
@@ -140,9 +146,7 @@ def tick(
     forward_IxM: Array,
     backward_OxM: Array,
     micro_ticks: int,
-    interpret: bool = False,
-    block: int | None = None,
-    precision: lax.PrecisionLike = lax.Precision.HIGHEST,
+    emulated: bool = False,
 ) -> Ticked:
     """Let all synapses of a dense layer tick, with the messages they receive held fixed.
 
@@ -153,41 +157,92 @@ def tick(
         forward_IxM: message of each input unit, float32.
         backward_OxM: message of each output unit, float32.
         micro_ticks: how many ticks.
-        interpret: run on any device, slowly, as plain JAX.
-        block: synapses of an output unit in one program: 16 or a larger power of two; None to choose.
-        precision: of the products with `hidden` and `forward`. HIGHEST is float32 throughout. Tensor cores
-            compute it from parts if it is `lax.DotAlgorithmPreset.BF16_BF16_F32_X6` (about as exact) or
-            `TF32_TF32_F32_X3` (22 bits; not in interpret mode).
+        emulated: run on a CPU, slowly.
 
     Returns:
         The new `h_GNRI` and `c_GNRI`, of the types they came in; the mean of the new h, before it is rounded
-        to its type, over the inputs [O, N] and over the outputs [I, N], float32.
+        to that type, over the inputs [O, N] and over the outputs [I, N].
 
     Raises:
-        ValueError: if N is larger than 32.
+        ValueError: states too large, of another type, shapes that do not fit together, or no tick.
+        RuntimeError: the kernel cannot be compiled here.
+    """
+    _check(weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, micro_ticks)
+    kept = h_GNRI.dtype, c_GNRI.dtype
+    if micro_ticks > MAX_TICKS:  # states between launches are not rounded
+        h_GNRI, c_GNRI = h_GNRI.astype(jnp.float32), c_GNRI.astype(jnp.float32)
+    messages = (forward_IxM, backward_OxM)
+    for first in range(0, micro_ticks, MAX_TICKS):
+        ticks = min(MAX_TICKS, micro_ticks - first)
+        ticked = _launch(weights, h_GNRI, c_GNRI, *messages, ticks, emulated)
+        h_GNRI, c_GNRI = ticked.h, ticked.c
+    return ticked.replace(h=ticked.h.astype(kept[0]), c=ticked.c.astype(kept[1]))
+
+
+def _check(
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    micro_ticks: int,
+) -> None:
+    """Check what compiled code would not notice.
+
+    Raises:
+        ValueError: see `tick`.
     """
     G, N, R, fan_in = h_GNRI.shape
+    M = forward_IxM.shape[-1]
     if reason := _too_large(N):
         raise ValueError(reason)
-    if (forward_IxM.shape[0], backward_OxM.shape[0]) != (fan_in, G * R):
-        got = f"{forward_IxM.shape[0]} forward and {backward_OxM.shape[0]} backward messages"
-        raise ValueError(f"got {got}, expected {fan_in} and {G * R}, one for each unit")
-    block, channels = block or block_size(fan_in, N), forward_IxM.shape[1]
-    plan = Plan((G, N, R, fan_in), channels, micro_ticks, block, precision, interpret)
+    if micro_ticks < 1:
+        raise ValueError(f"micro_ticks: got {micro_ticks}, expected at least 1")
+    expected = {
+        "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
+        "forward_IxM": (forward_IxM, (fan_in, M)),
+        "backward_OxM": (backward_OxM, (G * R, M)),
+        "weights.forward": (weights.forward, (GATES * N, M)),
+        "weights.backward": (weights.backward, (GATES * N, M)),
+        "weights.hidden": (weights.hidden, (GATES * N, N)),
+        "weights.bias": (weights.bias, (GATES * N,)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
+    for name, array in (("h_GNRI", h_GNRI), ("c_GNRI", c_GNRI)):
+        if array.dtype.name not in _TYPE_CODES:
+            raise ValueError(f"{name}: got {array.dtype.name}, expected one of {', '.join(_TYPE_CODES)}")
 
-    def by_gate(array_4NxK: Array, columns: int) -> Array:
-        array = array_4NxK.reshape(GATES, N, -1)
-        return jnp.pad(array, ((0, 0), (0, plan.rows - N), (0, columns - array.shape[2])))
+
+def _launch(
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    micro_ticks: int,
+    emulated: bool,
+) -> Ticked:
+    """Let synapses tick as often as one launch can."""
+    N, fan_in = h_GNRI.shape[1], h_GNRI.shape[3]
+    types = h_GNRI.dtype.name, c_GNRI.dtype.name
+    plan = Plan(h_GNRI.shape, forward_IxM.shape[1], micro_ticks, types, emulated)
+
+    def by_number(array_4NxK: Array, columns: int) -> Array:
+        """Return [NP, 4, columns], filled up with zeros."""
+        array = array_4NxK.astype(jnp.float32).reshape(GATES, N, -1).transpose(1, 0, 2)
+        return jnp.pad(array, ((0, plan.filled - N), (0, 0), (0, columns - array.shape[2])))
 
     from_output_4NxO = jnp.matmul(weights.backward, backward_OxM.T, precision=lax.Precision.HIGHEST)
     h, c, sum_JxOxN, sum_IxN = _visit(
         plan,
-        by_gate(weights.hidden, plan.rows),
-        by_gate(weights.forward, plan.columns),
-        by_gate(from_output_4NxO + weights.bias[:, None], plan.fan_out).transpose(2, 0, 1),
+        by_number(weights.hidden, plan.filled),
+        by_number(weights.forward, plan.channels),
+        by_number(from_output_4NxO + weights.bias[:, None], plan.fan_out).transpose(2, 0, 1),
         h_GNRI,
         c_GNRI,
-        forward_IxM,
+        forward_IxM.astype(jnp.float32),
     )
     means = (sum_JxOxN.sum(0)[:, :N] / fan_in, sum_IxN[:, :N] / plan.fan_out)
     return Ticked(h=h, c=c, forward=means[0], backward=means[1])
@@ -195,9 +250,15 @@ def tick(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _visit(plan: Plan, *inputs: Array) -> tuple[Array, ...]:
-    """Run `_visit_kernel` on all blocks, with what it takes and gives but for sums over a block's inputs."""
-    arrays, results, _ = _operands(plan, *inputs[3:5])
-    return _call(plan, _visit_kernel, arrays, results, in_place={3: 0, 4: 1})(*inputs)
+    """Run the kernel on all blocks, with what it takes and gives but for sums over a block's inputs."""
+    fan_in = plan.shape[3]
+    results = [
+        jax.ShapeDtypeStruct(plan.shape, plan.types[0]),
+        jax.ShapeDtypeStruct(plan.shape, plan.types[1]),
+        _floats(plan.blocks, plan.fan_out, plan.filled),
+        _floats(fan_in, plan.filled),
+    ]
+    return tuple(_call(plan, "forward", results, {3: 0, 4: 1})(*inputs))
 
 
 def _visit_forward(plan: Plan, *inputs: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -207,277 +268,129 @@ def _visit_forward(plan: Plan, *inputs: Array) -> tuple[tuple[Array, ...], tuple
 def _visit_backward(
     plan: Plan, inputs: tuple[Array, ...], cotangents: tuple[Array, ...]
 ) -> tuple[Array, ...]:
-    arrays, results, gradients = _operands(plan, *inputs[3:5])
-    call = _call(plan, _gradient_kernel, arrays + results, gradients, in_place={6: 3, 7: 4})
-    *parts, d_h, d_c, d_message = call(*inputs, *cotangents)
-    return *(part.sum(0) for part in parts), d_h, d_c, d_message
+    _, forward_NPx4xM, *_, message_IxM = inputs
+    results = [
+        _floats(plan.blocks, plan.filled, GATES, plan.filled),
+        _floats(plan.shape[3], plan.filled, GATES),
+        _floats(plan.blocks, plan.fan_out, plan.filled, GATES),
+        jax.ShapeDtypeStruct(plan.shape, plan.types[0]),
+        jax.ShapeDtypeStruct(plan.shape, plan.types[1]),
+    ]
+    call = _call(plan, "backward", results, {6: 3, 7: 4})
+    d_hidden, d_from_input_IxNPx4, d_from_output, d_h, d_c = call(*inputs, *cotangents)
+    product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    d_forward = product("ink,im->nkm", d_from_input_IxNPx4, message_IxM)
+    d_message = product("ink,nkm->im", d_from_input_IxNPx4, forward_NPx4xM)
+    return d_hidden.sum(0), d_forward, d_from_output.sum(0), d_h, d_c, d_message
 
 
 _visit.defvjp(_visit_forward, _visit_backward)
 
-Operand = tuple[jax.ShapeDtypeStruct, pl.BlockSpec]
-"""An array, and what of it a program sees."""
 
-
-def _operands(plan: Plan, h: Array, c: Array) -> tuple[list[Operand], list[Operand], list[Operand]]:
-    """Return the inputs and the outputs of `_visit_kernel`, and the outputs of `_gradient_kernel`.
-
-    What all programs add to has a part for each of them, to be summed outside, always in the same order.
-    """
-    (G, N, R, fan_in), B, J = plan.shape, plan.block, plan.blocks
-    weights = [
-        (GATES, plan.rows, plan.rows),
-        (GATES, plan.rows, plan.columns),
-        (plan.fan_out, GATES, plan.rows),
-    ]
-
-    def whole(*shape: int) -> Operand:
-        return jax.ShapeDtypeStruct(shape, jnp.float32), pl.BlockSpec(shape, lambda j: (0,) * len(shape))
-
-    def part(*shape: int) -> Operand:
-        spec = pl.BlockSpec((None, *shape), lambda j: (j, *(0,) * len(shape)))
-        return jax.ShapeDtypeStruct((J, *shape), jnp.float32), spec
-
-    def of_inputs(size: int, filled: int) -> Operand:
-        return jax.ShapeDtypeStruct((fan_in, size), jnp.float32), pl.BlockSpec((B, filled), lambda j: (j, 0))
-
-    def state(dtype: Any) -> Operand:
-        spec = pl.BlockSpec((G, plan.rows, R, B), lambda j: (0, 0, 0, j))
-        return jax.ShapeDtypeStruct((G, N, R, fan_in), dtype), spec
-
-    states, message = [state(h.dtype), state(c.dtype)], of_inputs(plan.channels, plan.columns)
-    inputs = [*itertools.starmap(whole, weights), *states, message]
-    outputs = [*states, part(plan.fan_out, plan.rows), of_inputs(plan.rows, plan.rows)]
-    return inputs, outputs, [*itertools.starmap(part, weights), *states, message]
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def _call(
     plan: Plan,
-    kernel: Callable[..., None],
-    inputs: list[Operand],
-    outputs: list[Operand],
+    name: str,
+    results: list[jax.ShapeDtypeStruct],
     in_place: dict[int, int],
-) -> Callable[..., tuple[Array, ...]]:
-    """Return the function that runs a kernel on all blocks; `in_place` are inputs that outputs replace."""
-    from jax.experimental.pallas import triton
-
-    warps = plan.block * plan.rows // (32 * THREAD_NUMBERS[plan.rows])
-    return pl.pallas_call(
-        functools.partial(kernel, plan),
-        grid=(plan.blocks,),
-        in_specs=[spec for _, spec in inputs],
-        out_specs=tuple(spec for _, spec in outputs),
-        out_shape=tuple(array for array, _ in outputs),
+) -> Callable[..., Sequence[Array]]:
+    """Return a compiled function of arrays; `in_place` are inputs that results replace."""
+    try:
+        library, program = _compiled(tuple(plan.definitions), None if plan.emulated else _capability())
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RuntimeError(f"the fused kernel cannot be used: {error}") from error
+    call = jax.ffi.ffi_call(
+        libraries.target(name, library),
+        results,
+        vmap_method="broadcast_all",
         input_output_aliases=in_place,
-        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
-        interpret=plan.interpret,
     )
+    return functools.partial(call, program=program)
 
 
-def _visit_kernel(
-    plan: Plan,
-    hidden_ref: Any,
-    forward_ref: Any,
-    from_output_ref: Any,
-    h_ref: Any,
-    c_ref: Any,
-    message_ref: Any,
-    new_h_ref: Any,
-    new_c_ref: Any,
-    sum_over_inputs_ref: Any,
-    sum_over_outputs_ref: Any,
-) -> None:
-    """Let the synapses between B input units and all output units tick."""
-    dot, place = _dot(plan), _Place(plan)
-    message_BxM = place.load_message(message_ref)
-    from_input = [dot(message_BxM, forward_ref[k].T) for k in range(GATES)]
+@functools.cache
+def _compiled(definitions: tuple[str, ...], capability: str | None) -> tuple[Path, str]:
+    """Return the library that launches kernels, and the name of the program that it shall run.
 
-    def visit_output(b: Array, sum_BxN: Array) -> Array:
-        h, c = place.load(h_ref, b), place.load(c_ref, b)
-        messages = [from_input[k] + from_output_ref[b, k, :][None, :] for k in range(GATES)]
-        for _ in range(plan.micro_ticks):
-            gates = [_logistic(dot(h, hidden_ref[k].T) + messages[k]) for k in range(GATES)]
-            h, c, _ = _cell(gates, c)
-        place.store(new_h_ref, b, h)
-        place.store(new_c_ref, b, c)
-        h = place.cut(h)
-        sum_over_inputs_ref[b, :] = h.sum(0)
-        return sum_BxN + h
+    Args:
+        definitions: what the program is compiled for.
+        capability: compute capability of the GPU; None for a CPU that emulates one.
 
-    nothing = jnp.zeros((plan.block, plan.rows), jnp.float32)
-    place.store_sums(sum_over_outputs_ref, lax.fori_loop(0, plan.fan_out, visit_output, nothing))
+    Raises:
+        OSError: something is missing, or does not compile.
+        SubprocessError: the compiler does not end.
+    """
+    if os.name != "posix":
+        raise OSError(f"it is for POSIX systems, and this one is {os.name}")
+    if capability is None:
+        options = ["-O1", "-DEMULATED", *definitions]
+        library = libraries.build(LAUNCHER, [HEADER, SOURCE, EMULATOR], options)
+        libraries.register(library, "cpu")
+        return library, ""
+    library = libraries.build(LAUNCHER, [HEADER], [], ["-ldl"])
+    options = ["--std=c++17", *definitions]
+    texts = [HEADER.read_text(), SOURCE.read_text()]
+    key = libraries.key_of([*texts, *options, capability, nvrtc.version()])
 
+    def make(file: Path) -> None:
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(nvrtc.compile_for(capability, SOURCE, [HEADER], options))
+            os.chmod(temporary, 0o600)
 
-def _gradient_kernel(
-    plan: Plan,
-    hidden_ref: Any,
-    forward_ref: Any,
-    from_output_ref: Any,
-    h_ref: Any,
-    c_ref: Any,
-    message_ref: Any,
-    d_new_h_ref: Any,
-    d_new_c_ref: Any,
-    d_sum_over_inputs_ref: Any,
-    d_sum_over_outputs_ref: Any,
-    d_hidden_ref: Any,
-    d_forward_ref: Any,
-    d_from_output_ref: Any,
-    d_h_ref: Any,
-    d_c_ref: Any,
-    d_message_ref: Any,
-) -> None:
-    """Let the same synapses tick once more, and go back through their ticks."""
-    dot, place = _dot(plan), _Place(plan)
-    message_BxM = place.load_message(message_ref)
-    from_input = [dot(message_BxM, forward_ref[k].T) for k in range(GATES)]
-    d_sum_BxN = place.load_sums(d_sum_over_outputs_ref)
-
-    def visit_output(b: Array, sums: tuple[list[Array], list[Array]]) -> tuple[list[Array], list[Array]]:
-        d_hidden, d_from_input = sums
-        h, c = place.load(h_ref, b), place.load(c_ref, b)
-        messages = [from_input[k] + from_output_ref[b, k, :][None, :] for k in range(GATES)]
-        ticks = []
-        for _ in range(plan.micro_ticks):
-            gates = [_logistic(dot(h, hidden_ref[k].T) + messages[k]) for k in range(GATES)]
-            new_h, new_c, tanh_c = _cell(gates, c)
-            ticks.append((h, c, gates, tanh_c))
-            h, c = new_h, new_c
-
-        d_mean = place.cut(d_sum_BxN + d_sum_over_inputs_ref[b, :][None, :])
-        d_h, d_c = place.load(d_new_h_ref, b) + d_mean, place.load(d_new_c_ref, b)
-        d_messages = [jnp.zeros_like(d_h)] * GATES
-        for h, c, gates, tanh_c in reversed(ticks):
-            d_gates, d_c = _cell_gradient(gates, c, tanh_c, d_h, d_c)
-            d_hidden = [d_hidden[k] + dot(d_gates[k].T, h) for k in range(GATES)]
-            d_messages = [d_messages[k] + d_gates[k] for k in range(GATES)]
-            d_h = functools.reduce(jnp.add, [dot(d_gates[k], hidden_ref[k]) for k in range(GATES)])
-        place.store(d_h_ref, b, d_h)
-        place.store(d_c_ref, b, d_c)
-        for k in range(GATES):
-            d_from_output_ref[b, k, :] = d_messages[k].sum(0)
-        return d_hidden, [d_from_input[k] + d_messages[k] for k in range(GATES)]
-
-    nothing = (
-        [jnp.zeros((plan.rows, plan.rows), jnp.float32)] * GATES,
-        [jnp.zeros((plan.block, plan.rows), jnp.float32)] * GATES,
-    )
-    d_hidden, d_from_input = lax.fori_loop(0, plan.fan_out, visit_output, nothing)
-    for k in range(GATES):
-        d_hidden_ref[k] = d_hidden[k]
-        d_forward_ref[k] = dot(d_from_input[k].T, message_BxM)
-    d_message = functools.reduce(jnp.add, [dot(d_from_input[k], forward_ref[k]) for k in range(GATES)])
-    place.store_message(d_message_ref, d_message)
+    program = libraries.kept(f"fused-{key}.cubin", make)
+    _keep(libraries.register(library, "CUDA"), program)
+    return library, program.stem
 
 
-def _dot(plan: Plan) -> Callable[[Array, Array], Array]:
-    return functools.partial(jnp.dot, precision=plan.precision, preferred_element_type=jnp.float32)
+def _keep(launcher: ctypes.CDLL, program: Path) -> None:
+    """Hand a program to the library that launches it.
+
+    Raises:
+        OSError: another user could have written it, or there is no driver.
+    """
+    with os.fdopen(open_trusted(program), "rb") as file:
+        text = file.read()
+    keep = launcher.vsml_keep
+    keep.restype = ctypes.c_char_p
+    keep.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p]
+    fault = keep(program.stem.encode(), text, len(text), DRIVER.encode())
+    if fault:
+        raise OSError(fault.decode(errors="replace"))
 
 
-def _logistic(z: Array) -> Array:
-    """Return `(1 + tanh(z)) / 2`, the logistic function of 2 z."""
-    return 1.0 / (1.0 + jnp.exp2(_MINUS_2_LOG2_E * z))
+def _capability() -> str:
+    """Return the compute capability of the GPUs here, as "9.0".
 
-
-_MINUS_2_LOG2_E = -2.8853900817779268
-
-
-def _cell(gates: list[Array], c: Array) -> tuple[Array, Array, Array]:
-    """Return the new h and c and the tanh of c, from the `_logistic` of all gate inputs and the old c."""
-    i, g, f, o = gates
-    c = f * c + i * (2.0 * g - 1.0)
-    tanh_c = 2.0 * _logistic(c) - 1.0
-    return o * tanh_c, c, tanh_c
-
-
-def _cell_gradient(
-    gates: list[Array], c: Array, tanh_c: Array, d_h: Array, d_c: Array
-) -> tuple[list[Array], Array]:
-    """Return the gradients with respect to the gate inputs and the old c, from those of the new h and c."""
-    i, g, f, o = gates
-    g = 2.0 * g - 1.0
-    d_c = d_c + d_h * o * (1.0 - tanh_c * tanh_c)
-    d_gates = [
-        d_c * g * (2.0 * i * (1.0 - i)),
-        d_c * i * (1.0 - g * g),
-        d_c * c * (2.0 * f * (1.0 - f)),
-        d_h * tanh_c * (2.0 * o * (1.0 - o)),
-    ]
-    return d_gates, d_c * f
-
-
-class _Place:
-    """Where in the arrays the synapses of a program are; what its blocks have beyond an array reads as 0."""
-
-    def __init__(self, plan: Plan):
-        _, N, self.rows, fan_in = plan.shape
-
-        def below(limit: int, size: int, start: Any = 0) -> Array | None:
-            return None if limit % size == 0 else start + jnp.arange(size) < limit
-
-        self.input = below(fan_in, plan.block, pl.program_id(0) * plan.block)
-        self.state = below(N, plan.rows)
-        self.channel = below(plan.channels, plan.columns)
-
-    def load(self, ref: Any, b: Array) -> Array:
-        """Return the states [B, N] of the synapses of output unit b."""
-        return _load(self._of_output(ref, b), self.state, self.input).astype(jnp.float32).T
-
-    def store(self, ref: Any, b: Array, state_BxN: Array) -> None:
-        _store(self._of_output(ref, b), state_BxN.T.astype(ref.dtype), self.state, self.input)
-
-    def load_message(self, ref: Any) -> Array:
-        return _load(ref.at[...], self.input, self.channel)
-
-    def store_message(self, ref: Any, message_BxM: Array) -> None:
-        _store(ref.at[...], message_BxM, self.input, self.channel)
-
-    def load_sums(self, ref: Any) -> Array:
-        return _load(ref.at[...], self.input, None)
-
-    def store_sums(self, ref: Any, sums_BxN: Array) -> None:
-        _store(ref.at[...], sums_BxN, self.input, None)
-
-    def cut(self, tile_BxN: Array) -> Array:
-        """Return the tile with zeros where there is no input unit."""
-        return tile_BxN if self.input is None else jnp.where(self.input[:, None], tile_BxN, 0.0)
-
-    def _of_output(self, ref: Any, b: Array) -> Any:
-        return ref.at[lax.div(b, self.rows), :, lax.rem(b, self.rows), :]
-
-
-def _mask(shape: tuple[int, ...], rows: Array | None, columns: Array | None) -> Array | None:
-    masks = [jnp.broadcast_to(rows[:, None], shape)] if rows is not None else []
-    masks += [jnp.broadcast_to(columns[None, :], shape)] if columns is not None else []
-    return functools.reduce(jnp.logical_and, masks) if masks else None
-
-
-def _load(ref: Any, rows: Array | None, columns: Array | None) -> Array:
-    from jax.experimental.pallas import triton
-
-    mask = _mask(ref.shape, rows, columns)
-    return triton.load(ref, mask=mask, other=None if mask is None else 0.0)
-
-
-def _store(ref: Any, value: Array, rows: Array | None, columns: Array | None) -> None:
-    from jax.experimental.pallas import triton
-
-    triton.store(ref, value, mask=_mask(value.shape, rows, columns))
+    Raises:
+        OSError: they are too old, not alike, or do not say.
+    """
+    found = {str(getattr(device, "compute_capability", "unknown")) for device in jax.local_devices()}
+    if len(found) != 1:
+        raise OSError(f"GPUs are not alike: got compute capabilities {', '.join(sorted(found))}")
+    (capability,) = found
+    parts = capability.split(".")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise OSError(f"got compute capability {capability!r}, expected two numbers, as 9.0")
+    if tuple(map(int, parts)) < MIN_CAPABILITY:
+        least = ".".join(map(str, MIN_CAPABILITY))
+        raise OSError(f"got compute capability {capability}, expected at least {least}")
+    return capability
 
 
 def _too_large(state_size: int) -> str | None:
-    largest = max(THREAD_NUMBERS)
-    return (
-        None
-        if state_size <= largest
-        else f"states have at most {largest} numbers in it, got state_size {state_size}"
-    )
+    if state_size <= MAX_STATE:
+        return None
+    return f"states have at most {MAX_STATE} numbers in it, got state_size {state_size}"
 
 
 def missing(state_size: int) -> str | None:
     """Return why the kernels cannot be used on the default device; None if they can.
 
-    The first call on a GPU compiles both for a small layer, runs them, and compares with `tiled.tick`.
+    The first call with an N on a GPU compiles them, runs them on a small layer, and compares with
+    `tiled.tick`.
 
     Args:
         state_size: N.
@@ -485,14 +398,14 @@ def missing(state_size: int) -> str | None:
     backend = jax.default_backend()
     if backend != "gpu":
         return f"it is for GPUs, and this is a {backend}"
-    return _too_large(state_size) or _fault()
+    return _too_large(state_size) or _fault(state_size)
 
 
 @functools.cache
-def _fault() -> str | None:
+def _fault(state_size: int) -> str | None:
     try:
-        error = largest_error(interpret=False)
-    except Exception as reason:  # JAX, Triton and the driver each raise their own
+        error = largest_error(state_size)
+    except Exception as reason:  # JAX, compilers and the driver each raise their own
         return f"it cannot be compiled or run here: {type(reason).__name__}: {reason}"
     if not error <= MAX_ERROR:
         return f"it is off by {error:.1e} of the largest entry here"
@@ -503,12 +416,16 @@ MAX_ERROR = 1e-5
 """Largest difference from `tiled.tick`, relative to the largest entry of an array, taken for rounding."""
 
 
-def largest_error(interpret: bool) -> float:
+def largest_error(state_size: int, emulated: bool = False) -> float:
     """Return how far results and gradients for a small layer are from those of `tiled.tick`.
 
     It is the largest difference of each array relative to its largest entry, and the worst of these.
+
+    Args:
+        state_size: N.
+        emulated: whether to run on a CPU.
     """
-    N, M, R, fan_in = 16, 8, 3, 40
+    N, M, R, fan_in = state_size, 8, 3, 42
 
     def wave(number: int, *shape: int) -> Array:
         """Return numbers in [-1, 1] that look random and differ from array to array."""
@@ -530,7 +447,7 @@ def largest_error(interpret: bool) -> float:
 
     @jax.jit
     def worst() -> Array:
-        got, want = everything(functools.partial(tick, interpret=interpret)), everything(tiled.tick)
+        got, want = everything(functools.partial(tick, emulated=emulated)), everything(tiled.tick)
         errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), got, want)
         return jnp.stack(jax.tree.leaves(errors)).max()
 
