@@ -292,12 +292,12 @@ def test_kernels_are_chosen_for_the_machine(forgotten, monkeypatch):
 
 def test_on_a_gpu_the_fused_kernel_is_tried_once_and_left_alone_where_it_fails(forgotten, monkeypatch):
     monkeypatch.setattr(vsml.networks.kernels.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(fused, "largest_error", lambda interpret: 1e-7)
+    monkeypatch.setattr(fused, "largest_error", lambda state_size: 1e-7)
     assert chosen("auto", N) == "fused"
     with pytest.warns(RuntimeWarning, match="slower than the fused kernel: states have at most 32 numbers"):
         assert chosen("auto", 33) == "tiled"
     chosen.cache_clear(), fused._fault.cache_clear()
-    monkeypatch.setattr(fused, "largest_error", lambda interpret: 0.5)
+    monkeypatch.setattr(fused, "largest_error", lambda state_size: 0.5)
     with pytest.warns(RuntimeWarning, match="it is off by 5.0e-01"):
         assert chosen("auto", N) == "tiled"
     with pytest.raises(ValueError, match="'fused', which cannot be used here: it is off by"):

@@ -2,7 +2,7 @@
 //
 // Its functions are those of the driver that comes with a GPU, declared here and found when they are first needed, so
 // that neither CUDA's headers nor its libraries have to be there to compile it. With EMULATED the kernels run on the
-// CPU instead (`emulated.h`).
+// CPU instead (`emulated.h`). With NO_STREAM alone, for tests, a driver is called from a CPU.
 
 #include "fused.h"
 
@@ -17,8 +17,15 @@
 
 #ifdef EMULATED
 #include "fused.cu"
+#define NO_STREAM
 #else
 #include <dlfcn.h>
+#endif
+
+#ifdef NO_STREAM  // called by XLA for CPUs
+#define STREAM
+#else
+#define STREAM .Ctx<ffi::PlatformStream<Stream>>()
 #endif
 
 namespace {
@@ -45,7 +52,6 @@ int64_t blocks_of(const Sizes& size) {
 #ifdef EMULATED
 
 using Stream = void*;
-#define STREAM
 
 template <typename... Arguments>
 ffi::Error launch(Stream, std::string_view, void (*kernel)(Arguments...), const char*, int64_t blocks,
@@ -66,7 +72,6 @@ using Stream = struct CUstream_st*;
 using Context = struct CUctx_st*;
 using Module = struct CUmod_st*;
 using Function = struct CUfunc_st*;
-#define STREAM .Ctx<ffi::PlatformStream<Stream>>()
 #define KERNEL(name) #name
 
 // The functions of the driver, which return 0 where all is well.
@@ -82,7 +87,7 @@ struct Driver {
   std::string fault;
 
   explicit Driver(const char* path) {
-    void* library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
       fault = dlerror();
       return;
@@ -110,52 +115,59 @@ struct Driver {
   }
 };
 
+// What was compiled for a GPU, where it was loaded, and its kernels there.
+struct Program {
+  std::string text;
+  const Driver* driver;
+  std::map<Context, Module> modules;
+  std::map<std::pair<Context, std::string>, Function> kernels;
+};
+
 std::mutex turns;
-std::string driver_path = "libcuda.so.1";
-std::map<std::string, std::string> programs;                        // compiled text, by the name of a program
-std::map<std::pair<Context, std::string>, std::pair<Module, std::map<std::string, Function>>> modules;
+std::map<std::string, Driver> drivers;    // by their paths
+std::map<std::string, Program> programs;  // by their names
 
-const Driver& driver() {
-  static const Driver found(driver_path.c_str());
-  return found;
-}
-
-// Find a kernel in a context, where its program is loaded first if need be; that context is the current one.
-ffi::Error find(Context context, const std::string& program, const char* kernel, Function* found) {
+// Find a kernel in a context, the current one, where its program is loaded first if need be.
+ffi::Error find(Program& program, Context context, const char* kernel, Function* found) {
   const std::lock_guard<std::mutex> turn(turns);
-  auto& [module, functions] = modules[{context, program}];
-  if (!module) {
-    const auto text = programs.find(program);
-    if (text == programs.end()) return ffi::Error::Internal("no program " + program + " was compiled");
-    if (const int code = driver().cuModuleLoadData(&module, text->second.data())) {
+  Module& module = program.modules[context];
+  if (!module)
+    if (const int code = program.driver->cuModuleLoadData(&module, program.text.data())) {
       module = nullptr;
-      return driver().error("cuModuleLoadData", code);
+      return program.driver->error("cuModuleLoadData", code);
     }
-  }
-  Function& function = functions[kernel];
+  Function& function = program.kernels[{context, kernel}];
   if (!function)
-    if (const int code = driver().cuModuleGetFunction(&function, module, kernel)) {
+    if (const int code = program.driver->cuModuleGetFunction(&function, module, kernel)) {
       function = nullptr;
-      return driver().error("cuModuleGetFunction", code);
+      return program.driver->error("cuModuleGetFunction", code);
     }
   *found = function;
   return ffi::Error::Success();
 }
 
+Program* program_of(std::string_view name) {
+  const std::lock_guard<std::mutex> turn(turns);
+  const auto found = programs.find(std::string(name));
+  return found == programs.end() ? nullptr : &found->second;
+}
+
 template <typename... Arguments>
-ffi::Error launch(Stream stream, std::string_view program, const char* kernel, int64_t blocks, Arguments... arguments) {
+ffi::Error launch(Stream stream, std::string_view name, const char* kernel, int64_t blocks, Arguments... arguments) {
   if (blocks == 0) return ffi::Error::Success();
   if (blocks > INT32_MAX) return ffi::Error::InvalidArgument("more than 2^31 blocks: take fewer members at a time");
-  const Driver& at = driver();
-  if (!at.fault.empty()) return ffi::Error::Internal(at.fault);
+  Program* program = program_of(name);
+  if (!program) return ffi::Error::Internal("no program " + std::string(name) + " was compiled in this process");
+  const Driver& at = *program->driver;
   Context context = nullptr, popped = nullptr;
   if (const int code = at.cuStreamGetCtx(stream, &context)) return at.error("cuStreamGetCtx", code);
   if (const int code = at.cuCtxPushCurrent_v2(context)) return at.error("cuCtxPushCurrent", code);
   Function function = nullptr;
-  ffi::Error error = find(context, std::string(program), kernel, &function);
+  ffi::Error error = find(*program, context, kernel, &function);
   if (error.success()) {
     void* all[] = {&arguments...};
-    const int code = at.cuLaunchKernel(function, static_cast<unsigned>(blocks), 1, 1, 32 * WARPS, 1, 1, 0, stream, all,
+    const unsigned threads = 32 * WARPS;
+    const int code = at.cuLaunchKernel(function, static_cast<unsigned>(blocks), 1, 1, threads, 1, 1, 0, stream, all,
                                        nullptr);
     if (code) error = at.error("cuLaunchKernel", code);
   }
@@ -172,12 +184,12 @@ Visit visit_of(const Floats& hidden, const Floats& forward, const Floats& from_o
 }
 
 ffi::Error forward_all(
-#ifndef EMULATED
+#ifndef NO_STREAM
     Stream stream,
 #endif
     std::string_view program, Floats hidden, Floats forward, Floats from_output, Any h, Any c, Floats message,
     AnyOut new_h, AnyOut new_c, FloatsOut sum_over_inputs, FloatsOut sum_over_outputs) {
-#ifdef EMULATED
+#ifdef NO_STREAM
   const Stream stream = nullptr;
 #endif
   const Visit from = visit_of(hidden, forward, from_output, h, c, message);
@@ -187,13 +199,13 @@ ffi::Error forward_all(
 }
 
 ffi::Error backward_all(
-#ifndef EMULATED
+#ifndef NO_STREAM
     Stream stream,
 #endif
     std::string_view program, Floats hidden, Floats forward, Floats from_output, Any h, Any c, Floats message,
     Any d_new_h, Any d_new_c, Floats d_sum_over_inputs, Floats d_sum_over_outputs, FloatsOut d_hidden,
     FloatsOut d_from_input, FloatsOut d_from_output, AnyOut d_h, AnyOut d_c) {
-#ifdef EMULATED
+#ifdef NO_STREAM
   const Stream stream = nullptr;
 #endif
   const Visit from = visit_of(hidden, forward, from_output, h, c, message);
@@ -225,13 +237,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_backward, backward_all,
                                   .Ret<Any>());
 
 #ifndef EMULATED
-// Keep a compiled program under a name; `driver` is the path of the driver's library, which is opened once.
-extern "C" const char* vsml_keep(const char* name, const char* text, int64_t bytes, const char* path) {
+// Keep a compiled program under a name. Returns why it cannot be run, or nothing.
+extern "C" const char* vsml_keep(const char* name, const char* text, int64_t bytes, const char* driver_path) {
   const std::lock_guard<std::mutex> turn(turns);
-  driver_path = path;
-  programs[name] = std::string(text, bytes);
-  static std::string fault;
-  fault = driver().fault;
-  return fault.c_str();
+  const Driver& driver = drivers.try_emplace(driver_path, driver_path).first->second;
+  if (driver.fault.empty()) programs.try_emplace(name, Program{std::string(text, bytes), &driver, {}, {}});
+  return driver.fault.c_str();
 }
 #endif

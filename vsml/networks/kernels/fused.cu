@@ -391,9 +391,26 @@ DEVICE void cell_back(float z_i, float z_g, float z_f, float z_o, float c, float
   d_c = D * f;
 }
 
+// A left side in shared memory. Where states are large, both parts of it would take too much.
+template <bool LARGE_STATE>
+struct Kept {
+  Left both;
+  DEVICE void operator=(const float (&x)[4]) { both = split(x); }
+  DEVICE Left left() const { return both; }
+};
+
+template <>
+struct Kept<true> {
+  float of[4];
+  DEVICE void operator=(const float (&x)[4]) {
+    for (int i = 0; i < 4; ++i) of[i] = x[i];
+  }
+  DEVICE Left left() const { return split(of); }
+};
+
 // W3^T, as products take it, of all warps.
 struct Transposed {
-  Left of[PAIRS][STEPS][32];
+  Kept<(K > 3)> of[PAIRS][STEPS][32];
 };
 
 DEVICE void load(const Place& at, const float* hidden, Transposed& transposed) {
@@ -406,7 +423,7 @@ DEVICE void load(const Place& at, const float* hidden, Transposed& transposed) {
       const int row = at.t + 8 * (i % STEPS) + 4 * (e / 2);  // gate by gate, NP of each
       entries[e] = column < NP ? hidden[(row % NP * 4 + row / NP) * NP + column] : 0.0f;
     }
-    transposed.of[i / STEPS][i % STEPS][threadIdx.x % 32] = split(entries);
+    transposed.of[i / STEPS][i % STEPS][threadIdx.x % 32] = entries;
   }
 }
 
@@ -427,7 +444,7 @@ DEVICE void return_through_weights(const Place& at, const Transposed& transposed
     const Split first = split(row[0]), second = split(row[4]);
 #pragma unroll
     for (int pair = 0; pair < PAIRS; ++pair)
-      multiply(product[pair], transposed.of[pair][step][threadIdx.x % 32], first, second);
+      multiply(product[pair], transposed.of[pair][step][threadIdx.x % 32].left(), first, second);
   }
   __syncwarp();
 #pragma unroll

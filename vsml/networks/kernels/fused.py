@@ -85,6 +85,12 @@ MIN_CAPABILITY = (8, 0)
 DRIVER = "libcuda.so.1"
 """What drives a GPU; it comes with the GPU's own software."""
 
+PLATFORM = "CUDA"
+"""Of what XLA calls the kernels."""
+
+LAUNCHER_OPTIONS = ("-ldl",)
+"""Of the C++ compiler."""
+
 SOURCE = Path(__file__).with_name("fused.cu")
 LAUNCHER = Path(__file__).with_name("fused.cpp")
 HEADER = Path(__file__).with_name("fused.h")
@@ -330,7 +336,7 @@ def _compiled(definitions: tuple[str, ...], capability: str | None) -> tuple[Pat
         library = libraries.build(LAUNCHER, [HEADER, SOURCE, EMULATOR], options)
         libraries.register(library, "cpu")
         return library, ""
-    library = libraries.build(LAUNCHER, [HEADER], [], ["-ldl"])
+    library = libraries.build(LAUNCHER, [HEADER], [], LAUNCHER_OPTIONS)
     options = ["--std=c++17", *definitions]
     texts = [HEADER.read_text(), SOURCE.read_text()]
     key = libraries.key_of([*texts, *options, capability, nvrtc.version()])
@@ -341,7 +347,7 @@ def _compiled(definitions: tuple[str, ...], capability: str | None) -> tuple[Pat
             os.chmod(temporary, 0o600)
 
     program = libraries.kept(f"fused-{key}.cubin", make)
-    _keep(libraries.register(library, "CUDA"), program)
+    _keep(libraries.register(library, PLATFORM), program)
     return library, program.stem
 
 
