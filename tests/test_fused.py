@@ -66,7 +66,7 @@ def assert_same(got, want):
         np.testing.assert_allclose(a, b, rtol=0, atol=3e-6 * abs(b).max())
 
 
-# A program is compiled for each N, M and number of ticks: few of them, in a second or two each, and then kept.
+# A program is compiled for each N, M and number of ticks, in some seconds, and then kept: few of them.
 @pytest.mark.parametrize(
     ("tiles", "rows", "fan_in", "state_size", "message_size", "micro_ticks"),
     [

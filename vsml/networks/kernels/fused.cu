@@ -193,28 +193,43 @@ struct Place {
 
   DEVICE int number(int q) const { return 8 * q + g; }
 
-  // Where in the states number 8 q + g of this lane's first synapse with output unit b is.
-  DEVICE long long at(int b, int q) const {
-    const long long tile = member * size.tiles + b / size.rows;
-    return ((tile * N + number(q)) * size.rows + b % size.rows) * size.inputs + input;
-  }
-
   DEVICE int count_of(int q) const { return number(q) < N ? count : 0; }
 };
 
+// Where in the states the numbers of this lane's first synapse with one output unit after the other are.
+struct Walk {
+  long long first, step, to_next_tile;  // of number g; how far it is from there to number g + 8
+  int row, rows, inputs;
+
+  DEVICE explicit Walk(const Place& at) : row(0), rows(at.size.rows), inputs(at.size.inputs) {
+    const long long number = static_cast<long long>(rows) * inputs;  // from one number to the next
+    first = (at.member * at.size.tiles * N + at.g) * number + at.input;
+    step = 8 * number;
+    to_next_tile = (N - 1) * number;
+  }
+
+  DEVICE void advance() {
+    first += inputs;
+    if (++row < rows) return;
+    row = 0;
+    first += to_next_tile;
+  }
+};
+
 template <int TYPE>
-DEVICE void read_all(const Place& at, const void* array, int b, float (&x)[K][2]) {
+DEVICE void read_all(const Place& at, const Walk& walk, const void* array, float (&x)[K][2]) {
 #pragma unroll
   for (int q = 0; q < K; ++q) {
-    const Pair pair = read<TYPE>(array, at.at(b, q), at.count_of(q), at.paired);
+    const Pair pair = read<TYPE>(array, walk.first + q * walk.step, at.count_of(q), at.paired);
     x[q][0] = pair.of[0], x[q][1] = pair.of[1];
   }
 }
 
 template <int TYPE>
-DEVICE void write_all(const Place& at, void* array, int b, const float (&x)[K][2]) {
+DEVICE void write_all(const Place& at, const Walk& walk, void* array, const float (&x)[K][2]) {
 #pragma unroll
-  for (int q = 0; q < K; ++q) write<TYPE>(array, at.at(b, q), at.count_of(q), at.paired, x[q][0], x[q][1]);
+  for (int q = 0; q < K; ++q)
+    write<TYPE>(array, walk.first + q * walk.step, at.count_of(q), at.paired, x[q][0], x[q][1]);
 }
 
 // SCALE W3, as products take it.
@@ -306,8 +321,10 @@ DEVICE void tick(const float (&z)[K][2][4], float (&h)[K][2], float (&c)[K][2]) 
 // Add up what the warps have of some output units, always in the same order.
 DEVICE void add_up(const float* sums, int width, int count, float* to) {
   __syncthreads();
+#pragma unroll 1
   for (int i = threadIdx.x; i < count * width; i += THREADS) {
     float sum = 0.0f;
+#pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) sum += sums[warp * CHUNK * width + i];
     to[i] = sum;
   }
@@ -329,16 +346,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit(const Visit from, co
   const Weights weights(at, from.hidden);
   float u[K][4][2], h[K][2], c[K][2], total[K][2] = {};
   messages(at, from, u);
-  read_all<H_TYPE>(at, from.h, 0, h);
-  read_all<C_TYPE>(at, from.c, 0, c);
+  Walk here(at);
+  read_all<H_TYPE>(at, here, from.h, h);
+  read_all<C_TYPE>(at, here, from.c, c);
   for (int b = 0; b < at.outputs; ++b) {
     float over_inputs[K] = {};
     if (at.busy) {
       float v[K][4], next_h[K][2] = {}, next_c[K][2] = {};
       output_messages(at, from, b, v);
+      Walk next = here;
+      next.advance();
       if (b + 1 < at.outputs) {  // on their way while this one is computed
-        read_all<H_TYPE>(at, from.h, b + 1, next_h);
-        read_all<C_TYPE>(at, from.c, b + 1, next_c);
+        read_all<H_TYPE>(at, next, from.h, next_h);
+        read_all<C_TYPE>(at, next, from.c, next_c);
       }
 #pragma unroll
       for (int n = 0; n < TICKS; ++n) {
@@ -346,8 +366,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit(const Visit from, co
         gate_inputs(at, weights, u, v, h, memory[at.warp], STRIDE, z);
         tick(z, h, c);
       }
-      write_all<H_TYPE>(at, to.h, b, h);
-      write_all<C_TYPE>(at, to.c, b, c);
+      write_all<H_TYPE>(at, here, to.h, h);
+      write_all<C_TYPE>(at, here, to.c, c);
+      here = next;
 #pragma unroll
       for (int q = 0; q < K; ++q) {
         float sum = (at.count > 0 ? h[q][0] : 0.0f) + (at.count > 1 ? h[q][1] : 0.0f);
@@ -482,15 +503,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit_back(const Visit fro
       d_total[q][s] = s < at.count ? back.sum_over_outputs[(at.member * at.size.inputs + at.input + s) * NP +
                                                            at.number(q)]
                                    : 0.0f;
+  Walk here(at);
   for (int b = 0; b < at.outputs; ++b) {
     float d_v[K] = {};
     if (at.busy) {
       float v[K][4], h[TICKS][K][2], c[TICKS][K][2], d_h[K][2], d_c[K][2], d_sum[K][2][4] = {};
       output_messages(at, from, b, v);
-      read_all<H_TYPE>(at, from.h, b, h[0]);
-      read_all<C_TYPE>(at, from.c, b, c[0]);
-      read_all<H_TYPE>(at, back.h, b, d_h);
-      read_all<C_TYPE>(at, back.c, b, d_c);
+      read_all<H_TYPE>(at, here, from.h, h[0]);
+      read_all<C_TYPE>(at, here, from.c, c[0]);
+      read_all<H_TYPE>(at, here, back.h, d_h);
+      read_all<C_TYPE>(at, here, back.c, d_c);
 #pragma unroll
       for (int n = 0; n + 1 < TICKS; ++n) {
         float z[K][2][4];
@@ -535,8 +557,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit_back(const Visit fro
         }
         return_through_weights(at, transposed, d, memory[at.warp], STRIDE, d_h);
       }
-      write_all<H_TYPE>(at, to.h, b, d_h);
-      write_all<C_TYPE>(at, to.c, b, d_c);
+      write_all<H_TYPE>(at, here, to.h, d_h);
+      write_all<C_TYPE>(at, here, to.c, d_c);
+      here.advance();
 #pragma unroll
       for (int q = 0; q < K; ++q) {
         float both[4];

@@ -77,7 +77,7 @@ MAX_STATE = 32
 """Largest N. Above 16 a thread has not enough registers for all weights, and keeps some in memory."""
 
 MAX_TICKS = 4
-"""Most ticks of one launch, as the gradient keeps h and c of all of them in registers; more are more launches."""
+"""Most ticks of a launch; more are more launches. The gradient has h and c of all of them in registers."""
 
 MIN_CAPABILITY = (8, 0)
 """Oldest GPUs whose tensor cores multiply what the kernels need: Ampere."""
@@ -182,7 +182,8 @@ def tick(
         ticks = min(MAX_TICKS, micro_ticks - first)
         ticked = _launch(weights, h_GNRI, c_GNRI, *messages, ticks, emulated)
         h_GNRI, c_GNRI = ticked.h, ticked.c
-    return ticked.replace(h=ticked.h.astype(kept[0]), c=ticked.c.astype(kept[1]))
+    h_GNRI, c_GNRI = h_GNRI.astype(kept[0]), c_GNRI.astype(kept[1])
+    return Ticked(h=h_GNRI, c=c_GNRI, forward=ticked.forward, backward=ticked.backward)
 
 
 def _check(
@@ -231,9 +232,9 @@ def _launch(
     emulated: bool,
 ) -> Ticked:
     """Let synapses tick as often as one launch can."""
-    N, fan_in = h_GNRI.shape[1], h_GNRI.shape[3]
+    G, N, R, fan_in = h_GNRI.shape
     types = h_GNRI.dtype.name, c_GNRI.dtype.name
-    plan = Plan(h_GNRI.shape, forward_IxM.shape[1], micro_ticks, types, emulated)
+    plan = Plan((G, N, R, fan_in), forward_IxM.shape[1], micro_ticks, types, emulated)
 
     def by_number(array_4NxK: Array, columns: int) -> Array:
         """Return [NP, 4, columns], filled up with zeros."""
