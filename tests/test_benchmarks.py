@@ -260,9 +260,12 @@ def test_ticks_of_rules_and_synapses_are_measured_and_written(tmp_path, monkeypa
 def test_an_accelerator_is_measured_in_one_call_and_each_part_says_what_came_of_it(tmp_path, capsys):
     store_rates()
     path = tmp_path / "result.json"
-    on_gpu.main(["--small", "--parts", "parity", "roofline", "speed", "populations", "--json", str(path)])
+    parts = ["kernel", "parity", "roofline", "speed", "populations"]
+    on_gpu.main(["--small", "--parts", *parts, "--json", str(path)])
     record = json.loads(path.read_text())
     rows = {part: [row for row in record["results"] if row["part"] == part] for part in record["parts"]}
+    (visit,) = rows["kernel"]
+    assert visit["error"] < 1e-5
     assert all(row["answers"] < 1e-4 and row["gradient"] < 1e-4 for row in rows["parity"])
     assert {row["what"] for row in rows["speed"]} == {"forward", "gradient"}
     assert [row["members"] for row in rows["populations"]] == list(on_gpu.SMALL.populations)

@@ -160,9 +160,7 @@ NAMES: dict[str, str] = {
     "vsml.introspection:looks": "vsml.calls.introspect:introspect_all",
     "vsml.introspection:run_introspection": "vsml.launching.version_0_1:run_introspection",
     "vsml.introspection:write_looks": "vsml.calls.introspect:write_introspections",
-    "vsml.kernels.fused:LEAST_SIZE": "vsml.networks.kernels.fused:MIN_SIZE",
     "vsml.kernels.fused:MOST_ERROR": "vsml.networks.kernels.fused:MAX_ERROR",
-    "vsml.kernels.fused:MOST_IDLE": "vsml.networks.kernels.fused:MAX_IDLE",
     "vsml.kernels.native:COMPILE_S": "vsml.networks.kernels.libraries:COMPILE_S",
     "vsml.kernels.native:SOURCE": "vsml.networks.kernels.native:DENSE_SOURCE",
     "vsml.kernels.native:MOST_STATE": "vsml.networks.kernels.native:MAX_STATE",
@@ -189,6 +187,18 @@ NAMES: dict[str, str] = {
 }
 """Names that have changed: old `module:name` to the present `module:name`."""
 
+_PALLAS = "it belonged to the GPU kernel in Pallas; the one in CUDA chooses its blocks by itself"
+
+GONE: dict[str, str] = {
+    "vsml.kernels.fused:BLOCKS": _PALLAS,
+    "vsml.kernels.fused:LEAST_SIZE": _PALLAS,
+    "vsml.kernels.fused:MOST_IDLE": _PALLAS,
+    "vsml.kernels.fused:Operand": _PALLAS,
+    "vsml.kernels.fused:THREAD_NUMBERS": _PALLAS,
+    "vsml.kernels.fused:block_size": _PALLAS,
+}
+"""Names that nothing has taken the place of: old `module:name` to the reason."""
+
 PACKAGES = frozenset(["vsml.config", "vsml.cost", "vsml.introspection", "vsml.meta", "vsml.runs"])
 """Old modules whose name a package has now: these forward by themselves, with `old_names`."""
 
@@ -212,7 +222,11 @@ def old_names(module: str) -> Callable[[str], Any]:
                 )
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 return getattr(found, new_name)
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        reason = GONE.get(f"{module}:{name}")
+        told = (
+            f"{module}.{name} is gone: {reason}" if reason else f"module {module!r} has no attribute {name!r}"
+        )
+        raise AttributeError(told)
 
     return find
 
