@@ -75,6 +75,7 @@ def assert_same(got, want):
         (3, 2, 70, 16, 8, 2),  # 3 blocks, the last of them with 6 inputs; 6 outputs, added up 4 at a time
         (1, 2, 33, 20, 3, 1),  # 4 of the 24 numbers are filled up
         (1, 2, 12, 4, 2, 6),  # more ticks than one launch has
+        (40, 5, 3, 16, 8, 2),  # gradients of weights are sums over 200 outputs
     ],
 )
 def test_results_and_gradients_are_those_of_the_tiled_kernel(

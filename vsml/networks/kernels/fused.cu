@@ -507,7 +507,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit_back(const Visit fro
   for (int b = 0; b < at.outputs; ++b) {
     float d_v[K] = {};
     if (at.busy) {
-      float v[K][4], h[TICKS][K][2], c[TICKS][K][2], d_h[K][2], d_c[K][2], d_sum[K][2][4] = {};
+      float v[K][4], h[TICKS][K][2], c[TICKS][K][2], d_h[K][2], d_c[K][2], d_both[K][4] = {};
       output_messages(at, from, b, v);
       read_all<H_TYPE>(at, here, from.h, h[0]);
       read_all<C_TYPE>(at, here, from.c, c[0]);
@@ -541,35 +541,36 @@ extern "C" __global__ void __launch_bounds__(THREADS) visit_back(const Visit fro
             cell_back(z[q][0][s], z[q][0][2 + s], z[q][1][s], z[q][1][2 + s], c[n][q][s], d_h[q][s], d_c[q][s],
                       d[q][s]);
 #pragma unroll
-            for (int k = 0; k < 4; ++k) d_sum[q][s][k] += d[q][s][k];
-          }
-        // D(W3) += D(z) h^T, over 8 synapses: both sides are where products want them.
-#pragma unroll
-        for (int r = 0; r < K; ++r) {
-          const Split first = split(h[n][r][0]), second = split(h[n][r][1]);
-#pragma unroll
-          for (int q = 0; q < K; ++q)
-#pragma unroll
-            for (int p = 0; p < 2; ++p) {
-              const float left[4] = {d[q][0][2 * p], d[q][0][2 * p + 1], d[q][1][2 * p], d[q][1][2 * p + 1]};
-              multiply(d_hidden[q][p][r], split(left), first, second);
+            for (int k = 0; k < 4; ++k) {
+              d_u[q][k][s] += d[q][s][k];
+              d_both[q][k] += d[q][s][k];
             }
-        }
+          }
+        // D(W3) += D(z) h^T, over 8 synapses: both sides are where products want them. Tensor cores round sums
+        // towards zero, which would add up over output units: they add 8 synapses only.
+        Split right[K][2];
+#pragma unroll
+        for (int r = 0; r < K; ++r) right[r][0] = split(h[n][r][0]), right[r][1] = split(h[n][r][1]);
+#pragma unroll
+        for (int q = 0; q < K; ++q)
+#pragma unroll
+          for (int p = 0; p < 2; ++p) {
+            const Left left = split({d[q][0][2 * p], d[q][0][2 * p + 1], d[q][1][2 * p], d[q][1][2 * p + 1]});
+#pragma unroll
+            for (int r = 0; r < K; ++r) {
+              float sum[4] = {};
+              multiply(sum, left, right[r][0], right[r][1]);
+#pragma unroll
+              for (int i = 0; i < 4; ++i) d_hidden[q][p][r][i] += sum[i];
+            }
+          }
         return_through_weights(at, transposed, d, memory[at.warp], STRIDE, d_h);
       }
       write_all<H_TYPE>(at, here, to.h, d_h);
       write_all<C_TYPE>(at, here, to.c, d_c);
       here.advance();
 #pragma unroll
-      for (int q = 0; q < K; ++q) {
-        float both[4];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          both[k] = d_sum[q][0][k] + d_sum[q][1][k];
-          d_u[q][k][0] += d_sum[q][0][k], d_u[q][k][1] += d_sum[q][1][k];
-        }
-        d_v[q] = sum_of_own(at, both);
-      }
+      for (int q = 0; q < K; ++q) d_v[q] = sum_of_own(at, d_both[q]);
     }
 #pragma unroll
     for (int q = 0; q < K; ++q) sums[at.warp][b % CHUNK][at.number(q) * 4 + at.t] = d_v[q];

@@ -32,7 +32,8 @@ and D(v), D(W3) are written once per block and added outside, in a fixed order: 
 every time. Arithmetic is float32 whatever the state's type is.
 
 Products are done by tensor cores, from two parts of 11 bits of each number (tf32), without the product of the
-lower ones: 21 bits of 24, as near to exact as sums in float32 are. A tensor core hands out the product W3 h
+lower ones: 21 bits of 24, as near to exact as sums in float32 are. As tensor cores round sums towards zero,
+they add what 8 synapses have at one tick, and no more. A tensor core hands out the product W3 h
 of 8 synapses such that a thread gets all gates of 2 synapses and N / 8 numbers each, and it takes D(z) and h
 for D(W3) from where they are. What threads have to exchange, through shared memory, is h and D(z) once per
 tick. Multiply-adds of ordinary registers would need 64 instructions for each number and tick, and more than
@@ -81,9 +82,6 @@ MAX_TICKS = 4
 
 MIN_CAPABILITY = (8, 0)
 """Oldest GPUs whose tensor cores multiply what the kernels need: Ampere."""
-
-DRIVER = "libcuda.so.1"
-"""What drives a GPU; it comes with the GPU's own software."""
 
 PLATFORM = "CUDA"
 """Of what XLA calls the kernels."""
@@ -363,7 +361,7 @@ def _keep(launcher: ctypes.CDLL, program: Path) -> None:
     keep = launcher.vsml_keep
     keep.restype = ctypes.c_char_p
     keep.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p]
-    fault = keep(program.stem.encode(), text, len(text), DRIVER.encode())
+    fault = keep(program.stem.encode(), text, len(text), nvrtc.DRIVER.encode())
     if fault:
         raise OSError(fault.decode(errors="replace"))
 

@@ -13,10 +13,32 @@ from pathlib import Path
 _SYSTEM = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 """What the loader of the system may know."""
 
+DRIVER = "libcuda.so.1"
+"""What drives a GPU; it comes with the GPU's own software."""
+
 
 def places() -> list[str]:
-    """Return where NVRTC may be: as wheels have it, in the folder of CUDA, and where the system looks."""
-    return [*_in_wheels(), *_in_toolkit(os.environ), *_SYSTEM]
+    """Return where NVRTC may be: as wheels have it, in the folder of CUDA, and where the system looks.
+
+    What is newer than the driver comes last, as the driver may not take what it makes.
+    """
+    found = [*_in_wheels(), *_in_toolkit(os.environ), *_SYSTEM]
+    newest = _major_of_driver()
+    return sorted(found, key=lambda place: newest is not None and (_version(place) or [0])[0] > newest)
+
+
+def _major_of_driver() -> int | None:
+    """Return the newest CUDA that the driver knows, as 12; None where there is none."""
+    number = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL(DRIVER).cuDriverGetVersion(ctypes.byref(number))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else number.value // 1000
+
+
+def _version(place: str) -> list[int]:
+    return [int(part) for part in place.partition(".so.")[2].split(".") if part.isdigit()]
 
 
 def _in_wheels() -> Iterator[str]:
@@ -32,10 +54,7 @@ def _in_toolkit(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _newest_first(folder: Path, pattern: str) -> list[str]:
-    def version(path: Path) -> list[int]:
-        return [int(part) for part in path.name.split(".so.")[1].split(".") if part.isdigit()]
-
-    return [str(path) for path in sorted(folder.glob(pattern), key=version, reverse=True)]
+    return sorted(map(str, folder.glob(pattern)), key=_version, reverse=True)
 
 
 @functools.cache
