@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_fused import assert_same, gradient, jit, make_inputs
 
-from vsml.networks.kernels import chosen, fused, libraries, native, nvrtc, tiled
+from vsml.networks.kernels import chosen, cuda, fused, libraries, native, nvrtc, tiled
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -45,7 +45,7 @@ def plan(state_size=16, dtypes=("float32", "float32"), micro_ticks=2):
 
 def compile_for(capability, a_plan, *options):
     every = ["--std=c++17", *a_plan.definitions, *options]
-    return nvrtc.compile_for(capability, fused.SOURCE, [fused.HEADER], every)
+    return nvrtc.compile_for(capability, cuda.SOURCE, cuda.HEADERS, every)
 
 
 @needs_nvrtc
@@ -88,7 +88,7 @@ def test_what_nvrtc_does_not_compile_says_what_it_said(tmp_path):
 @pytest.fixture
 def forgotten():
     """Let compilers and kernels be looked for anew."""
-    functions = (nvrtc._library, fused._compiled, fused._fault, chosen)
+    functions = (nvrtc._library, cuda.compiled, fused._fault, chosen)
     for function in functions:
         function.cache_clear()
     yield
@@ -171,7 +171,7 @@ def driver(tmp_path_factory):
     path = tmp_path_factory.mktemp("fake") / "libcuda.so"
     sizes = [option.replace("MESSAGE_SIZE=8", "MESSAGE_SIZE=2") for option in plan(4).definitions]
     options = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-DEMULATED", *sizes]
-    command = [*libraries._compiler(), *options, f"-I{fused.HEADER.parent}", FAKE_DRIVER]
+    command = [*libraries._compiler(), *options, f"-I{cuda.SOURCE.parent}", FAKE_DRIVER]
     libraries._compile(command, path)
     return path
 
@@ -181,10 +181,10 @@ def gpu(forgotten, monkeypatch, driver):
     gpu = FakeGpu(driver, next(NUMBERS))
     monkeypatch.setenv("VSML_CACHE_DIR", str(driver.parent / "cache"))
     monkeypatch.setattr(nvrtc, "DRIVER", str(driver))
-    monkeypatch.setattr(fused, "PLATFORM", "cpu")
+    monkeypatch.setattr(cuda, "PLATFORM", "cpu")
     # What is registered for the CPU must not be what other tests register for a GPU.
-    monkeypatch.setattr(fused, "LAUNCHER_OPTIONS", ("-O1", "-DNO_STREAM"))
-    monkeypatch.setattr(fused, "_capability", lambda: gpu.capability)
+    monkeypatch.setattr(cuda, "LAUNCHER_OPTIONS", ("-O1", "-DNO_STREAM"))
+    monkeypatch.setattr(cuda, "capability", lambda: gpu.capability)
     monkeypatch.setattr(nvrtc, "version", lambda: "0.0")
     monkeypatch.setattr(nvrtc, "compile_for", gpu.compile)
     return gpu
@@ -204,13 +204,13 @@ def test_kernels_are_loaded_once_and_launched_with_what_they_need(gpu):
 
 def test_what_nvrtc_compiled_is_kept_and_not_taken_where_it_was_altered(gpu):
     for _ in range(2):
-        fused._compiled.cache_clear()
+        cuda.compiled.cache_clear()
         fused.tick(*make_inputs(1, 1, 5, 4, 2), micro_ticks=2)
     assert len(gpu.compiled) == 1
-    library, name = fused._compiled(gpu.compiled[0][1][1:], gpu.capability)
+    library, name = cuda.compiled(gpu.compiled[0][1][1:], gpu.capability)
     program = library.with_name(f"{name}.cubin")
     program.write_bytes(b"something else")
-    fused._compiled.cache_clear()
+    cuda.compiled.cache_clear()
     with pytest.warns(RuntimeWarning, match="compiling anew: .*damaged"):
         fused.tick(*make_inputs(1, 1, 5, 4, 2), micro_ticks=2)
     assert program.read_bytes() == PROGRAM
@@ -267,9 +267,9 @@ def test_gpus_have_to_be_alike_and_young_enough(monkeypatch, capabilities, reaso
         def __init__(self, capability):
             self.compute_capability = capability
 
-    monkeypatch.setattr(fused.jax, "local_devices", lambda: [Device(each) for each in capabilities])
+    monkeypatch.setattr(cuda.jax, "local_devices", lambda: [Device(each) for each in capabilities])
     if reason is None:
-        assert fused._capability() == capabilities[0]
+        assert cuda.capability() == capabilities[0]
     else:
         with pytest.raises(OSError, match=reason):
-            fused._capability()
+            cuda.capability()

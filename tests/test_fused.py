@@ -11,7 +11,7 @@ from flat_vsml import flat_vsml
 
 import vsml.networks.kernels
 from vsml.learners import run_episode
-from vsml.networks.kernels import chosen, fused, native, tiled
+from vsml.networks.kernels import chosen, cuda, fused, native, tiled
 from vsml.networks.kernels.fused import largest_error
 from vsml.types import Episode
 
@@ -260,20 +260,20 @@ def test_the_check_of_a_gpu_passes_what_is_right(monkeypatch):
 @pytest.fixture
 def altered(monkeypatch, tmp_path):
     """Return a function that alters the text of the kernels."""
-    fused._compiled.cache_clear()
+    cuda.compiled.cache_clear()
 
     def alter(old, new, count=1):
-        for name in ("LAUNCHER", "SOURCE", "HEADER", "EMULATOR"):
-            path = tmp_path / getattr(fused, name).name
-            path.write_text(getattr(fused, name).read_text())
-            monkeypatch.setattr(fused, name, path)
-        text = fused.SOURCE.read_text()
+        for path in (*cuda.HEADERS, cuda.EMULATOR, cuda.LAUNCHER, cuda.SOURCE):
+            (tmp_path / path.name).write_text(path.read_text())
+        text = cuda.SOURCE.read_text()
         assert text.count(old) >= count
-        fused.SOURCE.write_text(text.replace(old, new, count))
+        (tmp_path / cuda.SOURCE.name).write_text(text.replace(old, new, count))
+        for name in ("LAUNCHER", "SOURCE"):
+            monkeypatch.setattr(cuda, name, tmp_path / getattr(cuda, name).name)
 
     monkeypatch.setenv("VSML_CACHE_DIR", str(tmp_path / "cache"))
     yield alter
-    fused._compiled.cache_clear()
+    cuda.compiled.cache_clear()
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def altered(monkeypatch, tmp_path):
 def test_the_emulation_tells_where_threads_do_not_wait_for_each_other(altered, barrier):
     inputs = make_inputs(1, 2, 37, 4, 2)
     right = TICK(*inputs, micro_ticks=2)
-    fused._compiled.cache_clear()
+    cuda.compiled.cache_clear()
     altered(barrier, "")
     assert not np.allclose(TICK(*inputs, micro_ticks=2).forward, right.forward, atol=1e-4)
 
@@ -300,5 +300,5 @@ def test_a_source_that_does_not_compile_says_so(altered):
 
 
 def test_the_launcher_knows_how_many_inputs_a_block_has():
-    text = fused.HEADER.read_text()
+    text = cuda.HEADERS[0].read_text()
     assert "WARPS = 4;" in text and "WARP_INPUTS = 8;" in text and fused.BLOCK_INPUTS == 4 * 8

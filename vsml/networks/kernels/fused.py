@@ -17,11 +17,10 @@ before it,
 v is made outside, by XLA, which also differentiates it (W2, bias, m_bwd) and makes D(W1) and D(m_fwd) from
 D(u). Nothing but the inputs is kept for the gradient.
 
-How it is made. `fused.cu` is the kernels as text. NVRTC compiles it at its first use, for the GPU and the
-sizes at hand (`nvrtc`); `fused.cpp` is compiled by the C++ compiler (`libraries`), loads the result by the
-driver of the GPU, and launches it on XLA's stream through `jax.ffi`. Both are kept in the user's cache. No
-part of CUDA has to be installed but what JAX for GPUs brings. With `emulated.h` the same text runs on a CPU,
-slowly, in the tests.
+How it is made (`cuda`). `fused.cu` is the kernels as text. NVRTC compiles it at its first use, for the GPU
+and the sizes at hand; `fused.cpp` is compiled by the C++ compiler, loads the result by the driver of the GPU,
+and launches it on XLA's stream through `jax.ffi`. No part of CUDA has to be installed but what JAX for GPUs
+brings. With `emulated.h` the same text runs on a CPU, slowly, in the tests.
 
 Where things are. A block of 4 warps has 32 input units of one member, a warp 8 of them, and goes through all
 output units one by one. A batch (`jax.vmap`, nested or not) is more blocks, so members run side by side. The
@@ -49,24 +48,19 @@ and 10 N special functions. Per visit 4 N or 6 N numbers of state are moved. doc
 follows for an H100, and what the compiler makes of it. Nothing of this has run on a GPU yet.
 """
 
-import ctypes
 import functools
 import math
-import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vsml.networks.kernels import libraries, nvrtc, tiled
+from vsml.networks.kernels import cuda, libraries, native, tiled
 from vsml.networks.kernels.tiled import CellWeights, Ticked
-from vsml.system.files import atomic_path
-from vsml.system.trust import open_trusted
 from vsml.types import Array
 
 GATES = 4
@@ -79,20 +73,6 @@ MAX_STATE = 32
 
 MAX_TICKS = 4
 """Most ticks of a launch; more are more launches. The gradient has h and c of all of them in registers."""
-
-MIN_CAPABILITY = (8, 0)
-"""Oldest GPUs whose tensor cores multiply what the kernels need: Ampere."""
-
-PLATFORM = "CUDA"
-"""Of what XLA calls the kernels."""
-
-LAUNCHER_OPTIONS = ("-ldl",)
-"""Of the C++ compiler."""
-
-SOURCE = Path(__file__).with_name("fused.cu")
-LAUNCHER = Path(__file__).with_name("fused.cpp")
-HEADER = Path(__file__).with_name("fused.h")
-EMULATOR = Path(__file__).with_name("emulated.h")
 
 _TYPE_CODES = {"float32": 32, "float16": 16, "bfloat16": 17}
 
@@ -203,18 +183,14 @@ def _check(
         raise ValueError(reason)
     if micro_ticks < 1:
         raise ValueError(f"micro_ticks: got {micro_ticks}, expected at least 1")
-    expected = {
-        "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
-        "forward_IxM": (forward_IxM, (fan_in, M)),
-        "backward_OxM": (backward_OxM, (G * R, M)),
-        "weights.forward": (weights.forward, (GATES * N, M)),
-        "weights.backward": (weights.backward, (GATES * N, M)),
-        "weights.hidden": (weights.hidden, (GATES * N, N)),
-        "weights.bias": (weights.bias, (GATES * N,)),
-    }
-    for name, (array, shape) in expected.items():
-        if array.shape != shape:
-            raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
+    native.check_shapes(
+        {
+            "c_GNRI": (c_GNRI, (G, N, R, fan_in)),
+            "forward_IxM": (forward_IxM, (fan_in, M)),
+            "backward_OxM": (backward_OxM, (G * R, M)),
+            **native.shapes_of_weights(weights, None, N, M),
+        }
+    )
     for name, array in (("h_GNRI", h_GNRI), ("c_GNRI", c_GNRI)):
         if array.dtype.name not in _TYPE_CODES:
             raise ValueError(f"{name}: got {array.dtype.name}, expected one of {', '.join(_TYPE_CODES)}")
@@ -304,7 +280,8 @@ def _call(
 ) -> Callable[..., Sequence[Array]]:
     """Return a compiled function of arrays; `in_place` are inputs that results replace."""
     try:
-        library, program = _compiled(tuple(plan.definitions), None if plan.emulated else _capability())
+        capability = None if plan.emulated else cuda.capability()
+        library, program = cuda.compiled(tuple(plan.definitions), capability)
     except (OSError, subprocess.SubprocessError) as error:
         raise RuntimeError(f"the fused kernel cannot be used: {error}") from error
     call = jax.ffi.ffi_call(
@@ -314,75 +291,6 @@ def _call(
         input_output_aliases=in_place,
     )
     return functools.partial(call, program=program)
-
-
-@functools.cache
-def _compiled(definitions: tuple[str, ...], capability: str | None) -> tuple[Path, str]:
-    """Return the library that launches kernels, and the name of the program that it shall run.
-
-    Args:
-        definitions: what the program is compiled for.
-        capability: compute capability of the GPU; None for a CPU that emulates one.
-
-    Raises:
-        OSError: something is missing, or does not compile.
-        SubprocessError: the compiler does not end.
-    """
-    if os.name != "posix":
-        raise OSError(f"it is for POSIX systems, and this one is {os.name}")
-    if capability is None:
-        options = ["-O1", "-DEMULATED", *definitions]
-        library = libraries.build(LAUNCHER, [HEADER, SOURCE, EMULATOR], options)
-        libraries.register(library, "cpu")
-        return library, ""
-    library = libraries.build(LAUNCHER, [HEADER], [], LAUNCHER_OPTIONS)
-    options = ["--std=c++17", *definitions]
-    texts = [HEADER.read_text(), SOURCE.read_text()]
-    key = libraries.key_of([*texts, *options, capability, nvrtc.version()])
-
-    def make(file: Path) -> None:
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(nvrtc.compile_for(capability, SOURCE, [HEADER], options))
-            os.chmod(temporary, 0o600)
-
-    program = libraries.kept(f"fused-{key}.cubin", make)
-    _keep(libraries.register(library, PLATFORM), program)
-    return library, program.stem
-
-
-def _keep(launcher: ctypes.CDLL, program: Path) -> None:
-    """Hand a program to the library that launches it.
-
-    Raises:
-        OSError: another user could have written it, or there is no driver.
-    """
-    with os.fdopen(open_trusted(program), "rb") as file:
-        text = file.read()
-    keep = launcher.vsml_keep
-    keep.restype = ctypes.c_char_p
-    keep.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p]
-    fault = keep(program.stem.encode(), text, len(text), nvrtc.DRIVER.encode())
-    if fault:
-        raise OSError(fault.decode(errors="replace"))
-
-
-def _capability() -> str:
-    """Return the compute capability of the GPUs here, as "9.0".
-
-    Raises:
-        OSError: they are too old, not alike, or do not say.
-    """
-    found = {str(getattr(device, "compute_capability", "unknown")) for device in jax.local_devices()}
-    if len(found) != 1:
-        raise OSError(f"GPUs are not alike: got compute capabilities {', '.join(sorted(found))}")
-    (capability,) = found
-    parts = capability.split(".")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise OSError(f"got compute capability {capability!r}, expected two numbers, as 9.0")
-    if tuple(map(int, parts)) < MIN_CAPABILITY:
-        least = ".".join(map(str, MIN_CAPABILITY))
-        raise OSError(f"got compute capability {capability}, expected at least {least}")
-    return capability
 
 
 def _too_large(state_size: int) -> str | None:
