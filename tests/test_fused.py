@@ -1,6 +1,8 @@
 """The fused kernel: its CUDA on a CPU that emulates a GPU, against the tiled kernel."""
 
 import functools
+import subprocess
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from flat_vsml import flat_vsml
 
 import vsml.networks.kernels
 from vsml.learners import run_episode
-from vsml.networks.kernels import chosen, cuda, fused, native, tiled
+from vsml.networks.kernels import chosen, cuda, fused, libraries, native, tiled
 from vsml.networks.kernels.fused import largest_error
 from vsml.types import Episode
 
@@ -291,6 +293,18 @@ def test_threads_that_would_wait_forever_are_an_error(altered):
     altered("  __syncthreads();", "  if (threadIdx.x == 5) __syncthreads();")
     with pytest.raises(jax.errors.JaxRuntimeError, match="threads wait for each other forever"):
         jax.block_until_ready(TICK(*make_inputs(1, 1, 5, 4, 2), micro_ticks=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("state_size", "dtype"), [(16, "float32"), (5, "bfloat16")])
+def test_no_thread_reads_or_writes_beyond_an_array(tmp_path, state_size, dtype):
+    program = tmp_path / "guarded_arrays"
+    options = fused.Plan((1, state_size, 1, 1), 3, 2, (dtype, dtype), emulated=True).definitions
+    command = [*libraries._compiler(), "-O1", "-std=c++17", "-w", "-DEMULATED", *options]
+    source = Path(__file__).with_name("guarded_arrays.cpp")
+    subprocess.run([*command, f"-I{cuda.SOURCE.parent}", source, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "12\n")
 
 
 def test_a_source_that_does_not_compile_says_so(altered):

@@ -31,12 +31,12 @@ and D(v), D(W3) are written once per block and added outside, in a fixed order: 
 every time. Arithmetic is float32 whatever the state's type is.
 
 Products are done by tensor cores, from two parts of 11 bits of each number (tf32), without the product of the
-lower ones: 21 bits of 24, as near to exact as sums in float32 are. As tensor cores round sums towards zero,
-they add what 8 synapses have at one tick, and no more. A tensor core hands out the product W3 h
+lower ones: 21 bits of 24, as near to exact as sums in float32 are. A tensor core hands out the product W3 h
 of 8 synapses such that a thread gets all gates of 2 synapses and N / 8 numbers each, and it takes D(z) and h
 for D(W3) from where they are. What threads have to exchange, through shared memory, is h and D(z) once per
-tick. Multiply-adds of ordinary registers would need 64 instructions for each number and tick, and more than
-twice the registers.
+tick. Tensor cores round sums towards zero, so D(W3) is added up outside of them, beyond what 8 synapses have
+at one tick. Ordinary multiply-adds would need 64 instructions for each number and tick, and more than twice
+the registers.
 
 l(z) = 1 / (1 + 2^(-2 z log2 e)) is two special-function operations, within some 1e-7 of l; forward, i g and
 o t need one reciprocal each, so that there are 8 instead of 10 for each number. The approximate tanh
