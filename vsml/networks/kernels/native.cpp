@@ -31,32 +31,43 @@
 
 namespace {
 
-// Tick once: h is read, the new h goes to h_new. With KEEP the tanh of all gates and of the cell are kept.
-template <int V, bool KEEP>
-INLINE void tick(const float (*packed)[N][4], const Vec (*x)[V], const float* y, const Vec (*h)[V], Vec (*c)[V],
-                 Vec (*h_new)[V], Vec (*gates)[V], Vec (*cell)[V]) {
-  for (int n = 0; n < N; ++n) {
-    Vec u[4][V];
+// u <- W h + x + y, the four gates of number n of the states.
+template <int V>
+INLINE void gates_of(const Packed* packed, int n, const Vec (*x)[V], const float* y, const Factor (*h)[V], Vec (*u)[V]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) u[j][v] = x[j * N + n][v] + y[j * N + n];
+#pragma GCC unroll 4
+  for (int m = 0; m < H_FACTORS; ++m)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) u[j][v] = x[j * N + n][v] + y[j * N + n];
-#pragma GCC unroll 4
-    for (int m = 0; m < N; ++m)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) u[j][v] += packed[n][m][j] * h[m][v];
+      for (int v = 0; v < V; ++v) u[j][v] = multiply_add(u[j][v], packed[n][m][j], h[m][v]);
+}
+
+// What the way back through a tick needs.
+template <int V>
+struct Past {
+  Vec c[N][V];
+  Gates gates[N][V];
+};
+
+// Tick once: h is read, the new h goes to h_new. With KEEP what the way back needs is kept.
+template <int V, bool KEEP>
+INLINE void tick(const Packed* packed, const Vec (*x)[V], const float* y, const Vec (*h)[V], Vec (*c)[V],
+                 Vec (*h_new)[V], Past<V>* past) {
+  Factor room[TERMS > 1 ? H_FACTORS : 1][V];
+  const Factor(*factor)[V] = paired<V>(h, N, room);
+  for (int n = 0; n < N; ++n) {
+    Vec u[4][V];
+    gates_of<V>(packed, n, x, y, factor, u);
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const Cell now = cell_of(u[0][v], u[1][v], u[2][v], u[3][v], c[n][v]);
+      if (KEEP) past->c[n][v] = c[n][v], past->gates[n][v] = now.gates;
       c[n][v] = now.c;
       h_new[n][v] = now.h;
-      if (KEEP) {
-        gates[n][v] = now.gates.i, gates[N + n][v] = now.gates.g;
-        gates[2 * N + n][v] = now.gates.f, gates[3 * N + n][v] = now.gates.o;
-        cell[n][v] = now.gates.squashed;
-      }
     }
   }
 }
@@ -85,7 +96,7 @@ INLINE float output_part(const float* y, const Sizes& size, int64_t b, int k) { 
 }
 
 template <int V>
-__attribute__((noinline)) void forward_block(const Forward& at, const float (*packed)[N][4], int64_t a) {
+__attribute__((noinline)) void forward_block(const Forward& at, const Packed* packed, int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
   Vec x[GATES][V], h[2][N][V], c[N][V], messages[2][CHANNELS][V], r[V], total[SENT][V] = {};
@@ -97,7 +108,7 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
     load_rows<V>(c, N, at.c + place, size.stride(), count);
     for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
     for (int64_t t = 0; t < at.ticks; ++t)
-      tick<V, false>(packed, x, y, h[t % 2], c, h[(t + 1) % 2], nullptr, nullptr);
+      tick<V, false>(packed, x, y, h[t % 2], c, h[(t + 1) % 2], nullptr);
     const Vec(*last)[V] = h[at.ticks % 2];
     store_rows<V>(at.h_new + place, N, last, size.stride(), count);
     store_rows<V>(at.c_new + place, N, c, size.stride(), count);
@@ -137,7 +148,7 @@ INLINE void blocks(int64_t inputs, Block block) {
 }
 
 void forward(const Forward& at) {
-  float packed[N][N][4];
+  Packed packed[N];
   pack(at.W, packed);
   std::memset(at.forward, 0, at.size.outputs() * SENT * sizeof(float));
   blocks(at.size.inputs, [&](auto V, int64_t a) { forward_block<V()>(at, packed, a); });
@@ -155,15 +166,32 @@ struct Sums {
   Vec W[GATES][N], senders[2][N + 1][CHANNELS];
 };
 
-// What a block keeps of a tick, for the way back.
+// What the derivatives of W are made of: h before a tick, and U.
 template <int V>
-struct Tick {
-  Vec h[N][V], c[N][V], gates[GATES][V], cell[N][V], du[GATES][V];
+struct Products {
+  Factor h[N][factors(V)], du[GATES][factors(V)];
 };
+
+constexpr int OUTPUTS_AT_ONCE = 4;  // whose share of dW is added at once: it is too large for the first cache
+
+// Room for one output unit's ticks, and for the products of several.
+template <int V>
+struct Kept {
+  Past<V> past;
+  Vec h[N][V], du[GATES][V];
+};
+
+// Numbers as factors of sums over lanes.
+template <int V>
+INLINE void join_rows(const Vec (*x)[V], int rows, Factor (*joined)[factors(V)]) {
+  for (int k = 0; k < rows; ++k)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v += TERMS) joined[k][v / TERMS] = join(x[k][v], v + 1 < V ? x[k][v + 1] : Vec{});
+}
 
 // dW += U h^T, lane by lane
 template <int V>
-INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
+INLINE void outer_product(const Products<V>* products, int64_t count, Vec (*dW)[N]) {
   for (int k = 0; k < GATES; k += 4)
     for (int n = 0; n < N; n += ROWS) {
       Vec total[4][ROWS];
@@ -171,13 +199,14 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
       for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
         for (int j = 0; j < ROWS; ++j) total[i][j] = dW[k + i][n + j];
-      for (int64_t t = 0; t < ticks; ++t)
+      for (int64_t p = 0; p < count; ++p)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v)
+        for (int v = 0; v < factors(V); ++v)
 #pragma GCC unroll 4
           for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
-            for (int j = 0; j < ROWS; ++j) total[i][j] += kept[t].du[k + i][v] * kept[t].h[n + j][v];
+            for (int j = 0; j < ROWS; ++j)
+              total[i][j] = multiply_add(total[i][j], products[p].du[k + i][v], products[p].h[n + j][v]);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
@@ -185,27 +214,54 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
     }
 }
 
+// U and C of a tick, from H and C: of number n, with the tanh of its gates.
 template <int V>
-__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* memory,
-                                              int64_t a) {
+INLINE void go_back(const Gates* gates, int n, const Vec (*c)[V], const Vec (*H)[V], Vec (*C)[V], Vec (*du)[V]) {
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const Slopes slopes = slopes_of(gates[v], c[n][v], H[n][v], C[n][v]);
+    du[n][v] = slopes.i, du[N + n][v] = slopes.g, du[2 * N + n][v] = slopes.f, du[3 * N + n][v] = slopes.o;
+    C[n][v] = slopes.c;
+  }
+}
+
+// Tick and go back at once: nothing of the last tick has to be kept where messages are linear in its h.
+template <int V>
+INLINE void tick_and_back(const Packed* packed, const Vec (*x)[V], const float* y, const Vec (*h)[V], const Vec (*c)[V],
+                          const Vec (*H)[V], Vec (*C)[V], Vec (*du)[V]) {
+  Factor room[TERMS > 1 ? H_FACTORS : 1][V];
+  const Factor(*factor)[V] = paired<V>(h, N, room);
+  for (int n = 0; n < N; ++n) {
+    Vec u[4][V];
+    Gates gates[V];
+    gates_of<V>(packed, n, x, y, factor, u);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) gates[v] = cell_of(u[0][v], u[1][v], u[2][v], u[3][v], c[n][v]).gates;
+    go_back<V>(gates, n, c, H, C, du);
+  }
+}
+
+template <int V>
+__attribute__((noinline)) void backward_block(const Backward& at, const Packed* packed, const Weight (*transposed)[N],
+                                              Sums& sums, void* memory, void* more, int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
-  Tick<V>* kept = static_cast<Tick<V>*>(memory);
+  Kept<V>* kept = static_cast<Kept<V>*>(memory);
+  Products<V>* products = static_cast<Products<V>*>(more);
   Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[SENT][V], dx[GATES][V] = {};
   float y[GATES];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
   load_rows<V>(back, SENT, at.dbackward + a, size.inputs, count);
   for (int k = 0; k < SENT; ++k)
     for (int v = 0; v < V; ++v) back[k][v] /= float(size.outputs());
+  int64_t ready = 0;
   for (int64_t b = 0; b < size.outputs(); ++b) {
     const int64_t place = size.synapses(b) + a;
     load_rows<V>(kept[0].h, N, at.h + place, size.stride(), count);
     load_rows<V>(c, N, at.c + place, size.stride(), count);
     for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
-    for (int64_t t = 0; t < at.ticks; ++t) {
-      std::memcpy(kept[t].c, c, sizeof(c));
-      tick<V, true>(packed, x, y, kept[t].h, c, t + 1 < at.ticks ? kept[t + 1].h : h, kept[t].gates, kept[t].cell);
-    }
+    for (int64_t t = 0; t < at.ticks - !NORM; ++t)
+      tick<V, true>(packed, x, y, kept[t].h, c, t + 1 < at.ticks ? kept[t + 1].h : h, &kept[t].past);
     load_rows<V>(H, N, at.dh_new + place, size.stride(), count);
     load_rows<V>(C, N, at.dc_new + place, size.stride(), count);
     if (NORM) {
@@ -225,24 +281,18 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
         }
     }
     for (int64_t t = at.ticks - 1; t >= 0; --t) {
-      Tick<V>& now = kept[t];
-      for (int n = 0; n < N; ++n)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          const Vec i = now.gates[n][v], g = now.gates[N + n][v], f = now.gates[2 * N + n][v];
-          const Vec o = now.gates[3 * N + n][v], cell = now.cell[n][v];
-          const Vec D = C[n][v] + H[n][v] * (0.5f + 0.5f * o) * (1.0f - cell * cell);
-          now.du[n][v] = 0.5f * D * g * (1.0f - i * i);
-          now.du[N + n][v] = D * (0.5f + 0.5f * i) * (1.0f - g * g);
-          now.du[2 * N + n][v] = 0.5f * D * now.c[n][v] * (1.0f - f * f);
-          now.du[3 * N + n][v] = 0.5f * H[n][v] * cell * (1.0f - o * o);
-          C[n][v] = D * (0.5f + 0.5f * f);
-        }
-      transposed_product<V>(at.W, now.du, H);
+      Kept<V>& now = kept[t];
+      if (!NORM && t == at.ticks - 1)
+        tick_and_back<V>(packed, x, y, now.h, c, H, C, now.du);
+      else
+        for (int n = 0; n < N; ++n) go_back<V>(now.past.gates[n], n, now.past.c, H, C, now.du);
+      transposed_product<V>(transposed, now.du, H);
+      join_rows<V>(now.h, N, products[ready + t].h);
+      join_rows<V>(now.du, GATES, products[ready + t].du);
     }
+    ready += at.ticks;
     store_rows<V>(at.dh + place, N, H, size.stride(), count);
     store_rows<V>(at.dc + place, N, C, size.stride(), count);
-    outer_product<V>(kept, at.ticks, sums.W);
     for (int k = 0; k < GATES; ++k) {
       Vec over_inputs{};
       for (int v = 0; v < V; ++v) {
@@ -253,18 +303,27 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
       }
       at.dy[(b / size.rows * GATES + k) * size.rows + b % size.rows] += sum(over_inputs);
     }
+    if ((b + 1) % OUTPUTS_AT_ONCE == 0 || b + 1 == size.outputs()) {
+      outer_product<V>(products, ready, sums.W);
+      ready = 0;
+    }
   }
   store_rows<V>(at.dx + a, GATES, dx, size.inputs, count);
 }
 
 void backward(const Backward& at) {
-  float packed[N][N][4];
+  Packed packed[N];
+  Weight transposed[GATE_FACTORS][N];
   pack(at.W, packed);
+  pack_transposed(at.W, transposed);
   scratch.start();
-  Tick<MOST>* const kept = scratch.take<Tick<MOST>>(at.ticks);
+  const auto kept = scratch.take<Kept<MOST>>(at.ticks);
+  const auto products = scratch.take<Products<MOST>>(at.ticks * OUTPUTS_AT_ONCE);
   Sums* const sums = scratch.zeros<Sums>(1);
   std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
-  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, kept, a); });
+  blocks(at.size.inputs, [&](auto V, int64_t a) {
+    backward_block<V()>(at, packed, transposed, *sums, kept, products, a);
+  });
   for (int k = 0; k < GATES; ++k)
     for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
   for (int way = 0; way < 2; ++way)

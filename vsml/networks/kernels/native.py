@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.networks.kernels import activations, libraries
+from vsml.networks.kernels.products import ProductType
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
 from vsml.types import Array
 
@@ -41,42 +42,61 @@ MAX_STATE = 128
 
 
 @functools.cache
-def missing(state_size: int, normed_channels: int = 0, layers: Layers = "dense") -> str | None:
+def missing(
+    state_size: int,
+    normed_channels: int = 0,
+    layers: Layers = "dense",
+    product_dtype: ProductType = "float32",
+) -> str | None:
     """Compile a kernel, and return why it cannot be used; None if it can.
 
     Args:
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
         layers: of which kind it is.
+        product_dtype: type of the operands of products.
     """
     if os.name != "posix":
         return f"it is for POSIX systems, and this one is {os.name}"
     if max(state_size, normed_channels) > MAX_STATE:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
-        libraries.register(_build(state_size, normed_channels, layers), "cpu")
+        libraries.register(_build(state_size, normed_channels, layers, product_dtype), "cpu")
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
 
 
 @functools.cache
-def _build(state_size: int, normed_channels: int, layers: Layers = "dense") -> Path:
+def _build(
+    state_size: int,
+    normed_channels: int,
+    layers: Layers = "dense",
+    product_dtype: ProductType = "float32",
+) -> Path:
     """Return the compiled library; raises what `libraries.build` does."""
-    return libraries.build(SOURCES[layers], [HEADER], _definitions(state_size, normed_channels))
+    definitions = _definitions(state_size, normed_channels, product_dtype)
+    return libraries.build(SOURCES[layers], [HEADER], definitions)
 
 
-def _definitions(state_size: int, normed_channels: int) -> list[str]:
+def _definitions(
+    state_size: int,
+    normed_channels: int,
+    product_dtype: ProductType = "float32",
+) -> list[str]:
     def floats(numbers: tuple[float, ...]) -> str:
         return ",".join(f"{number}f" for number in numbers)
 
+    rounded = product_dtype == "bfloat16"
+    tanh = activations.COARSE if rounded else activations.FINE
     return [
         f"-DSTATE_SIZE={state_size}",
         f"-DMESSAGE_SIZE={normed_channels}",
         f"-DNORM_EPSILON={NORM_EPSILON}f",
-        f"-DTANH_BOUND={activations.BOUND}f",
-        f"-DTANH_P={floats(activations.P)}",
-        f"-DTANH_Q={floats(activations.Q)}",
+        f"-DROUNDED_PRODUCTS={int(rounded)}",
+        f"-DTANH_BOUND={tanh.bound}f",
+        f"-DTANH_P={floats(tanh.above)}",
+        f"-DTANH_Q={floats(tanh.below)}",
     ]
 
 
@@ -163,7 +183,7 @@ def _visit(
     added = _added(G, weights, forward_IxM, backward_OxM)
     sent = N if senders is None else senders.shape[-1]
     results = [h_GNRI.shape, h_GNRI.shape, (G * R, sent), (sent, fan_in)]
-    call = function("dense", "forward", senders, results, N, {3: 0, 4: 1})
+    call = function("dense", "forward", senders, results, N, {3: 0, 4: 1}, weights.product_dtype)
     h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
     h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
     return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
@@ -185,7 +205,8 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticke
     added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
     inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
     results = [each.shape for each in inputs]
-    call = function("dense", "backward", senders, results, h_GNRI.shape[1], {6: 3, 7: 4})
+    N, products = h_GNRI.shape[1], weights.product_dtype
+    call = function("dense", "backward", senders, results, N, {6: 3, 7: 4}, products)
     d_means = (cotangent.forward, cotangent.backward.T)
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
     # The kernel computes in float32, whatever the messages are of.
@@ -206,6 +227,7 @@ def function(
     results: Sequence[tuple[int, ...]],
     state_size: int,
     in_place: dict[int, int],
+    product_dtype: ProductType = "float32",
 ) -> Callable[..., Sequence[Array]]:
     """Return a compiled function, of the micro ticks and its operands but for the senders.
 
@@ -216,12 +238,13 @@ def function(
         results: shapes, but for that of the derivative of the senders.
         state_size: N.
         in_place: operands, counted with the senders, that results take the place of.
+        product_dtype: type of the operands of products.
 
     Raises:
         RuntimeError: it cannot be compiled.
     """
     channels = 0 if senders is None else senders.shape[-1]
-    if reason := missing(state_size, channels, layers):
+    if reason := missing(state_size, channels, layers, product_dtype):
         raise RuntimeError(f"the native kernel cannot be used: {reason}")
     sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
     shapes = [*results, sending.shape] if name == "backward" else results
