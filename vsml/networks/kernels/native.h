@@ -49,24 +49,44 @@ typedef float Unaligned __attribute__((vector_size(4 * L), aligned(4)));
 
 INLINE Vec all(float x) { return x - Vec{}; }
 
+// Keep x in a register. Compilers else read it anew at each use, where reading takes longer than multiplying.
+INLINE void hold(Vec& x) {
+#ifdef __x86_64__
+  asm("" : "+v"(x));
+#endif
+}
+
+typedef int32_t Lanes __attribute__((vector_size(4 * L)));
+
+INLINE Lanes all_lanes(int32_t x) { return x - Lanes{}; }
+
+// The first `count` lanes; beyond them are no synapses.
+INLINE Vec keep(Vec x, int64_t count) {
+  Lanes number;
+  for (int lane = 0; lane < L; ++lane) number[lane] = lane;
+  return number < all_lanes(int32_t(count)) ? x : Vec{};
+}
+
 INLINE Vec load(const float* from, int64_t count) {
   if (count >= L) return *reinterpret_cast<const Unaligned*>(from);
+#ifdef __AVX512F__
+  return _mm512_maskz_loadu_ps((1 << count) - 1, from);
+#else
   Vec x{};
   std::memcpy(&x, from, count * sizeof(float));
   return x;
+#endif
 }
 
 INLINE void store(float* to, Vec x, int64_t count) {
   if (count >= L)
     *reinterpret_cast<Unaligned*>(to) = x;
   else
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (1 << count) - 1, x);
+#else
     std::memcpy(to, &x, count * sizeof(float));
-}
-
-// The first `count` lanes; beyond them are no synapses.
-INLINE Vec keep(Vec x, int64_t count) {
-  for (int64_t lane = count; lane < L; ++lane) x[lane] = 0;
-  return x;
+#endif
 }
 
 INLINE float sum(Vec x) {
@@ -75,6 +95,33 @@ INLINE float sum(Vec x) {
   for (int half = L / 2; half > 0; half /= 2)
     for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   return lanes[0];
+}
+
+// The sums over the lanes of `rows` vectors, each added up as `sum` does it.
+INLINE void sums_of_rows(const Vec* x, int rows, float* sums) {
+  int row = 0;
+#ifdef __AVX512F__  // halve: a vector holds the parts of two sums, of four, eight and sixteen
+  const auto halve = [](__m512 a, __m512 b) {
+    return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xEE);
+  };
+  const auto quarter = [](__m512 a, __m512 b) {
+    return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xDD);
+  };
+  for (; row + L <= rows; row += L) {
+    __m512 part[4];
+    for (int k = 0; k < 4; ++k) {
+      const Vec* here = x + row + k;
+      part[k] = quarter(halve(here[0], here[4]), halve(here[8], here[12]));  // in 128 bits each
+    }
+    __m512 pair[2];
+    for (int k = 0; k < 2; ++k)
+      pair[k] = _mm512_shuffle_ps(part[2 * k], part[2 * k + 1], 0x44) +
+                _mm512_shuffle_ps(part[2 * k], part[2 * k + 1], 0xEE);
+    const __m512 all = _mm512_shuffle_ps(pair[0], pair[1], 0x88) + _mm512_shuffle_ps(pair[0], pair[1], 0xDD);
+    _mm512_storeu_ps(sums + row, all);
+  }
+#endif
+  for (; row < rows; ++row) sums[row] = sum(x[row]);
 }
 
 INLINE Vec reciprocal(Vec x) {
@@ -127,9 +174,9 @@ typedef float Weight;
 typedef Vec Factor;
 
 INLINE Weight weight_of(float first, float) { return first; }
+INLINE Factor spread(Weight weight) { return all(weight); }
 INLINE Factor pair(Vec first, Vec) { return first; }
 INLINE Factor join(Vec first, Vec) { return first; }
-INLINE Vec multiply_add(Vec total, Weight a, Factor b) { return total + a * b; }
 INLINE Vec multiply_add(Vec total, Factor a, Factor b) { return total + a * b; }
 #else
 constexpr int TERMS = 2;
@@ -164,9 +211,8 @@ INLINE Vec multiply_add(Vec total, Factor a, Factor b) {
   return _mm512_dpbf16_ps(total, (__m512bh)a.bits, (__m512bh)b.bits);
 }
 
-INLINE Vec multiply_add(Vec total, Weight a, Factor b) {
-  return multiply_add(total, Factor{_mm512_set1_epi32(a.bits)}, b);
-}
+INLINE Factor spread(Weight weight) { return {_mm512_set1_epi32(weight.bits)}; }
+INLINE void hold(Factor& x) { asm("" : "+v"(x.bits)); }
 #else
 struct Weight {
   float first, second;
@@ -191,10 +237,25 @@ INLINE Vec rounded(Vec x) {
 INLINE Weight weight_of(float first, float second) { return {rounded(first), rounded(second)}; }
 INLINE Factor pair(Vec first, Vec second) { return {rounded(first), rounded(second)}; }
 INLINE Factor join(Vec first, Vec second) { return pair(first, second); }
-INLINE Vec multiply_add(Vec total, Weight a, Factor b) { return total + a.first * b.first + a.second * b.second; }
+INLINE Factor spread(Weight weight) { return {all(weight.first), all(weight.second)}; }
+INLINE void hold(Factor& x) { hold(x.first), hold(x.second); }
 INLINE Vec multiply_add(Vec total, Factor a, Factor b) { return total + a.first * b.first + a.second * b.second; }
 #endif
 #endif
+
+// total[j][v] += a[j] b[v], where each a is the same in all lanes
+template <int ROWS_A, int V>
+INLINE void multiply_add(Vec (*total)[V], const Weight* a, const Factor* b) {
+  Factor held[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) held[v] = b[v], hold(held[v]);
+#pragma GCC unroll 4
+  for (int j = 0; j < ROWS_A; ++j) {
+    const Factor weight = spread(a[j]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) total[j][v] = multiply_add(total[j][v], weight, held[v]);
+  }
+}
 
 constexpr int factors(int numbers) { return (numbers + TERMS - 1) / TERMS; }
 
@@ -285,6 +346,7 @@ INLINE Slopes slopes_of(const Gates& now, Vec c, Vec H, Vec C) {
 struct Sizes {
   int64_t members, tiles, rows, inputs;
   int64_t outputs() const { return tiles * rows; }
+  int64_t state() const { return N * inputs * outputs(); }
   // Where output unit b's synapses begin in [G, N, R, I], and how far it is from one of their N numbers to the next.
   int64_t synapses(int64_t b) const { return (b / rows * N * rows + b % rows) * inputs; }
   int64_t stride() const { return rows * inputs; }
@@ -325,11 +387,7 @@ INLINE void transposed_product(const Weight (*W)[N], const Vec (*U)[V], Vec (*H)
   for (int n = 0; n < N; n += ROWS) {
     Vec total[ROWS][V] = {};
 #pragma GCC unroll 4
-    for (int k = 0; k < GATE_FACTORS; ++k)
-#pragma GCC unroll 4
-      for (int j = 0; j < ROWS; ++j)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) total[j][v] = multiply_add(total[j][v], W[k][n + j], u[k][v]);
+    for (int k = 0; k < GATE_FACTORS; ++k) multiply_add<ROWS, V>(total, &W[k][n], u[k]);
     for (int j = 0; j < ROWS; ++j)
       for (int v = 0; v < V; ++v) H[n + j][v] = total[j][v];
   }

@@ -31,6 +31,12 @@ SOURCES: dict[Layers, Path] = {
     "positions": Path(__file__).with_name("native_positions.cpp"),
 }
 
+_FUNCTIONS: dict[Layers, tuple[str, ...]] = {
+    "dense": ("forward", "remember", "backward"),
+    "positions": ("forward", "backward"),
+}
+"""What is compiled: `remember` is `forward` that returns the states before the visit, too."""
+
 _SENDERS_PLACE: dict[Layers, int] = {"dense": 5, "positions": 8}
 """How many operands come before the senders."""
 
@@ -61,7 +67,8 @@ def missing(
     if max(state_size, normed_channels) > MAX_STATE:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
-        libraries.register(_build(state_size, normed_channels, layers, product_dtype), "cpu")
+        library = _build(state_size, normed_channels, layers, product_dtype)
+        libraries.register(library, "cpu", _FUNCTIONS[layers])
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
@@ -179,14 +186,31 @@ def _visit(
     backward_OxM: Array,
     senders: Array | None,
 ) -> Ticked:
+    operands = (weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
+    return _call("forward", micro_ticks, *operands)[0]
+
+
+def _call(
+    name: Literal["forward", "remember"],
+    micro_ticks: int,
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    senders: Array | None,
+) -> tuple[Ticked, Sequence[Array]]:
+    """Return what a visit leaves and, of "remember", h and c before it as one array."""
     G, N, R, fan_in = h_GNRI.shape
     added = _added(G, weights, forward_IxM, backward_OxM)
     sent = N if senders is None else senders.shape[-1]
     results = [h_GNRI.shape, h_GNRI.shape, (G * R, sent), (sent, fan_in)]
-    call = function("dense", "forward", senders, results, N, {3: 0, 4: 1}, weights.product_dtype)
-    h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
+    if name == "remember":
+        results.append((2, *h_GNRI.shape))
+    call = function("dense", name, senders, results, N, {3: 0, 4: 1}, weights.product_dtype)
+    h, c, forward_OxS, backward_SxI, *before = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
     h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
-    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
+    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T), before
 
 
 def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: Array) -> tuple[Array, Array]:
@@ -197,11 +221,17 @@ def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: A
 
 
 def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]]:
-    return _visit(micro_ticks, *operands), operands
+    weights, h_GNRI, c_GNRI, *others = operands
+    if h_GNRI.dtype != jnp.float32 or c_GNRI.dtype != jnp.float32:
+        return _visit(micro_ticks, *operands), (weights, (h_GNRI, c_GNRI), *others)
+    # New states take the place of old ones. Where old ones were kept, XLA would copy them twice in every step;
+    # as two arrays, it would also copy all the memory that it keeps them in, once an episode.
+    ticked, (before,) = _call("remember", micro_ticks, *operands)
+    return ticked, (weights, before, *others)
 
 
 def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticked) -> tuple[Any, ...]:
-    weights, h_GNRI, c_GNRI, *messages, senders = operands
+    weights, (h_GNRI, c_GNRI), *messages, senders = operands
     added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
     inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
     results = [each.shape for each in inputs]
@@ -233,7 +263,7 @@ def function(
 
     Args:
         layers: of which kernel.
-        name: "forward" or "backward".
+        name: see `_FUNCTIONS`.
         senders: see `tick`.
         results: shapes, but for that of the derivative of the senders.
         state_size: N.

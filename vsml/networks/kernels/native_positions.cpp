@@ -34,11 +34,7 @@
 
 namespace {
 
-typedef int32_t Lanes __attribute__((vector_size(4 * L)));
-
 constexpr int64_t KEPT_BYTES = 512 << 10;  // of a group, half of a second cache
-
-INLINE Lanes all_lanes(int32_t x) { return x - Lanes{}; }
 
 INLINE float lane_of(const Vec& x, int lane) { return reinterpret_cast<const float*>(&x)[lane]; }
 
@@ -282,7 +278,7 @@ INLINE void recurrent(const Packed* packed, const float* bias, const Vec* h, Fou
     for (int j = 0; j < 4; ++j) u.gate[j] = all(bias[j * N + n]);
     for (int m = 0; m < H_FACTORS; ++m)
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) u.gate[j] = multiply_add(u.gate[j], packed[n][m][j], factor[m][0]);
+      for (int j = 0; j < 4; ++j) u.gate[j] = multiply_add(u.gate[j], spread(packed[n][m][j]), factor[m][0]);
     r[n] = u;
   }
 }
