@@ -224,7 +224,7 @@ def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]
     weights, h_GNRI, c_GNRI, *others = operands
     if h_GNRI.dtype != jnp.float32 or c_GNRI.dtype != jnp.float32:
         return _visit(micro_ticks, *operands), (weights, (h_GNRI, c_GNRI), *others)
-    # New states take the place of old ones. Where old ones were kept, XLA would copy them twice in every step;
+    # New states take the place of old ones. Where old ones were kept, XLA would copy them twice in each step;
     # as two arrays, it would also copy all the memory that it keeps them in, once an episode.
     ticked, (before,) = _call("remember", micro_ticks, *operands)
     return ticked, (weights, before, *others)
