@@ -107,7 +107,7 @@ def register(
     platform: str,
     functions: Sequence[str] = ("forward", "backward"),
 ) -> ctypes.CDLL:
-    """Load a library, and tell XLA of its functions, `vsml_forward` and `vsml_backward` if no others are named.
+    """Load a library, and tell XLA of its functions.
 
     Args:
         library: what `build` returned.
