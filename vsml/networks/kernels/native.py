@@ -279,7 +279,7 @@ def function(
     sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
     shapes = [*results, sending.shape] if name == "backward" else results
     call = jax.ffi.ffi_call(
-        libraries.target(name, _build(state_size, channels, layers)),
+        libraries.target(name, _build(state_size, channels, layers, product_dtype)),
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="broadcast_all",
         input_output_aliases=in_place,
