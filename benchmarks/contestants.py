@@ -32,6 +32,9 @@ STATE_SIZE = 16
 ORACLE = "reference"
 """The nested vmap, what others are compared with."""
 
+ROUNDING = "native_bfloat16"
+"""The native kernel with products of bfloat16; its numbers are others."""
+
 FLAX = "flax"
 """Flax LSTM cells, vmapped over the weights; see `FlaxLstms`."""
 
@@ -42,13 +45,18 @@ def contestants() -> tuple[str, ...]:
     The one place that says so.
     """
     kernels = [kernel for kernel in get_args(Kernel) if kernel not in ("auto", ORACLE)]
-    return (*(kernel for kernel in kernels if missing(kernel, STATE_SIZE) is None), ORACLE, FLAX)
+    here = [kernel for kernel in kernels if missing(kernel, STATE_SIZE) is None]
+    rounding = [ROUNDING] if "native" in here else []
+    return (*here, *rounding, ORACLE, FLAX)
 
 
 def make_learner(case: Case, contestant: str) -> Learner | None:
     """Make a learner for a case; None if the contestant has no such layers."""
     if contestant == FLAX:
         return None if case.convolutions else FlaxLstms(case.input_shape, NUM_CLASSES, case.hidden_units)
+    if contestant == ROUNDING:
+        config = case.config("native").model_copy(update={"product_dtype": "bfloat16"})
+        return Vsml(case.input_shape, NUM_CLASSES, config)
     kernel: Any = contestant
     return Vsml(case.input_shape, NUM_CLASSES, case.config(kernel))
 

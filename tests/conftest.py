@@ -49,8 +49,8 @@ TIERS = {
     "published numbers and files": "few_examples decoders graph_results",
     "golden cases": "golden rules_golden diagrams",
     "a second implementation": """
-        rule_machines rule_lessons known_rules native native_positions kernels fused cuda antithetic backprop
-        cost benchmarks few_rows torch
+        rule_machines rule_lessons known_rules native native_positions kernels products fused cuda
+        antithetic backprop cost benchmarks few_rows torch
     """,
     "end to end": """
         configs sklearn online river cloning introspection distilling evaluate pretrained probes train figures

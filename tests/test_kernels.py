@@ -12,7 +12,7 @@ from flax import nnx
 
 from vsml.networks.cells.lstm import Synapse
 from vsml.networks.kernels import native
-from vsml.networks.kernels.activations import BOUND, tanh
+from vsml.networks.kernels.activations import FINE, tanh
 from vsml.networks.kernels.positions import GROUP_SYNAPSES, group_positions
 from vsml.networks.kernels.tiled import TILE_SYNAPSES, tile_rows
 from vsml.networks.wirings.base import from_tiles
@@ -29,7 +29,7 @@ FAST = ["tiled"] if native.missing(16) else ["tiled", "native"]
 
 def test_tanh_is_right_to_within_the_precision_of_its_type():
     x = np.concatenate(
-        [np.linspace(-12, 12, 200001), [-1e30, -BOUND, BOUND, 1e30], np.logspace(-30, 0, 1000)]
+        [np.linspace(-12, 12, 200001), [-1e30, -FINE.bound, FINE.bound, 1e30], np.logspace(-30, 0, 1000)]
     )
     got = np.asarray(tanh(jnp.asarray(x, jnp.float32)), np.float64)
     np.testing.assert_allclose(got, np.tanh(x.astype(np.float32).astype(np.float64)), rtol=0, atol=4e-7)

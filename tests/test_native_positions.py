@@ -237,7 +237,7 @@ def test_where_it_does_not_compile_convolutions_tick_by_xla_and_it_is_said(forgo
     monkeypatch.setattr(libraries, "_FLAGS", ("-O1", *libraries._FLAGS[1:]))
     said = r"convolutions tick by XLA, which is slower than the native kernel: .*native_positions\.cpp"
     with pytest.warns(RuntimeWarning, match=said):
-        assert not native_at_positions("auto", N, 0)
+        assert not native_at_positions("auto", N, 0, "float32")
     synapse = Synapse(N, M, False, 2.0, nnx.Rngs(0))
     layers = [ConvLayer((3, 3, 1), conv_section(2, 3), kernel) for kernel in ("auto", "tiled")]
     state, messages = layers[0].with_cells(draw(3, 3, 1, 2, N)), (draw(9, M), draw(18, M))
@@ -252,6 +252,6 @@ def test_without_a_compiler_it_is_said_once_for_all_layers(forgotten, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.warns(RuntimeWarning, match=r"slower than the native kernel: no C\+\+ compiler") as told:
-        assert chosen("auto", 7, 0) == "tiled"
-        assert not native_at_positions("auto", 7, 0)
+        assert chosen("auto", 7, 0, "float32") == "tiled"
+        assert not native_at_positions("auto", 7, 0, "float32")
     assert len(told) == 1

@@ -385,7 +385,7 @@ class Setup:
             return None
         synapse = vsml.synapse
         normed_channels = synapse.message_size if synapse.layer_norm else 0
-        return chosen(vsml.kernel, synapse.state_size, normed_channels)
+        return chosen(vsml.kernel, synapse.state_size, normed_channels, vsml.product_dtype)
 
     def check_same_kernel(self, comm: Communicator) -> None:
         """Check that synapses tick by the same kernel on all ranks, as results differ by its rounding.

@@ -17,7 +17,9 @@ from vsml.settings import differences
 from vsml.system.comm import Communicator
 from vsml.types import Params
 
-_FREE = frozenset(["init_scale", "init", "init_rate", "init_bias_rate", "state_dtype", "kernel"])
+_FREE = frozenset(
+    ["init_scale", "init", "init_rate", "init_bias_rate", "state_dtype", "product_dtype", "kernel"]
+)
 """Model settings that do not make another learning algorithm."""
 
 NETWORK = ("random_features", "views", "layers", "graph", "init_weights", "error_scale")

@@ -26,6 +26,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "message_size": ("synapse", "message_size"),
     "micro_ticks": ("micro_ticks",),
     "output_channel": ("output_channel",),
+    "product_dtype": ("product_dtype",),
     "random_features": ("random_features", "count"),
     "random_fraction": ("synapse", "random_fraction"),
     "separate_backward": ("separate_backward",),

@@ -188,7 +188,8 @@ class Vsml(LearnerBase):
             )
         if config.kernel != "auto":
             normed_channels = synapse.message_size if synapse.layer_norm else 0
-            chosen(config.kernel, synapse.state_size, normed_channels)  # now, not in the middle of a run
+            # Now, not in the middle of a run.
+            chosen(config.kernel, synapse.state_size, normed_channels, config.product_dtype)
         if config.memory is not None:
             self._check_memory(config.memory)
         if not synapse.init_weights:
@@ -246,6 +247,7 @@ class Vsml(LearnerBase):
             "layer_norm": synapse.layer_norm,
             "init_scale": synapse.init_scale,
             "state_dtype": config.state_dtype,
+            "product_dtype": config.product_dtype,
         }
         if config.graph is not None:
             return self._graph_network(config.graph, sizes)

@@ -11,7 +11,7 @@ from vsml.networks.episodic import EpisodicMemory, Replacement
 from vsml.networks.graph import Schedule
 from vsml.networks.image_features import Kind as ImageFeaturesKind
 from vsml.networks.image_features import Window
-from vsml.networks.kernels import Kernel
+from vsml.networks.kernels import Kernel, ProductType
 from vsml.networks.wirings import (
     WIRINGS,
     DenseConfig,
@@ -241,6 +241,12 @@ class VsmlConfig(Section):
         description="type that states are kept as between visits; shorter ones save memory and, on a GPU, "
         "time. All arithmetic is in float32",
     )
+    product_dtype: ProductType = Field(
+        default="float32",
+        description="type that hidden states and the weights of the cell are rounded to where they are "
+        "multiplied; sums are in float32. bfloat16: faster where the processor has such products, and less "
+        "exact; not for graphs",
+    )
     kernel: Kernel = Field(
         default="auto",
         description="what makes synapses tick; all compute the same but for rounding. auto: the fastest that "
@@ -368,6 +374,8 @@ def _graph_problems(
         default = plain[name].default
         if got != default:
             yield Problem(name, got, "its default with a graph, which has no layers", ("graph",))
+    if vsml.product_dtype != "float32":
+        yield Problem("product_dtype", vsml.product_dtype, "float32 with a graph", ("graph",))
     if graph.schedule != "sweep":
         return
     for name in ("ticks", "backward_ticks"):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from vsml.networks.cells.lstm import Synapse
+from vsml.networks.kernels.products import ProductType
 from vsml.networks.wirings.base import HasExtent, Layer, SynapseState
 from vsml.types import Array
 
@@ -37,6 +38,7 @@ class SynapseSizes:
         layer_norm: messages are normalised.
         init_scale: factor on the initial kernels of the meta-parameters.
         state_dtype: floating-point type that h and c are kept as; arithmetic is in float32.
+        product_dtype: floating-point type of the operands of the cell's products; sums are in float32.
     """
 
     state_size: int = 16
@@ -47,11 +49,12 @@ class SynapseSizes:
     layer_norm: bool = False
     init_scale: float = 1.0
     state_dtype: str = "float32"
+    product_dtype: ProductType = "float32"
 
     def make_synapses(self, count: int, rngs: nnx.Rngs) -> nnx.List:
         """Make so many sets of meta-parameters."""
         sizes = (self.state_size, self.message_size, self.layer_norm, self.init_scale)
-        return nnx.List([Synapse(*sizes, rngs) for _ in range(count)])
+        return nnx.List([Synapse(*sizes, rngs, self.product_dtype) for _ in range(count)])
 
 
 @dataclass(frozen=True)

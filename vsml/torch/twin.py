@@ -27,6 +27,7 @@ RELU_MEAN, RELU_STD = 0.446, 0.653
 ONLY_ONE = {
     "layerwise": False,
     "state_dtype": "float32",
+    "product_dtype": "float32",
     "synapse.layer_norm": False,
     "synapse.init_weights": 0.0,
 }

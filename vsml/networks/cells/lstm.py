@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vsml.networks.kernels.products import ProductType, product
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights
 from vsml.networks.modules import linear
 from vsml.types import Array
@@ -30,6 +31,7 @@ class Synapse(nnx.Module):
             (i, g, f, o).
         forward_message, backward_message: kernels [N, M].
         forward_norm, backward_norm: layer norm over the M channels of one message, or None.
+        product_dtype: type that h and its part of the kernel are rounded to where they are multiplied.
     """
 
     def __init__(
@@ -39,7 +41,10 @@ class Synapse(nnx.Module):
         layer_norm: bool,
         init_scale: float,
         rngs: nnx.Rngs,
+        product_dtype: ProductType = "float32",
     ):
+        self.product_dtype: ProductType = product_dtype
+
         def norm() -> nnx.LayerNorm | None:
             if not layer_norm:
                 return None
@@ -66,12 +71,21 @@ class Synapse(nnx.Module):
         backward: Array,
     ) -> tuple[Array, Array]:
         """Tick once: from the state h, c [N] and the messages [M] it receives to its new h, c [N]."""
-        received = jnp.concatenate([forward, backward, h])
-        i, g, f, o = jnp.split(self.lstm(received), 4)
+        i, g, f, o = jnp.split(self._gates(h, forward, backward), 4)
         keep = jax.nn.sigmoid(f + GATE_OFFSET)
         write = jax.nn.sigmoid(i - GATE_OFFSET)
         c = keep * c + write * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+    def _gates(self, h: Array, forward: Array, backward: Array) -> Array:
+        """Return what enters the four gates [4N]."""
+        received = jnp.concatenate([forward, backward, h])
+        if self.product_dtype == "float32":
+            return self.lstm(received)
+        kernel, bias = weights_of(self.lstm)
+        sizes = len(received) - len(h)
+        from_messages = received[:sizes] @ kernel[:sizes] + bias
+        return from_messages + product(self.product_dtype, kernel[sizes:].T, h)
 
     def messages(self, h: Array) -> tuple[Array, Array]:
         """Return the forward and the backward message [M] that a synapse in the hidden state h [N] sends."""
@@ -101,6 +115,7 @@ class Synapse(nnx.Module):
             backward=kernel_4NxK[:, M : 2 * M],
             hidden=kernel_4NxK[:, 2 * M :],
             bias=(bias + offset) * scale,
+            product_dtype=self.product_dtype,
         )
 
     def senders(self) -> Array:

@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 
 from vsml.networks.kernels import native, tiled
+from vsml.networks.kernels.products import ProductType as ProductType
 
 Kernel = Literal["auto", "tiled", "native", "fused", "reference"]
 """What makes synapses tick; all compute the same but for rounding.
@@ -21,13 +22,19 @@ reference: one synapse under nested vmap, to compare with.
 
 
 @functools.cache
-def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
+def chosen(
+    kernel: Kernel,
+    state_size: int,
+    normed_channels: int = 0,
+    product_dtype: ProductType = "float32",
+) -> Kernel:
     """Return the kernel of dense layers that a choice stands for on this machine.
 
     Args:
         kernel: the choice.
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
+        product_dtype: type of the operands of the cell's products.
 
     Raises:
         ValueError: the kernel cannot be used here; says why.
@@ -39,7 +46,7 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
         return kernel
     backend = jax.default_backend()
     best: Kernel = {"cpu": "native", "gpu": "fused"}.get(backend, "tiled") if kernel == "auto" else kernel  # type: ignore[assignment]
-    reason = missing(best, state_size, normed_channels)
+    reason = missing(best, state_size, normed_channels, product_dtype)
     if reason is None:
         return best
     if kernel != "auto":
@@ -53,13 +60,19 @@ def chosen(kernel: Kernel, state_size: int, normed_channels: int = 0) -> Kernel:
 
 
 @functools.cache
-def native_at_positions(kernel: Kernel, state_size: int, normed_channels: int = 0) -> bool:
+def native_at_positions(
+    kernel: Kernel,
+    state_size: int,
+    normed_channels: int = 0,
+    product_dtype: ProductType = "float32",
+) -> bool:
     """Return whether convolutions tick by the native kernel; by XLA (`positions`) otherwise.
 
     Args:
         kernel: the choice.
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
+        product_dtype: type of the operands of the cell's products.
 
     Raises:
         ValueError: the kernel cannot be used here; says why.
@@ -67,9 +80,9 @@ def native_at_positions(kernel: Kernel, state_size: int, normed_channels: int = 
     Warns:
         RuntimeWarning: the native kernel of dense layers can be used, and that of convolutions cannot.
     """
-    if chosen(kernel, state_size, normed_channels) != "native":
+    if chosen(kernel, state_size, normed_channels, product_dtype) != "native":
         return False
-    reason = native.missing(state_size, normed_channels, "positions")
+    reason = native.missing(state_size, normed_channels, "positions", product_dtype)
     if reason is not None:
         warnings.warn(
             f"convolutions tick by XLA, which is slower than the native kernel: {reason}",
@@ -79,16 +92,23 @@ def native_at_positions(kernel: Kernel, state_size: int, normed_channels: int = 
     return reason is None
 
 
-def missing(kernel: Kernel, state_size: int, normed_channels: int = 0) -> str | None:
+def missing(
+    kernel: Kernel,
+    state_size: int,
+    normed_channels: int = 0,
+    product_dtype: ProductType = "float32",
+) -> str | None:
     """Return why a kernel cannot be used on this machine; None if it can. See `chosen`."""
     if kernel == "fused":
+        if product_dtype != "float32":
+            return f"its products take float32, not {product_dtype}"
         from vsml.networks.kernels import fused  # Pallas, which takes a while to import
 
         return fused.missing(state_size)
     if kernel == "native":
         if jax.default_backend() != "cpu":
             return f"it is for CPUs, and this is a {jax.default_backend()}"
-        return native.missing(state_size, normed_channels)
+        return native.missing(state_size, normed_channels, product_dtype=product_dtype)
     return None
 
 

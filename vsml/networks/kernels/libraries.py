@@ -102,18 +102,23 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     return file
 
 
-def register(library: Path, platform: str) -> ctypes.CDLL:
-    """Load a library, and tell XLA of its functions `vsml_forward` and `vsml_backward`.
+def register(
+    library: Path,
+    platform: str,
+    functions: Sequence[str] = ("forward", "backward"),
+) -> ctypes.CDLL:
+    """Load a library, and tell XLA of its functions.
 
     Args:
         library: what `build` returned.
         platform: "cpu" or "CUDA".
+        functions: their names, without `vsml_`.
 
     Raises:
         OSError: another user could have written it, or it cannot be loaded.
     """
     loaded = _load(library)
-    for name in ("forward", "backward"):
+    for name in functions:
         registered = target(name, library)
         if registered not in _REGISTERED:  # once a process: XLA refuses the same from another folder
             handler = jax.ffi.pycapsule(getattr(loaded, f"vsml_{name}"))

@@ -31,32 +31,39 @@
 
 namespace {
 
-// Tick once: h is read, the new h goes to h_new. With KEEP the tanh of all gates and of the cell are kept.
+// u <- W h + x + y, the four gates of number n of the states.
+template <int V>
+INLINE void gates_of(const Packed* packed, int n, const Vec (*x)[V], const float* y, const Factor (*h)[V], Vec (*u)[V]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) u[j][v] = x[j * N + n][v] + y[j * N + n];
+#pragma GCC unroll 4
+  for (int m = 0; m < H_FACTORS; ++m) multiply_add<4, V>(u, packed[n][m], h[m]);
+}
+
+// What the way back through a tick needs.
+template <int V>
+struct Past {
+  Vec c[N][V];
+  Gates gates[N][V];
+};
+
+// Tick once: h is read, the new h goes to h_new. With KEEP what the way back needs is kept.
 template <int V, bool KEEP>
-INLINE void tick(const float (*packed)[N][4], const Vec (*x)[V], const float* y, const Vec (*h)[V], Vec (*c)[V],
-                 Vec (*h_new)[V], Vec (*gates)[V], Vec (*cell)[V]) {
+INLINE void tick(const Packed* packed, const Vec (*x)[V], const float* y, const Vec (*h)[V], Vec (*c)[V],
+                 Vec (*h_new)[V], Past<V>* past) {
+  Factor room[TERMS > 1 ? H_FACTORS : 1][V];
+  const Factor(*factor)[V] = paired<V>(h, N, room);
   for (int n = 0; n < N; ++n) {
     Vec u[4][V];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) u[j][v] = x[j * N + n][v] + y[j * N + n];
-#pragma GCC unroll 4
-    for (int m = 0; m < N; ++m)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) u[j][v] += packed[n][m][j] * h[m][v];
+    gates_of<V>(packed, n, x, y, factor, u);
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const Cell now = cell_of(u[0][v], u[1][v], u[2][v], u[3][v], c[n][v]);
+      if (KEEP) past->c[n][v] = c[n][v], past->gates[n][v] = now.gates;
       c[n][v] = now.c;
       h_new[n][v] = now.h;
-      if (KEEP) {
-        gates[n][v] = now.gates.i, gates[N + n][v] = now.gates.g;
-        gates[2 * N + n][v] = now.gates.f, gates[3 * N + n][v] = now.gates.o;
-        cell[n][v] = now.gates.squashed;
-      }
     }
   }
 }
@@ -66,12 +73,20 @@ struct Forward {
   int64_t ticks;
   const float *W, *x, *y, *h, *c, *senders;  // senders: K and k forward, then backward
   float *h_new, *c_new, *forward, *backward;  // the means of what is sent, [O, SENT] and [SENT, I]
+  float* before;                              // a copy of h and behind it of c, or null
 };
 
 template <int V>
 INLINE void load_rows(Vec (*to)[V], int rows, const float* from, int64_t stride, int64_t count) {
   for (int k = 0; k < rows; ++k)
     for (int v = 0; v < V; ++v) to[k][v] = load(from + k * stride + v * L, count - v * L);
+}
+
+// Let rows come closer that are needed soon: there are too many for the processor to see what comes next.
+template <int V>
+INLINE void fetch_rows(int rows, const float* from, int64_t stride) {
+  for (int k = 0; k < rows; ++k)
+    for (int v = 0; v < V; ++v) __builtin_prefetch(from + k * stride + v * L);
 }
 
 template <int V>
@@ -85,7 +100,7 @@ INLINE float output_part(const float* y, const Sizes& size, int64_t b, int k) { 
 }
 
 template <int V>
-__attribute__((noinline)) void forward_block(const Forward& at, const float (*packed)[N][4], int64_t a) {
+__attribute__((noinline)) void forward_block(const Forward& at, const Packed* packed, int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
   Vec x[GATES][V], h[2][N][V], c[N][V], messages[2][CHANNELS][V], r[V], total[SENT][V] = {};
@@ -96,8 +111,16 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
     load_rows<V>(h[0], N, at.h + place, size.stride(), count);
     load_rows<V>(c, N, at.c + place, size.stride(), count);
     for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
+    if (at.before) {
+      store_rows<V>(at.before + place, N, h[0], size.stride(), count);
+      store_rows<V>(at.before + size.state() + place, N, c, size.stride(), count);
+    }
+    if (b + 1 < size.outputs()) {
+      const int64_t next = size.synapses(b + 1) + a;
+      for (const float* states : {at.h, at.c}) fetch_rows<V>(N, states + next, size.stride());
+    }
     for (int64_t t = 0; t < at.ticks; ++t)
-      tick<V, false>(packed, x, y, h[t % 2], c, h[(t + 1) % 2], nullptr, nullptr);
+      tick<V, false>(packed, x, y, h[t % 2], c, h[(t + 1) % 2], nullptr);
     const Vec(*last)[V] = h[at.ticks % 2];
     store_rows<V>(at.h_new + place, N, last, size.stride(), count);
     store_rows<V>(at.c_new + place, N, c, size.stride(), count);
@@ -105,14 +128,15 @@ __attribute__((noinline)) void forward_block(const Forward& at, const float (*pa
       for (int way = 0; way < 2; ++way) normed_messages<V>(at.senders + way * SENDER, last, messages[way], r);
     const Vec(*ahead)[V] = NORM ? messages[0] : last;
     const Vec(*back)[V] = NORM ? messages[1] : last;
-    for (int k = 0; k < SENT; ++k) {
-      Vec over_inputs{};
+    Vec over_inputs[SENT] = {};
+    float sums[SENT];
+    for (int k = 0; k < SENT; ++k)
       for (int v = 0; v < V; ++v) {
-        over_inputs += count >= V * L ? ahead[k][v] : keep(ahead[k][v], count - v * L);
+        over_inputs[k] += count >= V * L ? ahead[k][v] : keep(ahead[k][v], count - v * L);
         total[k][v] += back[k][v];
       }
-      at.forward[b * SENT + k] += sum(over_inputs) / size.inputs;
-    }
+    sums_of_rows(over_inputs, SENT, sums);
+    for (int k = 0; k < SENT; ++k) at.forward[b * SENT + k] += sums[k] / size.inputs;
   }
   for (int k = 0; k < SENT; ++k)
     for (int v = 0; v < V; ++v)
@@ -137,7 +161,7 @@ INLINE void blocks(int64_t inputs, Block block) {
 }
 
 void forward(const Forward& at) {
-  float packed[N][N][4];
+  Packed packed[N];
   pack(at.W, packed);
   std::memset(at.forward, 0, at.size.outputs() * SENT * sizeof(float));
   blocks(at.size.inputs, [&](auto V, int64_t a) { forward_block<V()>(at, packed, a); });
@@ -155,15 +179,63 @@ struct Sums {
   Vec W[GATES][N], senders[2][N + 1][CHANNELS];
 };
 
-// What a block keeps of a tick, for the way back.
-template <int V>
-struct Tick {
-  Vec h[N][V], c[N][V], gates[GATES][V], cell[N][V], du[GATES][V];
+// What derivatives of W are made of: h before a tick, and U. As they are, or as factors of sums over lanes.
+template <typename Number, int V>
+struct Products {
+  Number h[N][V], du[GATES][V];
 };
+
+template <int V>
+using Kept = Products<Vec, V>;
+
+template <int V>
+using Joined = Products<Factor, factors(V)>;
+
+constexpr int OUTPUTS_AT_ONCE = 5;  // whose share of dW is added at once, as dW is too large for the first cache
+
+template <int V, int W>
+INLINE void join_rows(const Vec (*x)[V], int rows, Factor (*joined)[W]) {
+  for (int k = 0; k < rows; ++k)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v += TERMS) joined[k][v / TERMS] = join(x[k][v], v + 1 < V ? x[k][v + 1] : Vec{});
+}
+
+// Numbers as factors: themselves, or `room` filled with pairs.
+template <int V>
+INLINE const Joined<V>* joined(const Kept<V>* kept, int64_t count, Joined<V>* room) {
+  if constexpr (TERMS == 1) return kept;
+  for (int64_t p = 0; p < count; ++p) {
+    join_rows<V>(kept[p].h, N, room[p].h);
+    join_rows<V>(kept[p].du, GATES, room[p].du);
+  }
+  return room;
+}
+
+// Memory for a block.
+struct Room {
+  Past<MOST>* past;       // of the ticks
+  Kept<MOST>* kept;       // of the ticks of some output units
+  Joined<MOST>* joined;   // likewise
+};
+
+// total += U h^T, of 4 rows of U and some of h.
+template <int V>
+INLINE void add_outer(const Joined<V>& from, int k, int n, int v, Vec (*total)[ROWS]) {
+  Factor h[ROWS];
+#pragma GCC unroll 4
+  for (int j = 0; j < ROWS; ++j) h[j] = from.h[n + j][v], hold(h[j]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    Factor u = from.du[k + i][v];
+    hold(u);
+#pragma GCC unroll 4
+    for (int j = 0; j < ROWS; ++j) total[i][j] = multiply_add(total[i][j], u, h[j]);
+  }
+}
 
 // dW += U h^T, lane by lane
 template <int V>
-INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
+INLINE void outer_product(const Joined<V>* products, int64_t count, Vec (*dW)[N]) {
   for (int k = 0; k < GATES; k += 4)
     for (int n = 0; n < N; n += ROWS) {
       Vec total[4][ROWS];
@@ -171,13 +243,10 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
       for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
         for (int j = 0; j < ROWS; ++j) total[i][j] = dW[k + i][n + j];
-      for (int64_t t = 0; t < ticks; ++t)
+      for (int64_t p = 0; p < count; ++p)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v)
-#pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-            for (int j = 0; j < ROWS; ++j) total[i][j] += kept[t].du[k + i][v] * kept[t].h[n + j][v];
+        for (int v = 0; v < factors(V); ++v)
+          add_outer<V>(products[p], k, n, v, total);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
@@ -185,34 +254,90 @@ INLINE void outer_product(const Tick<V>* kept, int64_t ticks, Vec (*dW)[N]) {
     }
 }
 
+// U and C of a tick, from H and C: of number n, with the tanh of its gates.
 template <int V>
-__attribute__((noinline)) void backward_block(const Backward& at, const float (*packed)[N][4], Sums& sums, void* memory,
-                                              int64_t a) {
+INLINE void go_back(const Gates* gates, int n, const Vec (*c)[V], const Vec (*H)[V], Vec (*C)[V], Vec (*du)[V]) {
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const Slopes slopes = slopes_of(gates[v], c[n][v], H[n][v], C[n][v]);
+    du[n][v] = slopes.i, du[N + n][v] = slopes.g, du[2 * N + n][v] = slopes.f, du[3 * N + n][v] = slopes.o;
+    C[n][v] = slopes.c;
+  }
+}
+
+// Tick and go back at once: nothing of the last tick has to be kept where messages are linear in its h.
+template <int V>
+INLINE void tick_and_back(const Packed* packed, const Vec (*x)[V], const float* y, const Vec (*h)[V], const Vec (*c)[V],
+                          const Vec (*H)[V], Vec (*C)[V], Vec (*du)[V]) {
+  Factor room[TERMS > 1 ? H_FACTORS : 1][V];
+  const Factor(*factor)[V] = paired<V>(h, N, room);
+  for (int n = 0; n < N; ++n) {
+    Vec u[4][V];
+    Gates gates[V];
+    gates_of<V>(packed, n, x, y, factor, u);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) gates[v] = cell_of(u[0][v], u[1][v], u[2][v], u[3][v], c[n][v]).gates;
+    go_back<V>(gates, n, c, H, C, du);
+  }
+}
+
+// Add the derivatives of x and y of output units from b on, whose ticks are kept: sums over outputs, over inputs.
+template <int V>
+INLINE void add_messages(const Backward& at, const Kept<V>* kept, int64_t b, int64_t outputs, Vec (*dx)[V]) {
+  const Sizes& size = at.size;
+  for (int64_t unit = 0; unit < outputs; ++unit, ++b, kept += at.ticks) {
+    Vec over_inputs[GATES];
+    float sums[GATES];
+    for (int k = 0; k < GATES; ++k) {
+      over_inputs[k] = Vec{};
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        Vec over_ticks = kept[0].du[k][v];
+        for (int64_t t = 1; t < at.ticks; ++t) over_ticks += kept[t].du[k][v];
+        dx[k][v] += over_ticks;
+        over_inputs[k] += over_ticks;
+      }
+    }
+    sums_of_rows(over_inputs, GATES, sums);
+    float* dy = at.dy + b / size.rows * GATES * size.rows + b % size.rows;
+    for (int k = 0; k < GATES; ++k) dy[k * size.rows] += sums[k];
+  }
+}
+
+template <int V>
+__attribute__((noinline)) void backward_block(const Backward& at, const Packed* packed, const Weight (*transposed)[N],
+                                              Sums& sums, const Room& room, int64_t a) {
   const Sizes& size = at.size;
   const int64_t count = size.inputs - a < V * L ? size.inputs - a : V * L;
-  Tick<V>* kept = static_cast<Tick<V>*>(memory);
+  const auto past = reinterpret_cast<Past<V>*>(room.past);
+  const auto all_kept = reinterpret_cast<Kept<V>*>(room.kept);
   Vec x[GATES][V], h[N][V], c[N][V], H[N][V], C[N][V], back[SENT][V], dx[GATES][V] = {};
-  float y[GATES];
+  float y[GATES], ahead[SENT];
   load_rows<V>(x, GATES, at.x + a, size.inputs, count);
   load_rows<V>(back, SENT, at.dbackward + a, size.inputs, count);
   for (int k = 0; k < SENT; ++k)
     for (int v = 0; v < V; ++v) back[k][v] /= float(size.outputs());
+  int64_t outputs = 0;
   for (int64_t b = 0; b < size.outputs(); ++b) {
     const int64_t place = size.synapses(b) + a;
+    Kept<V>* const kept = all_kept + outputs++ * at.ticks;
     load_rows<V>(kept[0].h, N, at.h + place, size.stride(), count);
     load_rows<V>(c, N, at.c + place, size.stride(), count);
     for (int k = 0; k < GATES; ++k) y[k] = output_part(at.y, size, b, k);
-    for (int64_t t = 0; t < at.ticks; ++t) {
-      std::memcpy(kept[t].c, c, sizeof(c));
-      tick<V, true>(packed, x, y, kept[t].h, c, t + 1 < at.ticks ? kept[t + 1].h : h, kept[t].gates, kept[t].cell);
+    for (int k = 0; k < SENT; ++k) ahead[k] = at.dforward[b * SENT + k] / size.inputs;
+    if (b + 1 < size.outputs()) {
+      const int64_t next = size.synapses(b + 1) + a;
+      for (const float* states : {at.h, at.c, at.dh_new, at.dc_new}) fetch_rows<V>(N, states + next, size.stride());
     }
+    for (int64_t t = 0; t < at.ticks - !NORM; ++t)
+      tick<V, true>(packed, x, y, kept[t].h, c, t + 1 < at.ticks ? kept[t + 1].h : h, &past[t]);
     load_rows<V>(H, N, at.dh_new + place, size.stride(), count);
     load_rows<V>(C, N, at.dc_new + place, size.stride(), count);
     if (NORM) {
       Vec D[2][CHANNELS][V];
       for (int m = 0; m < CHANNELS; ++m)
         for (int v = 0; v < V; ++v) {
-          D[0][m][v] = all(at.dforward[b * SENT + m] / size.inputs);
+          D[0][m][v] = all(ahead[m]);
           D[1][m][v] = back[m][v];
         }
       for (int way = 0; way < 2; ++way)
@@ -220,51 +345,43 @@ __attribute__((noinline)) void backward_block(const Backward& at, const float (*
     } else {
       for (int n = 0; n < N; ++n)
         for (int v = 0; v < V; ++v) {
-          H[n][v] += at.dforward[b * SENT + n] / size.inputs + back[n][v];
+          H[n][v] += ahead[n] + back[n][v];
           if (count < V * L) H[n][v] = keep(H[n][v], count - v * L);
         }
     }
     for (int64_t t = at.ticks - 1; t >= 0; --t) {
-      Tick<V>& now = kept[t];
-      for (int n = 0; n < N; ++n)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          const Vec i = now.gates[n][v], g = now.gates[N + n][v], f = now.gates[2 * N + n][v];
-          const Vec o = now.gates[3 * N + n][v], cell = now.cell[n][v];
-          const Vec D = C[n][v] + H[n][v] * (0.5f + 0.5f * o) * (1.0f - cell * cell);
-          now.du[n][v] = 0.5f * D * g * (1.0f - i * i);
-          now.du[N + n][v] = D * (0.5f + 0.5f * i) * (1.0f - g * g);
-          now.du[2 * N + n][v] = 0.5f * D * now.c[n][v] * (1.0f - f * f);
-          now.du[3 * N + n][v] = 0.5f * H[n][v] * cell * (1.0f - o * o);
-          C[n][v] = D * (0.5f + 0.5f * f);
-        }
-      transposed_product<V>(at.W, now.du, H);
+      if (!NORM && t == at.ticks - 1)
+        tick_and_back<V>(packed, x, y, kept[t].h, c, H, C, kept[t].du);
+      else
+        for (int n = 0; n < N; ++n) go_back<V>(past[t].gates[n], n, past[t].c, H, C, kept[t].du);
+      transposed_product<V>(transposed, kept[t].du, H);
     }
     store_rows<V>(at.dh + place, N, H, size.stride(), count);
     store_rows<V>(at.dc + place, N, C, size.stride(), count);
-    outer_product<V>(kept, at.ticks, sums.W);
-    for (int k = 0; k < GATES; ++k) {
-      Vec over_inputs{};
-      for (int v = 0; v < V; ++v) {
-        Vec over_ticks = kept[0].du[k][v];
-        for (int64_t t = 1; t < at.ticks; ++t) over_ticks += kept[t].du[k][v];
-        dx[k][v] += over_ticks;
-        over_inputs += over_ticks;
-      }
-      at.dy[(b / size.rows * GATES + k) * size.rows + b % size.rows] += sum(over_inputs);
+    if (outputs == OUTPUTS_AT_ONCE || b + 1 == size.outputs()) {
+      const auto room_joined = reinterpret_cast<Joined<V>*>(room.joined);
+      add_messages<V>(at, all_kept, b + 1 - outputs, outputs, dx);
+      outer_product<V>(joined<V>(all_kept, outputs * at.ticks, room_joined), outputs * at.ticks, sums.W);
+      outputs = 0;
     }
   }
   store_rows<V>(at.dx + a, GATES, dx, size.inputs, count);
 }
 
 void backward(const Backward& at) {
-  float packed[N][N][4];
+  Packed packed[N];
+  Weight transposed[GATE_FACTORS][N];
   pack(at.W, packed);
+  pack_transposed(at.W, transposed);
   scratch.start();
-  Tick<MOST>* const kept = scratch.take<Tick<MOST>>(at.ticks);
+  const int64_t kept = at.ticks * OUTPUTS_AT_ONCE;
+  const Room room{scratch.take<Past<MOST>>(at.ticks), scratch.take<Kept<MOST>>(kept),
+                  scratch.take<Joined<MOST>>(ROUNDED ? kept : 0)};
   Sums* const sums = scratch.zeros<Sums>(1);
   std::memset(at.dy, 0, at.size.outputs() * GATES * sizeof(float));
-  blocks(at.size.inputs, [&](auto V, int64_t a) { backward_block<V()>(at, packed, *sums, kept, a); });
+  blocks(at.size.inputs, [&](auto V, int64_t a) {
+    backward_block<V()>(at, packed, transposed, *sums, room, a);
+  });
   for (int k = 0; k < GATES; ++k)
     for (int n = 0; n < N; ++n) at.dW[k * N + n] = sum(sums->W[k][n]);
   for (int way = 0; way < 2; ++way)
@@ -273,15 +390,28 @@ void backward(const Backward& at) {
         at.dsenders[way * SENDER + k * CHANNELS + m] = sum(sums->senders[way][k][m]);
 }
 
-ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
-                       Result c_new, Result forward_mean, Result backward_mean) {
+void visit_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
+               Result c_new, Result forward_mean, Result backward_mean, float* before) {
   const Sizes size = sizes_of(h);
-  const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
+  const int64_t inputs = size.inputs, outputs = size.outputs(), state = size.state();
   for (int64_t p = 0; p < size.members; ++p)
     forward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
              y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
              senders.typed_data() + p * 2 * SENDER, h_new->typed_data() + p * state, c_new->typed_data() + p * state,
-             forward_mean->typed_data() + p * outputs * SENT, backward_mean->typed_data() + p * SENT * inputs});
+             forward_mean->typed_data() + p * outputs * SENT, backward_mean->typed_data() + p * SENT * inputs,
+             before ? before + p * 2 * state : nullptr});
+}
+
+ffi::Error forward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
+                       Result c_new, Result forward_mean, Result backward_mean) {
+  visit_all(ticks, W, x, y, h, c, senders, h_new, c_new, forward_mean, backward_mean, nullptr);
+  return ffi::Error::Success();
+}
+
+// As forward_all; h and c, whose place the new ones take, are copied on the way, [2, G, N, R, I].
+ffi::Error remember_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, Floats c, Floats senders, Result h_new,
+                         Result c_new, Result forward_mean, Result backward_mean, Result before) {
+  visit_all(ticks, W, x, y, h, c, senders, h_new, c_new, forward_mean, backward_mean, before->typed_data());
   return ffi::Error::Success();
 }
 
@@ -289,7 +419,7 @@ ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, F
                         Floats dc_new, Floats dforward, Floats dbackward, Result dW, Result dx, Result dy, Result dh,
                         Result dc, Result dsenders) {
   const Sizes size = sizes_of(h);
-  const int64_t inputs = size.inputs, outputs = size.outputs(), state = N * inputs * outputs;
+  const int64_t inputs = size.inputs, outputs = size.outputs(), state = size.state();
   for (int64_t p = 0; p < size.members; ++p)
     backward({size, ticks, W.typed_data() + p * GATES * N, x.typed_data() + p * GATES * inputs,
               y.typed_data() + p * GATES * outputs, h.typed_data() + p * state, c.typed_data() + p * state,
@@ -306,6 +436,9 @@ ffi::Error backward_all(int64_t ticks, Floats W, Floats x, Floats y, Floats h, F
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_forward, forward_all,
                               ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
                                   RESULT RESULT RESULT RESULT);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_remember, remember_all,
+                              ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
+                                  RESULT RESULT RESULT RESULT RESULT);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vsml_backward, backward_all,
                               ffi::Ffi::Bind().Attr<int64_t>("micro_ticks") FLOATS FLOATS FLOATS FLOATS FLOATS FLOATS
                                   FLOATS FLOATS FLOATS FLOATS RESULT RESULT RESULT RESULT RESULT RESULT);

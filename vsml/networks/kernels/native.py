@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.networks.kernels import activations, libraries
+from vsml.networks.kernels.products import ProductType
 from vsml.networks.kernels.tiled import NORM_EPSILON, CellWeights, Ticked
 from vsml.types import Array
 
@@ -30,6 +31,12 @@ SOURCES: dict[Layers, Path] = {
     "positions": Path(__file__).with_name("native_positions.cpp"),
 }
 
+_FUNCTIONS: dict[Layers, tuple[str, ...]] = {
+    "dense": ("forward", "remember", "backward"),
+    "positions": ("forward", "backward"),
+}
+"""What is compiled: `remember` is `forward` that returns the states before the visit, too."""
+
 _SENDERS_PLACE: dict[Layers, int] = {"dense": 5, "positions": 8}
 """How many operands come before the senders."""
 
@@ -41,42 +48,62 @@ MAX_STATE = 128
 
 
 @functools.cache
-def missing(state_size: int, normed_channels: int = 0, layers: Layers = "dense") -> str | None:
+def missing(
+    state_size: int,
+    normed_channels: int = 0,
+    layers: Layers = "dense",
+    product_dtype: ProductType = "float32",
+) -> str | None:
     """Compile a kernel, and return why it cannot be used; None if it can.
 
     Args:
         state_size: N.
         normed_channels: M where messages are normalised, else 0.
         layers: of which kind it is.
+        product_dtype: type of the operands of products.
     """
     if os.name != "posix":
         return f"it is for POSIX systems, and this one is {os.name}"
     if max(state_size, normed_channels) > MAX_STATE:
         return f"states and normalised messages have at most {MAX_STATE} numbers in it"
     try:
-        libraries.register(_build(state_size, normed_channels, layers), "cpu")
+        library = _build(state_size, normed_channels, layers, product_dtype)
+        libraries.register(library, "cpu", _FUNCTIONS[layers])
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
 
 
 @functools.cache
-def _build(state_size: int, normed_channels: int, layers: Layers = "dense") -> Path:
+def _build(
+    state_size: int,
+    normed_channels: int,
+    layers: Layers = "dense",
+    product_dtype: ProductType = "float32",
+) -> Path:
     """Return the compiled library; raises what `libraries.build` does."""
-    return libraries.build(SOURCES[layers], [HEADER], _definitions(state_size, normed_channels))
+    definitions = _definitions(state_size, normed_channels, product_dtype)
+    return libraries.build(SOURCES[layers], [HEADER], definitions)
 
 
-def _definitions(state_size: int, normed_channels: int) -> list[str]:
+def _definitions(
+    state_size: int,
+    normed_channels: int,
+    product_dtype: ProductType = "float32",
+) -> list[str]:
     def floats(numbers: tuple[float, ...]) -> str:
         return ",".join(f"{number}f" for number in numbers)
 
+    rounded = product_dtype == "bfloat16"
+    tanh = activations.COARSE if rounded else activations.FINE
     return [
         f"-DSTATE_SIZE={state_size}",
         f"-DMESSAGE_SIZE={normed_channels}",
         f"-DNORM_EPSILON={NORM_EPSILON}f",
-        f"-DTANH_BOUND={activations.BOUND}f",
-        f"-DTANH_P={floats(activations.P)}",
-        f"-DTANH_Q={floats(activations.Q)}",
+        f"-DROUNDED_PRODUCTS={int(rounded)}",
+        f"-DTANH_BOUND={tanh.bound}f",
+        f"-DTANH_P={floats(tanh.above)}",
+        f"-DTANH_Q={floats(tanh.below)}",
     ]
 
 
@@ -159,14 +186,31 @@ def _visit(
     backward_OxM: Array,
     senders: Array | None,
 ) -> Ticked:
+    operands = (weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
+    return _call("forward", micro_ticks, *operands)[0]
+
+
+def _call(
+    name: Literal["forward", "remember"],
+    micro_ticks: int,
+    weights: CellWeights,
+    h_GNRI: Array,
+    c_GNRI: Array,
+    forward_IxM: Array,
+    backward_OxM: Array,
+    senders: Array | None,
+) -> tuple[Ticked, Sequence[Array]]:
+    """Return what a visit leaves and, of "remember", h and c before it as one array."""
     G, N, R, fan_in = h_GNRI.shape
     added = _added(G, weights, forward_IxM, backward_OxM)
     sent = N if senders is None else senders.shape[-1]
     results = [h_GNRI.shape, h_GNRI.shape, (G * R, sent), (sent, fan_in)]
-    call = function("dense", "forward", senders, results, N, {3: 0, 4: 1})
-    h, c, forward_OxS, backward_SxI = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
+    if name == "remember":
+        results.append((2, *h_GNRI.shape))
+    call = function("dense", name, senders, results, N, {3: 0, 4: 1}, weights.product_dtype)
+    h, c, forward_OxS, backward_SxI, *before = call(micro_ticks, weights.hidden, *added, h_GNRI, c_GNRI)
     h, c = h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype)
-    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T)
+    return Ticked(h=h, c=c, forward=forward_OxS, backward=backward_SxI.T), before
 
 
 def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: Array) -> tuple[Array, Array]:
@@ -177,15 +221,22 @@ def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: A
 
 
 def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]]:
-    return _visit(micro_ticks, *operands), operands
+    weights, h_GNRI, c_GNRI, *others = operands
+    if h_GNRI.dtype != jnp.float32 or c_GNRI.dtype != jnp.float32:
+        return _visit(micro_ticks, *operands), (weights, (h_GNRI, c_GNRI), *others)
+    # New states take the place of old ones. Where old ones were kept, XLA would copy them twice in each step;
+    # as two arrays, it would also copy all the memory that it keeps them in, once an episode.
+    ticked, (before,) = _call("remember", micro_ticks, *operands)
+    return ticked, (weights, before, *others)
 
 
 def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Ticked) -> tuple[Any, ...]:
-    weights, h_GNRI, c_GNRI, *messages, senders = operands
+    weights, (h_GNRI, c_GNRI), *messages, senders = operands
     added, add_back = jax.vjp(functools.partial(_added, len(h_GNRI)), weights, *messages)
     inputs = (weights.hidden, *added, h_GNRI, c_GNRI)
     results = [each.shape for each in inputs]
-    call = function("dense", "backward", senders, results, h_GNRI.shape[1], {6: 3, 7: 4})
+    N, products = h_GNRI.shape[1], weights.product_dtype
+    call = function("dense", "backward", senders, results, N, {6: 3, 7: 4}, products)
     d_means = (cotangent.forward, cotangent.backward.T)
     d_hidden, *d_added, d_h, d_c, d_senders = call(micro_ticks, *inputs, cotangent.h, cotangent.c, *d_means)
     # The kernel computes in float32, whatever the messages are of.
@@ -206,27 +257,29 @@ def function(
     results: Sequence[tuple[int, ...]],
     state_size: int,
     in_place: dict[int, int],
+    product_dtype: ProductType = "float32",
 ) -> Callable[..., Sequence[Array]]:
     """Return a compiled function, of the micro ticks and its operands but for the senders.
 
     Args:
         layers: of which kernel.
-        name: "forward" or "backward".
+        name: see `_FUNCTIONS`.
         senders: see `tick`.
         results: shapes, but for that of the derivative of the senders.
         state_size: N.
         in_place: operands, counted with the senders, that results take the place of.
+        product_dtype: type of the operands of products.
 
     Raises:
         RuntimeError: it cannot be compiled.
     """
     channels = 0 if senders is None else senders.shape[-1]
-    if reason := missing(state_size, channels, layers):
+    if reason := missing(state_size, channels, layers, product_dtype):
         raise RuntimeError(f"the native kernel cannot be used: {reason}")
     sending = jnp.zeros((2, state_size + 1, 1)) if senders is None else senders
     shapes = [*results, sending.shape] if name == "backward" else results
     call = jax.ffi.ffi_call(
-        libraries.target(name, _build(state_size, channels, layers)),
+        libraries.target(name, _build(state_size, channels, layers, product_dtype)),
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="broadcast_all",
         input_output_aliases=in_place,

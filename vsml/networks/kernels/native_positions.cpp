@@ -34,11 +34,7 @@
 
 namespace {
 
-typedef int32_t Lanes __attribute__((vector_size(4 * L)));
-
 constexpr int64_t KEPT_BYTES = 512 << 10;  // of a group, half of a second cache
-
-INLINE Lanes all_lanes(int32_t x) { return x - Lanes{}; }
 
 INLINE float lane_of(const Vec& x, int lane) { return reinterpret_cast<const float*>(&x)[lane]; }
 
@@ -273,14 +269,16 @@ void add_outputs(const Layout& at, const float* B, const Vec* messages, Four* y)
 }
 
 // r = W h + w
-INLINE void recurrent(const float (*packed)[N][4], const float* bias, const Vec* h, Four* r) {
+INLINE void recurrent(const Packed* packed, const float* bias, const Vec* h, Four* r) {
+  Factor room[TERMS > 1 ? H_FACTORS : 1][1];
+  const Factor(*factor)[1] = paired<1>(reinterpret_cast<const Vec(*)[1]>(h), N, room);
   for (int n = 0; n < N; ++n) {
     Four u;
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) u.gate[j] = all(bias[j * N + n]);
-    for (int m = 0; m < N; ++m)
+    for (int m = 0; m < H_FACTORS; ++m)
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) u.gate[j] += packed[n][m][j] * h[m];
+      for (int j = 0; j < 4; ++j) u.gate[j] = multiply_add(u.gate[j], spread(packed[n][m][j]), factor[m][0]);
     r[n] = u;
   }
 }
@@ -372,7 +370,7 @@ INLINE void tick_strip(const Ticking& at, const Strip& s, int n, const Four* r, 
 
 // Tick once, from h and c to h_new and c_new, which may be the same.
 template <Mode MODE>
-__attribute__((noinline)) void tick_group(const Ticking& at, const float (*packed)[N][4], const float* bias,
+__attribute__((noinline)) void tick_group(const Ticking& at, const Packed* packed, const float* bias,
                                           const Vec* h, const Vec* c, Vec* h_new, Vec* c_new) {
   Four r[N];
   SynapseSums h_sums{}, c_sums{};
@@ -415,7 +413,7 @@ struct Forward {
 void forward(const Forward& at) {
   const Layout& layout = at.layout;
   const int64_t channels = layout.channels, P = layout.positions, row = layout.row;
-  float packed[N][N][4];
+  Packed packed[N];
   pack(at.W, packed);
   scratch.start();
   const auto messages = scratch.take<Vec>(channels * std::max(row, layout.vectors));
@@ -486,14 +484,9 @@ INLINE void return_strip(const Returning& at, const Strip& s, int n, const Four*
     const Gates now = FUSED ? ticked(x[v], y[v], r_here, c_here).gates : kept[v];
     Vec h_slope = H_here;
     if (LAST) h_slope += NORM ? ticking.sent[(place + v) * N + n] : dout[v] + dback[v];
-    const Vec D = C_here + h_slope * (0.5f + 0.5f * now.o) * (1.0f - now.squashed * now.squashed);
-    Vec u[4] = {
-        0.5f * D * now.g * (1.0f - now.i * now.i),
-        D * (0.5f + 0.5f * now.i) * (1.0f - now.g * now.g),
-        0.5f * D * c_here * (1.0f - now.f * now.f),
-        0.5f * h_slope * now.squashed * (1.0f - now.o * now.o),
-    };
-    C_sum += D * (0.5f + 0.5f * now.f);
+    const Slopes slopes = slopes_of(now, c_here, h_slope, C_here);
+    Vec u[4] = {slopes.i, slopes.g, slopes.f, slopes.o};
+    C_sum += slopes.c;
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       if (TAIL) u[j] = valid(s, u[j]);
@@ -511,8 +504,8 @@ INLINE void return_strip(const Returning& at, const Strip& s, int n, const Four*
 
 // Go back through one tick: H and C come in as those of its results and go out as those of what it began with.
 template <bool FUSED, bool LAST, bool FIRST>
-__attribute__((noinline)) void return_group(const Returning& at, const float (*packed)[N][4], const float* W,
-                                            const float* bias, const Vec* h, const Vec* c, Vec* H, Vec* C, Sums& sums) {
+__attribute__((noinline)) void return_group(const Returning& at, const Packed* packed,
+                                            const Weight (*W)[N], const float* bias, const Vec* h, const Vec* c, Vec* H, Vec* C, Sums& sums) {
   const Ticking& ticking = at.ticking;
   Four r[N];
   Vec dr[GATES];
@@ -534,7 +527,7 @@ __attribute__((noinline)) void return_group(const Returning& at, const float (*p
   transposed_product<1>(W, reinterpret_cast<const Vec(*)[1]>(dr), reinterpret_cast<Vec(*)[1]>(H));
   for (int k = 0; k < GATES; ++k) {
     sums.bias[k] += dr[k];
-    for (int n = 0; n < N; ++n) sums.W[k][n] += dr[k] * h[n];
+    for (int n = 0; n < N; ++n) sums.W[k][n] = multiply_add(sums.W[k][n], join(dr[k], Vec{}), join(h[n], Vec{}));
   }
 }
 
@@ -559,8 +552,10 @@ void return_normed(const Returning& at, const float* senders, Sums& sums) {
 void backward(const Backward& at) {
   const Layout& layout = at.layout;
   const int64_t channels = layout.channels, P = layout.positions, row = layout.row;
-  float packed[N][N][4];
+  Packed packed[N];
+  Weight transposed[GATE_FACTORS][N];
   pack(at.W, packed);
+  pack_transposed(at.W, transposed);
   scratch.start();
   int64_t most = 0;
   for (const Group& group : layout.groups)
@@ -612,7 +607,7 @@ void backward(const Backward& at) {
                              : last        ? return_group<!NORM, true, false>
                              : first       ? return_group<false, false, true>
                                            : return_group<false, false, false>;
-        go_back(returning, packed, at.W, at.bias, h_now, c_now, H, C, sums);
+        go_back(returning, packed, transposed, at.bias, h_now, c_now, H, C, sums);
       }
       layout.store_synapses(group, H, a, at.dh);
       layout.store_synapses(group, C, a, at.dc);

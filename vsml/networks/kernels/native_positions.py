@@ -91,7 +91,8 @@ def _visit(
     fan_out = len(backward_OxMxP)
     sent = N if senders is None else senders.shape[-1]
     results = [h_GNRI.shape, h_GNRI.shape, (fan_out, sent, P), (fan_in, sent, P)]
-    call = native.function("positions", "forward", senders, results, N, {6: 0, 7: 1})
+    products = weights.product_dtype
+    call = native.function("positions", "forward", senders, results, N, {6: 0, 7: 1}, products)
     messages = (forward_IxMxP, backward_OxMxP)
     h, c, out_OxSxP, back_IxSxP = call(micro_ticks, *_in_order(weights), *messages, h_GNRI, c_GNRI)
     return h.astype(h_GNRI.dtype), c.astype(c_GNRI.dtype), out_OxSxP, back_IxSxP
@@ -110,12 +111,13 @@ def _differentiate(micro_ticks: int, operands: tuple[Any, ...], cotangent: Visit
     weights, h_GNRI, c_GNRI, *messages, senders = operands
     inputs = (*_in_order(weights), *messages, h_GNRI, c_GNRI)
     results = [each.shape for each in inputs]
-    call = native.function("positions", "backward", senders, results, h_GNRI.shape[1], {9: 6, 10: 7})
+    N, products = h_GNRI.shape[1], weights.product_dtype
+    call = native.function("positions", "backward", senders, results, N, {9: 6, 10: 7}, products)
     *d_inputs, d_senders = call(micro_ticks, *inputs, *cotangent)
     # The kernel computes in float32, whatever its operands are of.
     d_inputs = [d_each.astype(each.dtype) for d_each, each in zip(d_inputs, inputs, strict=True)]
     d_hidden, d_forward, d_backward, d_bias, d_forward_messages, d_backward_messages, d_h, d_c = d_inputs
-    d_weights = CellWeights(forward=d_forward, backward=d_backward, hidden=d_hidden, bias=d_bias)
+    d_weights = weights.replace(forward=d_forward, backward=d_backward, hidden=d_hidden, bias=d_bias)
     d_messages = (d_forward_messages, d_backward_messages)
     return d_weights, d_h, d_c, *d_messages, None if senders is None else d_senders.astype(senders.dtype)
 

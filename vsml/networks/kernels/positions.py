@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from vsml.networks.kernels.products import product
 from vsml.networks.kernels.tiled import TILE_SYNAPSES, CellWeights, cell
 from vsml.types import Array
 
@@ -114,7 +115,7 @@ def _tick_tile(
         backward: likewise with R for I.
     """
     r, i, q = (1 + order.index(axis) for axis in "riq")
-    recurrent_4NxRxI = jnp.einsum("kn,nri->kri", weights.hidden, h_NRI) + weights.bias[:, None, None]
+    recurrent_4NxRxI = product(weights.product_dtype, weights.hidden, h_NRI) + weights.bias[:, None, None]
 
     @jax.checkpoint
     def tick_group(
@@ -123,7 +124,8 @@ def _tick_tile(
         from_input = jnp.tensordot(weights.forward, forward, 1)
         from_output = jnp.tensordot(weights.backward, backward, 1)
         messages = jnp.expand_dims(from_input, r) + jnp.expand_dims(from_output, i)
-        h, c = cell(jnp.expand_dims(recurrent_4NxRxI, q) + messages, jnp.expand_dims(c_NRI, q))
+        gates = jnp.expand_dims(recurrent_4NxRxI, q) + messages
+        h, c = cell(gates, jnp.expand_dims(c_NRI, q), weights.product_dtype)
         return h.sum(q), c.sum(q), send(jnp.moveaxis(h, q, 0)) if send else ()
 
     def add_group(

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vsml.networks.kernels.activations import tanh
+from vsml.networks.kernels.activations import coarse_tanh, tanh
+from vsml.networks.kernels.products import ProductType, product
 from vsml.types import Array
 
 TILE_SYNAPSES = 1024
@@ -32,12 +33,15 @@ class CellWeights:
         backward: [4N, M], applied to a backward message once per output unit.
         hidden: [4N, N], applied to h per synapse and tick.
         bias: [4N]; rows (i, g, f, o), the rows of i, f and o halved in all four.
+        product_dtype: type that `hidden` and h are rounded to where they are multiplied; with bfloat16 tanh
+            is `coarse_tanh`.
     """
 
     forward: Array
     backward: Array
     hidden: Array
     bias: Array
+    product_dtype: ProductType = struct.field(pytree_node=False, default="float32")
 
 
 @struct.dataclass
@@ -57,11 +61,12 @@ class Ticked:
     backward: Array
 
 
-def cell(gates: Array, c: Array) -> tuple[Array, Array]:
+def cell(gates: Array, c: Array, product_dtype: ProductType = "float32") -> tuple[Array, Array]:
     """Return the new h and c [N, ...] of synapses with gate inputs [4N, ...] (see `CellWeights`) and c."""
-    i, g, f, o = jnp.split(tanh(gates), 4)
+    squash = tanh if product_dtype == "float32" else coarse_tanh
+    i, g, f, o = jnp.split(squash(gates), 4)
     c = (0.5 + 0.5 * f) * c + (0.5 + 0.5 * i) * g
-    return (0.5 + 0.5 * o) * tanh(c), c
+    return (0.5 + 0.5 * o) * squash(c), c
 
 
 def tile_rows(fan_in: int, fan_out: int) -> int:
@@ -93,9 +98,10 @@ def tick(
 
     """
     G, N, R, fan_in = h_GNRI.shape
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # float32 on a GPU, too
-    from_input_4NxI = product("km,im->ki", weights.forward, forward_IxM) + weights.bias[:, None]
-    from_output_Gx4NxR = product("km,grm->gkr", weights.backward, backward_OxM.reshape(G, R, -1))
+    exact = jax.lax.Precision.HIGHEST  # float32 on a GPU, too
+    einsum = functools.partial(jnp.einsum, precision=exact)
+    from_input_4NxI = einsum("km,im->ki", weights.forward, forward_IxM) + weights.bias[:, None]
+    from_output_Gx4NxR = einsum("km,grm->gkr", weights.backward, backward_OxM.reshape(G, R, -1))
 
     @jax.checkpoint
     def tick_tile(h_NRI: Array, c_NRI: Array, from_output_4NxR: Array) -> tuple[Array, ...]:
@@ -104,8 +110,8 @@ def tick(
         # Not flattened to [4N, R * I]: recovering r and i by division would keep XLA from vectorising.
         messages = from_input_4NxI[:, None, :] + from_output_4NxR[:, :, None]
         for _ in range(micro_ticks):
-            recurrent = product("kn,nri->kri", weights.hidden, h_NRI)
-            h_NRI, c_NRI = cell(recurrent + messages, c_NRI)
+            recurrent = product(weights.product_dtype, weights.hidden, h_NRI, exact)
+            h_NRI, c_NRI = cell(recurrent + messages, c_NRI, weights.product_dtype)
         return h_NRI.astype(kept[0]), c_NRI.astype(kept[1]), h_NRI.mean(2).T, h_NRI.sum(1)
 
     def visit_tile(total_NxI: Array, tile: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:

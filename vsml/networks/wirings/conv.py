@@ -180,7 +180,7 @@ class ConvLayer:
         messages = patches_PxKxM, backward_PxOxM
         if self.kernel == "reference":
             visited = visit_reference(synapse, state, *messages, micro_ticks)
-        elif native_at_positions(self.kernel, state.h.shape[1], normed_channels):
+        elif native_at_positions(self.kernel, state.h.shape[1], normed_channels, synapse.product_dtype):
             visited = _visit_natively(synapse, state, *messages, micro_ticks)
         else:
             visited = _visit_by_xla(synapse, state, *messages, micro_ticks)

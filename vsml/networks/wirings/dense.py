@@ -106,7 +106,8 @@ class DenseLayer:
     ) -> tuple[SynapseState, Array, Array]:
         """Let the synapses tick on the messages they receive, and average what they send; see `Layer`."""
         normed = synapse.forward_norm is not None
-        kernel = chosen(self.kernel, state.h.shape[1], forward_IxM.shape[1] if normed else 0)
+        normed_channels = forward_IxM.shape[1] if normed else 0
+        kernel = chosen(self.kernel, state.h.shape[1], normed_channels, synapse.product_dtype)
         if kernel == "reference":
             state, forward_1xOxM, backward_1xIxM = visit_reference(
                 synapse, state, forward_IxM[None], backward_OxM[None], micro_ticks
