@@ -189,7 +189,12 @@ NAMES: dict[str, str] = {
 
 _PALLAS = "it belonged to the GPU kernel in Pallas; the one in CUDA chooses its blocks by itself"
 
+_RATIONAL = "tanh has two rational functions, FINE and COARSE of vsml.networks.kernels.activations"
+
 GONE: dict[str, str] = {
+    "vsml.kernels.activations:BOUND": _RATIONAL,
+    "vsml.kernels.activations:P": _RATIONAL,
+    "vsml.kernels.activations:Q": _RATIONAL,
     "vsml.kernels.fused:BLOCKS": _PALLAS,
     "vsml.kernels.fused:LEAST_SIZE": _PALLAS,
     "vsml.kernels.fused:MOST_IDLE": _PALLAS,
