@@ -1,6 +1,8 @@
 """Runs as points of laws: read as they are, put together, kept on file, planned with."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from vsml.launching.schema import call_of, load_config
 from vsml.laws.bootstrap import measure_law
 from vsml.laws.files import SHIPPED, law_files, read_law, write_law
 from vsml.laws.forms import POWER
-from vsml.laws.plan import configuration, flops_per_s, options, sizes_of
+from vsml.laws.plan import configuration, contradictions, flops_per_s, options, sizes_of
 from vsml.laws.prediction import predicted_lines
 from vsml.laws.runs import META_TRAINING, differing, families, read_points, what_matters
 from vsml.laws.summary import lines, summarise
@@ -194,6 +196,21 @@ def test_a_plan_spends_the_time_and_runs(points, tmp_path):
     assert config.training.iterations == small.steps
     asked = load_config([BASE], [f"{key}={value}" for key, value in small.settings.items()])
     assert what_matters(Setup(config)) == what_matters(Setup(asked))
+
+
+def test_a_plan_says_where_another_law_contradicts_it(points):
+    (family,) = families(points, variables_of(["state_size", "meta_steps"]))
+    of_steps = families(points, variables_of(["meta_steps"]))
+    summaries = {Path("both.json"): summarise(family, resamples=50)}
+    for number, each in enumerate(of_steps):
+        summaries[Path(f"steps-{number}.json")] = summarise(each, "power", resamples=50)
+    best = options(summaries[Path("both.json")], seconds=600.0)[0]
+    assert contradictions(best, summaries) == [], "all are of the same planted law"
+    # A law of the same settings, by which losses are twice as high.
+    higher = replace(of_steps[0], points=replace(of_steps[0].points, loss=2 * of_steps[0].points.loss))
+    summaries[Path("other.json")] = summarise(higher, "power", resamples=50)
+    (told,) = contradictions(best, summaries)
+    assert "another law says otherwise" in told and "other.json" in told
 
 
 @pytest.mark.slow

@@ -180,19 +180,20 @@ def _fit(options: Any) -> int:
 def _plan(options: Any) -> int:
     """Print how a time can be spent, the least loss first, and write the best as a configuration."""
     from vsml.laws.files import law_files, read_law
-    from vsml.laws.plan import STEPS, configuration
+    from vsml.laws.plan import STEPS, configuration, contradictions
     from vsml.laws.plan import options as ways
     from vsml.laws.summary import summarise
     from vsml.reporting.tables import print_table
 
     paths = options.laws or law_files()
     told: list[tuple[Option, Path]] = []
+    summaries: dict[Path, Summary] = {}
     for path in paths:
         family = read_law(path)
         if STEPS not in family.points.names:
             say(f"left out: {path} is not about {STEPS}")
             continue
-        summary = summarise(family)
+        summary = summaries[path] = summarise(family)
         told += [
             (option, path) for option in ways(summary, options.core_hours * _HOUR_S, options.flops_per_s)
         ]
@@ -206,7 +207,7 @@ def _plan(options: Any) -> int:
     if len(losses) > 1:
         say(f"losses are of different data sets ({', '.join(sorted(losses))}): compare within one only")
     best, path = told[0]
-    for line in _caveats(best):
+    for line in [*_caveats(best), *contradictions(best, summaries)]:
         say(line)
     settings = " ".join(f"{key}={value}" for key, value in best.settings.items())
     if options.write is None:

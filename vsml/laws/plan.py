@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,34 @@ def configuration(option: Option) -> dict[str, Any]:
     for path, value in option.settings.items():
         shared = _with(shared, path.split("."), value)
     return shared
+
+
+def contradictions(option: Option, summaries: Mapping[Path, Summary]) -> list[str]:
+    """Return a line for each other law that applies to an option and says something else of it.
+
+    It does where what is predicted lies outside of its 95 % interval.
+
+    Args:
+        option: the option.
+        summaries: laws, by their files.
+    """
+    training: dict[str, Any] = dict(option.family.training)
+    for path, value in option.settings.items():
+        training = _with(training, path.split("."), value)
+    told = option.prediction.law.value
+    found = []
+    for file, summary in summaries.items():
+        family = summary.family
+        sizes = None if family is option.family else sizes_of(training, family)
+        if sizes is None or family.loss != option.family.loss:
+            continue
+        other = summary.law.predict(sizes).law
+        if not other.low <= told <= other.high:
+            found.append(
+                f"another law says otherwise of these settings: {other.value:.3f} ({other.low:.3f} to "
+                f"{other.high:.3f}), by {summary.law.form.formula} of {file.name}"
+            )
+    return found
 
 
 def _with(settings: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
