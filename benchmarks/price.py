@@ -78,8 +78,10 @@ def accuracy(
 
 
 def spent(run: RunDirectory) -> dict[int, tuple[float, int]]:
-    """Return minutes and examples by the meta step, of a run."""
+    """Return minutes and examples by the meta step, of a run; the start alone where nothing has run."""
     found = {0: (0.0, 0)}
+    if not run.metrics.exists():
+        return found
     for line in read_metrics(run.metrics):
         if "meta_loss" in line:
             found[line["step"]] = (line["wall_s"] / 60, line["examples"])
@@ -93,7 +95,8 @@ def price(
 ) -> None:
     """Meta-train with a seed and measure all checkpoints that `results` does not have yet."""
     run = RunDirectory(options.out / f"seed-{seed}")
-    train(options.config, seed, run, options.every, options.iterations)
+    if options.iterations != 0:
+        train(options.config, seed, run, options.every, options.iterations)
     by_step = results["seeds"].setdefault(str(seed), {})
     for step, (minutes, examples) in sorted(spent(run).items()):
         saved = run.checkpoints / f"step_{step:08d}.safetensors"
@@ -126,7 +129,9 @@ def main() -> None:
     parser.add_argument("config", metavar="FILE", help="a configuration that meta-trains")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--every", type=int, default=25, help="meta steps between checkpoints; default: 25")
-    parser.add_argument("--iterations", type=int, help="meta steps; default: as configured")
+    parser.add_argument(
+        "--iterations", type=int, help="0: the start alone; default: as configured"
+    )
     parser.add_argument("--streams", type=int, default=100, help="default: 100")
     parser.add_argument("--out", type=Path, required=True, help="folder, made or gone on with")
     options = parser.parse_args()

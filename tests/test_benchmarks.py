@@ -16,6 +16,7 @@ from benchmarks.report import Result, rows_of
 from vsml.cost import roofline
 from vsml.learners import config_type, run_episode
 from vsml.learners import make_learner as make_any_learner
+from vsml.runs.directory import RunDirectory
 from vsml.types import Episode
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -332,6 +333,10 @@ def test_references_answer_what_a_learner_of_the_library_does():
     for x, y in zip(streams.x[0, :shown], streams.y[0, :shown], strict=True):
         state, _ = learner.step({}, state, x, y)
     np.testing.assert_allclose(got[0], learner.predict({}, state, streams.x[0, shown:, 0]), atol=1e-4)
+
+
+def test_a_run_that_has_not_begun_has_cost_nothing(tmp_path):
+    assert price.spent(RunDirectory(tmp_path)) == {0: (0.0, 0)}
 
 
 def test_the_price_is_that_of_the_first_checkpoint_that_reaches_a_level():
