@@ -72,7 +72,7 @@ class Rated:
     Fitness is 0 for a rule that ended in S0. For S1 it is 1, and half of its reach, unless its numbers grow
     without end: how far the input and teaching came (`Probe`). It is 2 for the first stage in which rules
     learn, and so on. To that comes the share of the stage that it came through: hurdles that it passed, and
-    progress from -1 to 1, as a number from 0 to 1, at the one that it did not. A rule that passes the last
+    progress from -1 to 1, as a number from 0 to 1 (`Stage.share`), at the one that it did not. A rule that passes the last
     stage has one more than those that end in it, and half of its progress there, from 0 to 1.
 
     Attributes:
@@ -238,12 +238,13 @@ class Judge:
         for step, examples in enumerate(stage.examples):
             if not left:
                 break
-            worst = self.scores(stage, examples, [found[place].genome for place in left])
+            worst, shares = self._scores_in(
+                self._own_lessons(stage), stage, examples, [found[place].genome for place in left]
+            )
             passes = self.hurdles[stage.name, examples].passes(worst)
             is_last = step + 1 == len(stage.examples)
-            for place, score, passed in zip(left, worst, passes, strict=True):
+            for place, score, share, passed in zip(left, worst, shares, passes, strict=True):
                 rule = found[place]
-                share = (1 + score) / 2
                 fitness = level + (step + share) / len(stage.examples)
                 if passed and is_last:
                     fitness = level + 1 + share / 2
@@ -265,9 +266,13 @@ class Judge:
             examples: length of the stream, one of the stage's.
             genomes: on the host.
         """
+        return self._scores_in(self._own_lessons(stage), stage, examples, genomes)[0]
+
+    def _own_lessons(self, stage: Stage) -> Lessons:
+        """Return the lessons of a stage that all rules meet."""
         if stage.name not in self._lessons:
             self._lessons[stage.name] = self._lessons_of(stage, jax.random.key(self.seed))
-        return self._scores_in(self._lessons[stage.name], stage, examples, genomes)
+        return self._lessons[stage.name]
 
     def fresh(self, genomes: Sequence[Genome], key: Array) -> list[float]:
         """Return the fitness of rules on tasks and starts of their own, against the fixed hurdles alone.
@@ -285,11 +290,12 @@ class Judge:
                 break
             lessons = self._lessons_of(stage, jax.random.fold_in(key, number))
             for step, examples in enumerate(stage.examples):
-                worst = self._scores_in(lessons, stage, examples, [genomes[place] for place in left])
+                worst, shares = self._scores_in(
+                    lessons, stage, examples, [genomes[place] for place in left]
+                )
                 is_last = step + 1 == len(stage.examples)
                 passed: list[int] = []
-                for place, score in zip(left, worst, strict=True):
-                    share = (1 + score) / 2
+                for place, score, share in zip(left, worst, shares, strict=True):
                     fitness[place] = 2.0 + number + (step + share) / len(stage.examples)
                     if score >= stage.hurdle_at(examples):
                         passed.append(place)
@@ -307,14 +313,17 @@ class Judge:
         stage: Stage,
         examples: int,
         genomes: Sequence[Genome],
-    ) -> list[float]:
-        """Return the progress of rules in the worst task of lessons; each rank runs a part of them."""
+    ) -> tuple[list[float], list[float]]:
+        """Return the progress of rules in the worst task of lessons, and how far they came, from 0 to 1.
+
+        Each rank runs a part of the rules.
+        """
         if not genomes:
-            return []
+            return [], []
         self.learned += len(genomes)
         scales = [scale_of(lesson, examples) for _, lesson in lessons]
         size = self.comm.size
-        found = np.zeros(len(genomes), np.float32)
+        found = np.zeros((len(genomes), 2), np.float32)
         own = np.arange(self.comm.rank, len(genomes), size)
         for first in range(0, len(own), _CHUNK):
             places = own[first : first + _CHUNK]
@@ -326,10 +335,12 @@ class Judge:
             for (columns, lesson), scale in zip(lessons, scales, strict=True):
                 learned = _progress(stacked, is_wanted, lesson, scale, jnp.int32(examples))
                 by_instance[:, columns] = np.asarray(learned)
-            found[places] = stage.score(by_instance)[: len(chunk)]
+            both = np.stack([stage.score(by_instance), stage.share(by_instance)], axis=1)
+            found[places] = both[: len(chunk)]
         gathered = self.comm.allgather(found)
         places = np.arange(len(genomes))
-        return gathered[places % size, places].tolist()
+        worst, shares = gathered[places % size, places].T.tolist()
+        return worst, shares
 
     # What a search that is resumed needs.
 

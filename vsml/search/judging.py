@@ -1,6 +1,7 @@
 """Settings of how rules are judged: stages, their tasks and graphs, lengths and hurdles."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -115,7 +116,8 @@ class Judging(Section):
         graphs = [each.graph() for each in self.last_graphs]
         last = tuple(Exercise(name, graph) for name in self.last_tasks for graph in graphs)
         found = [
-            self._stage("S2", functions, self.functions, self.functions_hurdle),
+            # Rules that are drawn learn none of the functions, and soon one or the other.
+            replace(self._stage("S2", functions, self.functions, self.functions_hurdle), is_partial=True),
             self._stage("S3", gates, self.gates, self.gates_hurdle),
             self._stage("S4", last, self.sums, self.sums_hurdle),
         ]

@@ -5,7 +5,7 @@ changes with teaching. S2 to S4 let it learn: functions of one bit, then AND and
 and XOR.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 
@@ -244,6 +244,8 @@ class Stage:
         best_starts: share of the starts that counts, the best ones. Exercises of two values on one graph
             have the same starts, and a start is as good as it is in the worst of them: what a start answers
             by luck in one task it answers in the others, too, where it is wrong.
+        is_partial: whether to learn some of the tasks is better than to learn none; else the worst alone
+            counts.
     """
 
     name: str
@@ -253,6 +255,7 @@ class Stage:
     hurdle: float
     early_hurdle: float = -1.0
     best_starts: float = 1.0
+    is_partial: bool = False
 
     def hurdle_at(self, examples: int) -> float:
         """Return the fixed hurdle at a length."""
@@ -278,12 +281,27 @@ class Stage:
 
     def score(self, progress: np.ndarray) -> np.ndarray:
         """Return the score of progress in all instances, [..., instances]: that of the worst group, [...]."""
+        return self._of_groups(progress, np.min)
+
+    def share(self, progress: np.ndarray) -> np.ndarray:
+        """Return how far rules came in the stage, from 0 to 1, of progress in all instances, [...].
+
+        Where the stage is partial, it is half by the worst task of each start, and half by the mean over its
+        tasks. A start that answers the same in all tasks, by luck, is wrong in most of them.
+        """
+        worst = self.score(progress)
+        if not self.is_partial:
+            return (1 + worst) / 2
+        return (1 + (worst + self._of_groups(progress, np.mean)) / 2) / 2
+
+    def _of_groups(self, progress: np.ndarray, over_tasks: Callable[..., np.ndarray]) -> np.ndarray:
+        """Return the score of the worst group, where those of a start's tasks become one number, [...]."""
         by_start = progress.reshape(*progress.shape[:-1], len(self.exercises), self.seeds)
         groups = np.array(self.groups)
         scores = []
         for group in range(max(groups) + 1):
-            worst_task = by_start[..., groups == group, :].min(-2)
-            scores.append(self.of_best_starts(worst_task))
+            of_starts = over_tasks(by_start[..., groups == group, :], axis=-2)
+            scores.append(self.of_best_starts(of_starts))
         return np.min(scores, axis=0)
 
     @cached_property
