@@ -195,6 +195,20 @@ def test_a_start_counts_by_the_worst_task_on_its_graph():
     assert stage.score(np.array([1, 0, 1, 0, 0, 1], float)) == 0
 
 
+def test_to_learn_some_tasks_of_a_partial_stage_is_better_than_to_learn_none():
+    (stage,) = Judging(learning=("S2",), seeds=4).stages()
+    (whole,) = Judging(learning=("S3",), seeds=4).stages()
+    # Progress in 0, 1, a, not a at each of four starts, of which the best counts.
+    nothing = np.zeros((4, 4))
+    two_of_four = np.array([[0.8] * 4, [0.8] * 4, [0.0] * 4, [0.0] * 4])
+    lucky = np.array([[-1, 1, -1, -1], [1, -1, -1, -1], [-1, -1, 1, -1], [-1, -1, -1, 1]], float)
+    learns = np.full((4, 4), 0.5)
+    shares = [float(stage.share(each.reshape(-1))) for each in (lucky, nothing, two_of_four, learns)]
+    assert shares == sorted(shares) and shares[1:] == [0.5, 0.6, 0.75]
+    assert stage.score(two_of_four.reshape(-1)) == 0
+    assert float(whole.share(two_of_four[1:3].reshape(-1))) == 0.5, "the worst gate alone counts"
+
+
 def test_exercises_on_one_graph_begin_alike_and_have_tasks_of_their_own():
     (stage,) = Judging(learning=("S3",), seeds=3).stages()
     ((places, lesson),) = stage.lessons(Teaching(), ROOM.slots, jax.random.key(0))

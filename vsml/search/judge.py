@@ -72,8 +72,8 @@ class Rated:
     Fitness is 0 for a rule that ended in S0. For S1 it is 1, and half of its reach, unless its numbers grow
     without end: how far the input and teaching came (`Probe`). It is 2 for the first stage in which rules
     learn, and so on. To that comes the share of the stage that it came through: hurdles that it passed, and
-    progress from -1 to 1, as a number from 0 to 1 (`Stage.share`), at the one that it did not. A rule that passes the last
-    stage has one more than those that end in it, and half of its progress there, from 0 to 1.
+    progress from -1 to 1, as a number from 0 to 1 (`Stage.share`), at the one that it did not. A rule that
+    passes the last stage has one more than those that end in it, and half of its progress there, from 0 to 1.
 
     Attributes:
         fitness: float32 [n]; what is known of a program or of a twin counts for it.
@@ -290,9 +290,7 @@ class Judge:
                 break
             lessons = self._lessons_of(stage, jax.random.fold_in(key, number))
             for step, examples in enumerate(stage.examples):
-                worst, shares = self._scores_in(
-                    lessons, stage, examples, [genomes[place] for place in left]
-                )
+                worst, shares = self._scores_in(lessons, stage, examples, [genomes[place] for place in left])
                 is_last = step + 1 == len(stage.examples)
                 passed: list[int] = []
                 for place, score, share in zip(left, worst, shares, strict=True):

@@ -28,7 +28,7 @@ from vsml.search.store.rows import (
 )
 from vsml.search.store.writer import Flush, Writer
 
-HARNESS = "search 2"
+HARNESS = "search 3"
 """Version of what runs rules and tasks; it goes up whenever a score may change."""
 
 _STAGES = ("S3", "S4")
