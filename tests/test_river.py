@@ -284,3 +284,19 @@ def test_first_examples_are_learned_anew_by_what_is_known_of_features():
         again.learn_one(row, t % 2)
     assert model.predict_proba_one(rows[3]) == again.predict_proba_one(rows[3])
     assert model._first is None
+
+
+def test_a_label_whose_example_was_refused_is_no_class(monkeypatch):
+    model = RiverClassifier(units=16)
+    model.learn_one({"a": 1.0}, "p")
+
+    def refuse(self, examples):
+        raise ValueError("not finite")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OnlineNetwork, "learn_anew", refuse)
+        with pytest.raises(ValueError, match="not finite"):
+            model.learn_one({"a": 2.0}, "q")
+    model.learn_one({"a": 3.0}, "z")
+    assert list(model.predict_proba_one({"a": 1.0})) == ["p", "z"]
+    assert [int(output) for _, output, _ in model._first] == [0, 1]

@@ -345,6 +345,19 @@ def test_controls_have_the_same_budget(method):
     assert judge.funnel.proposed - before == 3 * 32
 
 
+def test_starts_are_no_parents_where_there_are_none():
+    judge = Judge(JUDGING, Teaching(), ROOM, 3)
+    with pytest.raises(ValueError, match=r"starts: got 0.1 without rules to start from"):
+        Breeder(
+            BREEDING.model_copy(update={"starts": 0.1}),
+            Drawing(),
+            Mutations(),
+            judge,
+            [[]],
+            jax.random.key(3),
+        )
+
+
 def test_a_control_needs_a_start():
     judge = Judge(JUDGING, Teaching(), ROOM, 3)
     with pytest.raises(ValueError, match="method: got best_of without rules"):

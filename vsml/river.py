@@ -102,10 +102,18 @@ class RiverClassifier(base.Classifier):
         output = self._outputs.get(y)
         if output is None:
             output = self._fresh_output(y, self._network)
-        for taught in visits:
-            entering = self._features.learn(x)
-            self._network.learn(entering, np.int32(output), taught)
-            self._keep_first(x, output, taught)
+        first = getattr(self, "_first", None)  # older pickles keep none
+        kept = None if first is None else len(first)
+        try:
+            for taught in visits:
+                entering = self._features.learn(x)
+                self._network.learn(entering, np.int32(output), taught)
+                self._keep_first(x, output, taught)
+        except BaseException:
+            if first is not None:
+                # Its label, if it is new, has no output yet.
+                del first[kept:]
+            raise
         self._outputs[y] = output
 
     def _keep_first(self, x: Features, output: int, taught: np.float32 | None) -> None:

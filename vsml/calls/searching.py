@@ -24,7 +24,7 @@ from vsml.search.changing import RefusedError
 from vsml.search.elites import Elite
 from vsml.search.generation import Generation
 from vsml.search.genome import genome_of, rule_of
-from vsml.search.judge import Judge
+from vsml.search.judge import HARNESS, Judge
 from vsml.search.sources import genomes_of
 from vsml.search.steering import Steering
 from vsml.setup import Setup
@@ -263,6 +263,7 @@ class Searching:
     def _save(self) -> None:
         metadata = {
             "config": self.whole.model_dump(mode="json"),
+            "harness": HARNESS,
             "breeder": self.breeder.metadata(),
             "texts": self.texts,
             "run": self.id,
@@ -287,6 +288,12 @@ class Searching:
             continuation.check(self.run)
             for name, before, now in continuation.changes():
                 say(f"goes on with a changed setting: {name}: {before!r} -> {now!r}")
+            harness = metadata.get("harness", "an older one")
+            if harness != HARNESS:
+                say(
+                    f"warning: the checkpoint has scores of {harness}, and new rules get those of {HARNESS}: "
+                    "they are not the same, so begin anew where that counts"
+                )
             self.run.truncate_metrics(metadata["breeder"]["generation"])
             say(f"goes on from generation {metadata['breeder']['generation']}")
         return metadata

@@ -152,7 +152,7 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
 
         Returns:
             Labels [n], each given before its example was learned: those of alternating `predict` and
-            `partial_fit`, in one compiled call.
+            `partial_fit`, in few compiled calls.
         """
         with unchanged_by_errors(self):
             first = not hasattr(self, "classes_")

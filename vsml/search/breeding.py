@@ -72,6 +72,8 @@ class Breeder:
             raise ValueError("sources: got none, expected rules, or an empty list for rules that are drawn")
         if self.breeding.method in ("best_of", "constants") and not self._starts:
             raise ValueError(f"method: got {self.breeding.method} without rules to start from, expected some")
+        if self.breeding.starts and not self._starts:
+            raise ValueError(f"starts: got {self.breeding.starts} without rules to start from, expected 0")
         self._batch = self.breeding.islands * self.breeding.children
 
     @property
@@ -239,24 +241,28 @@ class Breeder:
             if cells:
                 shares = np.asarray(jax.random.uniform(of_share, (breeding.children,)))
                 picks = np.asarray(jax.random.randint(of_elite, (breeding.children,), 0, len(cells)))
-                for place in np.flatnonzero(shares < breeding.elites).tolist():
+                of_starts = self._put_starts(parents, jax.random.fold_in(of_share, 1))
+                for place in np.flatnonzero((shares < breeding.elites) & ~of_starts).tolist():
                     cell = cells[picks[place]]
                     parents[place] = island.archive.elites[cell].genome
                     breeders[number, cell] = None
-            self._put_starts(parents, jax.random.fold_in(of_share, 1))
+            else:
+                self._put_starts(parents, jax.random.fold_in(of_share, 1))
             chosen += parents
         return stack_genomes(chosen), list(breeders)
 
-    def _put_starts(self, parents: list[Genome], key: Array) -> None:
-        """Put rules that the search began with in the place of some parents, each as likely."""
+    def _put_starts(self, parents: list[Genome], key: Array) -> np.ndarray:
+        """Put rules that the search began with in the place of some parents; return which, bool [parents]."""
         starts, share = self._starts, self.breeding.starts
-        if not starts or not share:
-            return
+        if not share:
+            return np.zeros(len(parents), bool)
         of_share, of_start = jax.random.split(key)
         shares = np.asarray(jax.random.uniform(of_share, (len(parents),)))
         picks = np.asarray(jax.random.randint(of_start, (len(parents),), 0, len(starts)))
-        for place in np.flatnonzero(shares < share).tolist():
+        is_start = shares < share
+        for place in np.flatnonzero(is_start).tolist():
             parents[place] = starts[picks[place]]
+        return is_start
 
     def _cells(self, island: int) -> list[str]:
         return list(self.islands[island].archive.elites)

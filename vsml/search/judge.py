@@ -34,6 +34,9 @@ from vsml.search.stages import (
 from vsml.system.comm import Communicator, SerialCommunicator
 from vsml.types import Array
 
+HARNESS = "search 3"
+"""Version of what runs rules and tasks; it goes up whenever a score may change."""
+
 STATIC, PROBE = "S0", "S1"
 
 _CHUNK = 16

@@ -242,7 +242,7 @@ class Steering:
                     del archive.elites[cell]
                     elites += 1
         breeder.sources = sources
-        # A program that is known does not enter, and a fitness of 0 wins no tournament.
+        # A known program enters with its fitness; one of 0 does not, and a fitness of 0 wins no tournament.
         breeder.judge.programs[key] = 0.0
         self.banned[rule] = text
         self.removed.add(rule)

@@ -102,7 +102,7 @@ def missing(
     if kernel == "fused":
         if product_dtype != "float32":
             return f"its products take float32, not {product_dtype}"
-        from vsml.networks.kernels import fused  # Pallas, which takes a while to import
+        from vsml.networks.kernels import fused  # imported where it is used, as most machines have no GPU
 
         return fused.missing(state_size)
     if kernel == "native":

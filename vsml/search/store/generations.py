@@ -11,7 +11,7 @@ from vsml.search.breeding import Breeder
 from vsml.search.elites import Elite
 from vsml.search.generation import PROPOSED, Bred, Generation, Happened
 from vsml.search.genome import Genome, rule_of
-from vsml.search.judge import Judge
+from vsml.search.judge import HARNESS, Judge
 from vsml.search.store.commands import Desk
 from vsml.search.store.lives import RESUMED
 from vsml.search.store.rows import (
@@ -27,9 +27,6 @@ from vsml.search.store.rows import (
     rule_row,
 )
 from vsml.search.store.writer import Flush, Writer
-
-HARNESS = "search 3"
-"""Version of what runs rules and tasks; it goes up whenever a score may change."""
 
 _STAGES = ("S3", "S4")
 """Rules that passed one of these are rows; all others are counters."""
