@@ -267,7 +267,10 @@ def test_an_accelerator_is_measured_in_one_call_and_each_part_says_what_came_of_
     rows = {part: [row for row in record["results"] if row["part"] == part] for part in record["parts"]}
     (visit,) = rows["kernel"]
     assert visit["error"] < 1e-5
-    assert all(row["answers"] < 1e-4 and row["gradient"] < 1e-4 for row in rows["parity"])
+    for row in rows["parity"]:
+        # Products of bfloat16 have 8 bits.
+        most = 1e-2 if row["kernel"] == "native_bfloat16" else 1e-4
+        assert row["answers"] < most and row["gradient"] < most, row
     assert {row["what"] for row in rows["speed"]} == {"forward", "gradient"}
     assert [row["members"] for row in rows["populations"]] == list(on_gpu.SMALL.populations)
     assert all(row["examples_per_s"] > 0 for part in ("speed", "populations") for row in rows[part])
