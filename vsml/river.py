@@ -56,6 +56,9 @@ class RiverClassifier(base.Classifier):
         seed: of the projection and of the first state.
     """
 
+    _first: list[tuple[Features, np.int32, np.float32 | None]] | None = None
+    """The first examples, with outputs and what they teach; None: none are kept, as in older pickles."""
+
     def __init__(
         self,
         learner: str = "general",
@@ -75,7 +78,7 @@ class RiverClassifier(base.Classifier):
         self._features = FeatureTable(units, max_features, seed)
         self._outputs: dict[base.typing.ClfTarget, int] = {}
         self._network: OnlineNetwork | None = None
-        self._first: list[tuple[Features, np.int32, np.float32 | None]] | None = []
+        self._first = []
 
     @property
     def _multiclass(self) -> bool:
@@ -102,8 +105,8 @@ class RiverClassifier(base.Classifier):
         output = self._outputs.get(y)
         if output is None:
             output = self._fresh_output(y, self._network)
-        first = getattr(self, "_first", None)  # older pickles keep none
-        kept = None if first is None else len(first)
+        first = self._first
+        kept = 0 if first is None else len(first)
         try:
             for taught in visits:
                 entering = self._features.learn(x)
@@ -118,7 +121,7 @@ class RiverClassifier(base.Classifier):
 
     def _keep_first(self, x: Features, output: int, taught: np.float32 | None) -> None:
         """Keep one of the first examples, and learn all of them anew if it is time (`vsml.online.first`)."""
-        first = getattr(self, "_first", None)  # older pickles keep none
+        first = self._first
         if first is None or self._network is None:
             return
         first.append((dict(x), np.int32(output), taught))
