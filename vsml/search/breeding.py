@@ -237,17 +237,15 @@ class Breeder:
                 )
             )
             parents = unstack_genomes(taken(island.population.genomes, winners))
+            of_starts = self._put_starts(parents, jax.random.fold_in(of_share, 1))
             cells = self._cells(number)
             if cells:
                 shares = np.asarray(jax.random.uniform(of_share, (breeding.children,)))
                 picks = np.asarray(jax.random.randint(of_elite, (breeding.children,), 0, len(cells)))
-                of_starts = self._put_starts(parents, jax.random.fold_in(of_share, 1))
                 for place in np.flatnonzero((shares < breeding.elites) & ~of_starts).tolist():
                     cell = cells[picks[place]]
                     parents[place] = island.archive.elites[cell].genome
                     breeders[number, cell] = None
-            else:
-                self._put_starts(parents, jax.random.fold_in(of_share, 1))
             chosen += parents
         return stack_genomes(chosen), list(breeders)
 
