@@ -139,9 +139,7 @@ def configuration(option: Option) -> dict[str, Any]:
         shared["checkpoint"] = {"restore": restore}
     if option.family.evaluation:
         shared["evaluation"] = dict(option.family.evaluation)
-    for path, value in option.settings.items():
-        shared = _with(shared, path.split("."), value)
-    return shared
+    return _with_settings(shared, option)
 
 
 def contradictions(option: Option, summaries: Mapping[Path, Summary]) -> list[str]:
@@ -153,9 +151,7 @@ def contradictions(option: Option, summaries: Mapping[Path, Summary]) -> list[st
         option: the option.
         summaries: laws, by their files.
     """
-    training: dict[str, Any] = dict(option.family.training)
-    for path, value in option.settings.items():
-        training = _with(training, path.split("."), value)
+    training = _with_settings(option.family.training, option)
     told = option.prediction.law.value
     found = []
     for file, summary in summaries.items():
@@ -170,6 +166,14 @@ def contradictions(option: Option, summaries: Mapping[Path, Summary]) -> list[st
                 f"{other.high:.3f}), by {summary.law.form.formula} of {file.name}"
             )
     return found
+
+
+def _with_settings(shared: Mapping[str, Any], option: Option) -> dict[str, Any]:
+    """Return settings with those of an option on top."""
+    whole = dict(shared)
+    for path, value in option.settings.items():
+        whole = _with(whole, path.split("."), value)
+    return whole
 
 
 def _with(settings: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
