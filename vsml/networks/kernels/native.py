@@ -174,19 +174,6 @@ def check_shapes(expected: Expected) -> None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _tick(micro_ticks: int, *operands: Any) -> Ticked:
-    return _visit(micro_ticks, *operands)
-
-
-def _visit(
-    micro_ticks: int,
-    weights: CellWeights,
-    h_GNRI: Array,
-    c_GNRI: Array,
-    forward_IxM: Array,
-    backward_OxM: Array,
-    senders: Array | None,
-) -> Ticked:
-    operands = (weights, h_GNRI, c_GNRI, forward_IxM, backward_OxM, senders)
     return _call("forward", micro_ticks, *operands)[0]
 
 
@@ -223,7 +210,7 @@ def _added(tiles: int, weights: CellWeights, forward_IxM: Array, backward_OxM: A
 def _remember(micro_ticks: int, *operands: Any) -> tuple[Ticked, tuple[Any, ...]]:
     weights, h_GNRI, c_GNRI, *others = operands
     if h_GNRI.dtype != jnp.float32 or c_GNRI.dtype != jnp.float32:
-        return _visit(micro_ticks, *operands), (weights, (h_GNRI, c_GNRI), *others)
+        return _call("forward", micro_ticks, *operands)[0], (weights, (h_GNRI, c_GNRI), *others)
     # New states take the place of old ones. Where old ones were kept, XLA would copy them twice in each step;
     # as two arrays, it would also copy all the memory that it keeps them in, once an episode.
     ticked, (before,) = _call("remember", micro_ticks, *operands)
