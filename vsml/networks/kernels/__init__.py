@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax
 
-from vsml.networks.kernels import native, tiled
+from vsml.networks.kernels import fused, native, tiled
 from vsml.networks.kernels.products import ProductType as ProductType
 
 Kernel = Literal["auto", "tiled", "native", "fused", "reference"]
@@ -102,8 +102,6 @@ def missing(
     if kernel == "fused":
         if product_dtype != "float32":
             return f"its products take float32, not {product_dtype}"
-        from vsml.networks.kernels import fused  # imported where it is used, as most machines have no GPU
-
         return fused.missing(state_size)
     if kernel == "native":
         if jax.default_backend() != "cpu":
@@ -114,8 +112,4 @@ def missing(
 
 def tick_of(kernel: Kernel) -> Callable[..., tiled.Ticked]:
     """Return the function that lets a dense layer tick; see `tiled.tick`."""
-    if kernel == "fused":
-        from vsml.networks.kernels import fused
-
-        return fused.tick
-    return {"tiled": tiled.tick, "native": native.tick}[kernel]
+    return {"tiled": tiled.tick, "native": native.tick, "fused": fused.tick}[kernel]
