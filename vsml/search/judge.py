@@ -248,9 +248,7 @@ class Judge:
             is_last = step + 1 == len(stage.examples)
             for place, score, share, passed in zip(left, worst, shares, passes, strict=True):
                 rule = found[place]
-                fitness = level + (step + share) / len(stage.examples)
-                if passed and is_last:
-                    fitness = level + 1 + share / 2
+                fitness = _fitness(level, stage, step, share, passed)
                 found[place] = Survivor(
                     genome=rule.genome,
                     fingerprint=rule.fingerprint,
@@ -294,14 +292,12 @@ class Judge:
             lessons = self._lessons_of(stage, jax.random.fold_in(key, number))
             for step, examples in enumerate(stage.examples):
                 worst, shares = self._scores_in(lessons, stage, examples, [genomes[place] for place in left])
-                is_last = step + 1 == len(stage.examples)
                 passed: list[int] = []
                 for place, score, share in zip(left, worst, shares, strict=True):
-                    fitness[place] = 2.0 + number + (step + share) / len(stage.examples)
-                    if score >= stage.hurdle_at(examples):
+                    is_passed = score >= stage.hurdle_at(examples)
+                    fitness[place] = _fitness(2.0 + number, stage, step, share, is_passed)
+                    if is_passed:
                         passed.append(place)
-                        if is_last:
-                            fitness[place] = 3.0 + number + share / 2
                 left = passed
         return fitness
 
@@ -375,6 +371,27 @@ class Judge:
         self.funnel.proposed = counters["proposed"]
         self.funnel.passed = dict(counters["passed"])
         self.funnel.ended = {(stage, why): count for stage, why, count in counters["ended"]}
+
+
+def _fitness(
+    level: float,
+    stage: Stage,
+    step: int,
+    share: float,
+    is_passed: bool,
+) -> float:
+    """Return the fitness of a rule after a length of a stage; see `Rated`.
+
+    Args:
+        level: what the stage begins at.
+        stage: the stage.
+        step: which of its lengths.
+        share: how far the rule came, from 0 to 1.
+        is_passed: whether it passed the hurdle there.
+    """
+    if is_passed and step + 1 == len(stage.examples):
+        return level + 1 + share / 2
+    return level + (step + share) / len(stage.examples)
 
 
 def _key(pair: np.ndarray) -> Key:
