@@ -15,6 +15,7 @@ from vsml.learners.distances import normalised
 from vsml.learners.memory import Change
 from vsml.learners.shares import Doubt, share_logits
 from vsml.losses import known_targets
+from vsml.networks.regression import observe
 from vsml.settings import Bool, Float, Positive, Section
 from vsml.types import Array, Classes, Params, State
 
@@ -62,18 +63,11 @@ class LeastSquares(WrittenLearner):
     """Answer with `W^T phi(x)`, W the ridge regression on all examples so far, old ones less and less.
 
     phi(x) = relu(A^T x + b) with A, b drawn once per episode. Targets are one-hot labels - 1 / C, or values;
-    answers for classes become shares of probability. The inverse covariance P is kept as a root, P = S S^T,
-    so that rounding cannot make it indefinite (Potter's update; Bierman, Factorization Methods for Discrete
-    Sequential Estimation, 1977). With the forgetting factor l and the target t,
-
-        f = S^T phi,   a = l + f^T f,   k = S f / a
-        W <- W + k (t - W^T phi)^T
-        S <- (S - k f^T / (1 + sqrt(l / a))) / sqrt(l).
-
-    With l < 1 the ridge is forgotten, too, and P would grow without end where features are silent. So some
-    coordinates of W get their ridge back at each step, in turn, as by an example with the target 0: each
-    keeps between about `ridge / e` and `ridge`. The inner batch shares the state, one example after the
-    other.
+    answers for classes become shares of probability. Equations are in `vsml.networks.regression`. With a
+    forgetting factor l < 1 the ridge is forgotten, too, and P would grow without end where features are
+    silent. So some coordinates of W get their ridge back at each step, in turn, as by an example with the
+    target 0: each keeps between about `ridge / e` and `ridge`. The inner batch shares the state, one example
+    after the other.
 
     Attributes:
         input_shape: shape of one input.
@@ -170,7 +164,7 @@ class LeastSquares(WrittenLearner):
     ) -> LeastSquaresState:
         """Return the state after one example: features [F], target [C] or [V]."""
         forgetting, F = self.config.forgetting, self.config.features
-        root, weights = _observe(state.root, state.weights, feature, target, forgetting)
+        root, weights = observe(state.root, state.weights, feature, target, forgetting)
         if forgetting == 1:
             return dataclasses.replace(state, root=root, weights=weights)
         # As many coordinates as let each have its turn before its ridge has fallen by a factor of about e.
@@ -182,25 +176,8 @@ class LeastSquares(WrittenLearner):
             known: tuple[Array, Array],
         ) -> tuple[Array, Array]:
             unit = jax.nn.one_hot((state.refreshed + turn) % F, F) * math.sqrt(given_back)
-            return _observe(*known, unit, jnp.zeros_like(target), 1.0)
+            return observe(*known, unit, jnp.zeros_like(target), 1.0)
 
         root, weights = jax.lax.fori_loop(0, turns, refresh, (root, weights))
         refreshed = (state.refreshed + turns) % F
         return dataclasses.replace(state, root=root, weights=weights, refreshed=refreshed)
-
-
-def _observe(
-    root: Array,
-    weights: Array,
-    feature: Array,
-    target: Array,
-    forgetting: float,
-) -> tuple[Array, Array]:
-    """Return S [F, F] and W [F, V] after an observation of features [F] with a target [V]."""
-    f = feature @ root
-    a = forgetting + f @ f
-    gain = root @ f / a
-    weights = weights + jnp.outer(gain, target - feature @ weights)
-    shrink = 1 + jnp.sqrt(forgetting / a)
-    root = (root - jnp.outer(gain / shrink, f)) / math.sqrt(forgetting)
-    return root, weights

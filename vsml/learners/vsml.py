@@ -16,17 +16,19 @@ from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.growing import FixedOutputsError
 from vsml.learners.memory import Change
+from vsml.learners.surprise import Surprise, SurpriseState
 from vsml.learners.vsml_config import LAYER_TYPES as LAYER_TYPES  # settings are imported from here
 from vsml.learners.vsml_config import Activation as Activation
 from vsml.learners.vsml_config import GraphNetworkConfig as GraphNetworkConfig
 from vsml.learners.vsml_config import ImageFeaturesConfig as ImageFeaturesConfig
 from vsml.learners.vsml_config import MemoryConfig as MemoryConfig
 from vsml.learners.vsml_config import RandomFeaturesConfig as RandomFeaturesConfig
+from vsml.learners.vsml_config import RegressionConfig as RegressionConfig
 from vsml.learners.vsml_config import StateType as StateType
 from vsml.learners.vsml_config import SynapseConfig as SynapseConfig
 from vsml.learners.vsml_config import VsmlConfig as VsmlConfig
 from vsml.learners.vsml_config import written_problems as written_problems
-from vsml.losses import bound_answers, error_signal, label_signal
+from vsml.losses import bound_answers, error_signal, known_targets, label_signal
 from vsml.networks.edges import Edges
 from vsml.networks.episodic import RIDGE, USEFULNESS, EpisodicMemory, MemoryState, Sharpnesses
 from vsml.networks.graph import GraphNetwork
@@ -34,6 +36,7 @@ from vsml.networks.image_features import ImageFeatures
 from vsml.networks.kernels import chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
+from vsml.networks.regression import Gain, Regression, RegressionState
 from vsml.networks.wirings import ConvConfig as ConvConfig  # they are imported from here
 from vsml.networks.wirings import DenseConfig as DenseConfig
 from vsml.networks.wirings import LayerConfig as LayerConfig
@@ -44,7 +47,7 @@ from vsml.networks.wirings.reading import ReadingLayer
 from vsml.networks.written import back_propagating, cells_of, decode, encode
 from vsml.networks.written_memory import remembering
 from vsml.settings import deep_merge
-from vsml.types import Array, Classes, Outputs, Params
+from vsml.types import Array, Classes, Outputs, Params, State
 
 _FEATURES = 1
 """What the key of a fresh state is folded with for its random features."""
@@ -54,6 +57,12 @@ _WEIGHTS = 2
 
 _MEMORY = 3
 """What it is folded with for the memory."""
+
+_REGRESSION = 4
+"""What it is folded with for the random features of regression."""
+
+_RESTART = 5
+"""What it is folded with for what is drawn at a fresh start in the middle of an episode."""
 
 _ROOM = 0.25
 """Share of the largest weight that can be held up to which fresh weights may deviate: nearly linear."""
@@ -94,12 +103,16 @@ class VsmlState:
             and the label of the step before, float32 [B, C, 2]; 0 if there is none pending.
         features: weights and bias of the random features, float32 [inputs + 1, F]; None without.
         memory: of the episodic memory, one for each element of the inner batch; None without.
+        regression: of the ridge regression beside the network; None without.
+        surprise: how often it has erred, where it may start afresh; None where it never does.
     """
 
     network: NetworkState
     feedback: Array
     features: Array | None = None
     memory: MemoryState | None = None
+    regression: RegressionState | None = None
+    surprise: SurpriseState | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -125,6 +138,13 @@ class Vsml(LearnerBase):
     (`vsml.networks.wirings.reading`). Each element of the inner batch has a memory of its own, and the
     synapses at its slots are not averaged over the batch. What is answered without being taught is not
     remembered.
+
+    With `regression`, a ridge regression on random features learns beside the network
+    (`vsml.networks.regression`). Its answers, times a gain that is meta-learned, are added to those of the
+    network, and the error that synapses are told is that of the sum: they learn what regression leaves.
+
+    With `restart`, all of the state but fixed features starts afresh when errors have become far more
+    frequent (`vsml.learners.surprise`): what a stream was about before it changed stands in the way.
 
     Attributes:
         input_shape: shape of one input. To a convolution (H, W) is an image of one channel, and what has any
@@ -192,6 +212,11 @@ class Vsml(LearnerBase):
             chosen(config.kernel, synapse.state_size, normed_channels, config.product_dtype)
         if config.memory is not None:
             self._check_memory(config.memory)
+        if config.restart is not None and not isinstance(self.outputs, Classes):
+            raise ValueError(
+                f"restart: got one for {self.outputs}, expected null, as answers that are values are neither "
+                "right nor wrong"
+            )
         if not synapse.init_weights:
             return
         # The layer with the largest fan-in needs the largest weights, as messages are means.
@@ -312,6 +337,18 @@ class Vsml(LearnerBase):
         config = self.config.memory
         return None if config is None else config.build()
 
+    @functools.cached_property
+    def regression(self) -> Regression | None:
+        """The ridge regression beside the network, if there is one."""
+        config = self.config.regression
+        return None if config is None else config.build()
+
+    @functools.cached_property
+    def surprise(self) -> Surprise | None:
+        """What tells when to start afresh, if anything does."""
+        config = self.config.restart
+        return None if config is None else Surprise(config)
+
     def _layers(self) -> tuple[Layer, ...]:
         """Return the layers, each of which reads what the one before feeds."""
         kernel = self.config.kernel
@@ -332,9 +369,11 @@ class Vsml(LearnerBase):
         return Functional(self._make_modules)
 
     def _make_modules(self, rngs: nnx.Rngs) -> nnx.List:
-        """Make the synapses and, last, the sharpnesses of a memory."""
+        """Make the synapses, then the gain of regression and, last, the sharpnesses of a memory."""
         modules = self.network.init_synapses(rngs)
-        memory = self.config.memory
+        memory, regression = self.config.memory, self.config.regression
+        if regression is not None:
+            modules.append(Gain(regression.gain))
         if memory is not None:
             ridge = None if memory.ridge is None else (memory.ridge.width, memory.ridge.ridge)
             modules.append(Sharpnesses(memory.smooth, memory.nearest, memory.narrow, ridge))
@@ -350,7 +389,7 @@ class Vsml(LearnerBase):
     def _with_backprop(self, params: Params) -> Params:
         """Return fresh meta-parameters with back-propagation in each synapse."""
         settings = self.config.synapse
-        count = len(params) if self.memory is None else len(params) - 1
+        count = self._gain_at(len(params))
         # Those of forward sweeps come first; where backward sweeps have others, they only answer.
         answering = count // 2 if self.config.separate_backward else 0
         written = dict(params)
@@ -369,6 +408,10 @@ class Vsml(LearnerBase):
                 written[number] = remembering(written[number], has_ridge)
         return written
 
+    def _gain_at(self, parts: int) -> int:
+        """Return the number of the part of the meta-parameters behind the synapses, of so many parts."""
+        return parts - (self.memory is not None) - (self.regression is not None)
+
     def init_state(
         self,
         params: Params,
@@ -382,11 +425,17 @@ class Vsml(LearnerBase):
         state = self.with_network(network, batch_size)
         if self.memory is not None:
             state = dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
+        inputs = self._inputs
+        if self.regression is not None:
+            regression_key = jax.random.fold_in(key, _REGRESSION)
+            regression = self.regression.init_state(regression_key, inputs, self.outputs.size)
+            state = dataclasses.replace(state, regression=regression)
+        if self.surprise is not None:
+            surprise = self.surprise.init_state(jax.random.fold_in(key, _RESTART), self.outputs.size)
+            state = dataclasses.replace(state, surprise=surprise)
         count = self.config.random_features.count
         if count is None:
             return state
-        image_features = self._image_features
-        inputs = math.prod(self.input_shape) if image_features is None else image_features.size
         normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, count))
         scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
         return dataclasses.replace(state, features=normal * scale)
@@ -475,9 +524,26 @@ class Vsml(LearnerBase):
             Inputs, described by image features if there are any, random features of them, or both:
             [K, inputs], [K, F] or [K, inputs + F].
         """
+        return self._randomly(state, self._described(x))
+
+    @property
+    def _inputs(self) -> int:
+        """Numbers of an input, described by image features if there are any."""
+        image_features = self._image_features
+        return math.prod(self.input_shape) if image_features is None else image_features.size
+
+    def _described(self, x: Array) -> Array:
+        """Return x [K, *input_shape], described by image features if there are any, [K, inputs]."""
         if self._image_features is not None:
             x = self._image_features(x.reshape(len(x), *self._image_features.shape))
-        x = x.reshape(len(x), -1)
+        return x.reshape(len(x), -1)
+
+    def _randomly(
+        self,
+        state: VsmlState,
+        x: Array,
+    ) -> Array:
+        """Return random features of described inputs [K, inputs]; see `features`."""
         if state.features is None:
             return x
         z = x @ state.features[:-1]
@@ -499,11 +565,17 @@ class Vsml(LearnerBase):
     ) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
-        seen = self.features(state, x)
+        described = self._described(x)
+        seen = self._randomly(state, described)
         inputs = self._arriving(synapses, state.memory, seen)
         network, forward, answers = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, inputs
         )
+        regression = state.regression
+        if self.regression is not None and regression is not None:
+            regressed = self.regression.see(regression, described)
+            answers = answers + self._regressed(synapses, regression, regressed)
+            regression = self.regression.learn(regression, regressed, self._targets(y, taught), taught)
         memory = state.memory
         error = error_signal(self.outputs, answers, y, taught)
         label = label_signal(self.outputs, y, taught)
@@ -521,8 +593,61 @@ class Vsml(LearnerBase):
                 # A sweep with feedback 0 would not leave the state as it is.
                 network, memory = only_if(taught > 0, (network, memory), before)
             feedback = jnp.zeros_like(feedback)
-        new = dataclasses.replace(state, network=network, feedback=feedback, memory=memory)
-        return new, answers
+        new = dataclasses.replace(
+            state, network=network, feedback=feedback, memory=memory, regression=regression
+        )
+        return self._restarted_if_surprised(params, new, answers, y, taught), answers
+
+    def _targets(
+        self,
+        y: Array,
+        taught: Array | None,
+    ) -> Array:
+        """Return the targets y as regression takes them, [B, C or D]."""
+        known = known_targets(y, taught)
+        return jax.nn.one_hot(known, self.outputs.size) if isinstance(self.outputs, Classes) else known
+
+    def _regressed(
+        self,
+        synapses: nnx.List,
+        regression: RegressionState,
+        features: Array,
+    ) -> Array:
+        """Return what regression adds to the answers, of its features [K, F]: [K, C or D]."""
+        assert self.regression is not None  # it has a state
+        answers = self.regression.answer(regression, features)
+        if not isinstance(self.outputs, Classes):
+            return answers
+        return synapses[self._gain_at(len(synapses))].after(regression.examples) * answers
+
+    def _restarted_if_surprised(
+        self,
+        params: Params,
+        state: VsmlState,
+        answers: Array,
+        y: Array,
+        taught: Array | None,
+    ) -> VsmlState:
+        """Return the state, or a fresh one if the answers have become worse than they were."""
+        if self.surprise is None or state.surprise is None:
+            return state
+        watched, surprised = self.surprise.after(state.surprise, answers, y, taught)
+        state = dataclasses.replace(state, surprise=watched)
+        return jax.lax.cond(surprised, lambda: self._restarted(params, state), lambda: state)
+
+    def _restarted(
+        self,
+        params: Params,
+        state: VsmlState,
+    ) -> VsmlState:
+        """Return a fresh state with the random features of one that has been used."""
+        assert self.surprise is not None and state.surprise is not None  # they ask for it
+        surprise, key = self.surprise.restarted(state.surprise)
+        fresh = self.init_state(params, key, len(state.feedback))
+        regression = state.regression
+        if self.regression is not None and regression is not None:
+            regression = self.regression.restarted(regression)
+        return dataclasses.replace(fresh, features=state.features, regression=regression, surprise=surprise)
 
     def predict(
         self,
@@ -534,8 +659,13 @@ class Vsml(LearnerBase):
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
-        inputs = self._arriving(synapses, state.memory, self.features(state, x))
-        return self._answer(synapses, network, feedback, inputs)[2]
+        described = self._described(x)
+        inputs = self._arriving(synapses, state.memory, self._randomly(state, described))
+        answers = self._answer(synapses, network, feedback, inputs)[2]
+        if self.regression is None or state.regression is None:
+            return answers
+        regressed = self.regression.see(state.regression, described)
+        return answers + self._regressed(synapses, state.regression, regressed)
 
     def arriving(
         self,
@@ -600,9 +730,14 @@ class Vsml(LearnerBase):
         network = dataclasses.replace(state.network, layers=layers)
         return dataclasses.replace(state, network=network, memory=memory)
 
-    def fixed(self, state: VsmlState) -> dict[str, Array]:
+    def fixed(self, state: VsmlState) -> dict[str, State]:
         """Return the random features, which are drawn with the state and never change."""
-        return {} if state.features is None else {"random features": state.features}
+        fixed: dict[str, State] = {}
+        if state.features is not None:
+            fixed["random features"] = state.features
+        if state.regression is not None:
+            fixed["random features of regression"] = (state.regression.hidden, state.regression.directions)
+        return fixed
 
     def _answer(
         self,

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vsml.graphs.settings import GraphsConfig
+from vsml.learners.surprise import SurpriseConfig
 from vsml.networks.episodic import EpisodicMemory, Replacement
 from vsml.networks.graph import Schedule
 from vsml.networks.image_features import Kind as ImageFeaturesKind
 from vsml.networks.image_features import Window
 from vsml.networks.kernels import Kernel, ProductType
+from vsml.networks.regression import Regression
 from vsml.networks.wirings import (
     WIRINGS,
     DenseConfig,
@@ -149,6 +151,31 @@ class MemoryConfig(Section):
         return EpisodicMemory(self.slots, self.replacement, self.ridge is not None)
 
 
+class RegressionConfig(Section):
+    """Ridge regression beside the network, on random features, over all examples so far."""
+
+    features: Annotated[Positive, Field(multiple_of=2)] = Field(
+        default=512, description="random features F, an even number; the state has F^2 numbers"
+    )
+    hidden: Positive | None = Field(
+        default=None,
+        description="so many random tanh features take the place of the input, which suits tables; null: the "
+        "input as it is, which suits images",
+    )
+    width: Annotated[Float, Field(gt=0)] = Field(
+        default=1.0, description="how fast its kernel exp(-width (1 - cosine)) falls with the distance"
+    )
+    ridge: Annotated[Float, Field(gt=0)] = Field(default=0.1, description="penalty of squared weights")
+    gain: Annotated[Float, Field(gt=0)] = Field(
+        default=7.0,
+        description="factor that makes its answers logits, where meta-training starts from; values have none",
+    )
+
+    def build(self) -> Regression:
+        """Return the regression that is described."""
+        return Regression(self.features, self.hidden, self.width, self.ridge)
+
+
 class ImageFeaturesConfig(Section):
     """Fixed features of images, before all else; other inputs go without."""
 
@@ -208,6 +235,16 @@ class VsmlConfig(Section):
     memory: MemoryConfig | None = Field(
         default=None,
         description="an episodic memory whose slots are the input units of the first layer; null: inputs are",
+    )
+    regression: RegressionConfig | None = Field(
+        default=None,
+        description="ridge regression beside the network, whose answers are added to those of synapses; null: "
+        "none",
+    )
+    restart: SurpriseConfig | None = Field(
+        default=None,
+        description="start afresh where errors have become far more frequent, as a stream has changed; for "
+        "classes; null: never",
     )
     views: tuple[RandomFeaturesConfig, ...] = Field(
         default=(),
