@@ -37,7 +37,7 @@ TIERS = {
         vsml learners values objective gradient evolution conv network edges graph_vsml layers synapse wirings
         learner_memory references standardise generators transforms distribution few_shot ensemble experiments
         candidates checkpoint memory streams meta_settings metrics callbacks setup plan ahead scaling roofline
-        laws laws_runs inner_law battery abilities graphs rule_harness rule_language rule_learner
+        regression laws laws_runs inner_law battery abilities graphs rule_harness rule_language rule_learner
         rule_watching rule_latex rule_drawing rule_breeding rule_steering rule_stages rule_simplifying
         rule_store rule_store_server
         layout moved package command registry episodic

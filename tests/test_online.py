@@ -12,6 +12,7 @@ from sklearn.datasets import make_blobs
 
 from vsml.learners.growing import FixedOutputsError
 from vsml.online.first import MARKS
+from vsml.online.relevance import relevance_of
 from vsml.online.standardise import RunningStatistics
 from vsml.sklearn import VSMLClassifier, VSMLRegressor
 
@@ -352,21 +353,22 @@ def test_a_value_that_is_not_finite_is_refused(value):
 
 @pytest.mark.parametrize("count", MARKS)
 def test_at_marks_all_is_as_if_means_and_deviations_had_been_known(count):
-    X, y = blobs()
+    X, y = blobs(MARKS[-1])
     classifier = small().partial_fit(X[:count], y[:count], classes=[0, 1, 2])
     statistics = RunningStatistics(**classifier.learned_["statistics"])
+    standard = statistics.known(X[:count])
+    weights = relevance_of(standard, y[:count], np.ones(count))
     known = VSMLClassifier(**SMALL, scale="none")
-    known.partial_fit(statistics.known(X[:count]), y[:count], classes=[0, 1, 2])
+    known.partial_fit(standard * weights, y[:count], classes=[0, 1, 2])
     assert jax.tree.all(jax.tree.map(np.array_equal, classifier.learned_["state"], known.learned_["state"]))
     assert "first" not in known.learned_
     assert ("first" in classifier.learned_) == (count < MARKS[-1])
-    standard = statistics.known(X[:count])
     if count > 2:
         np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(standard.std(0), 1, atol=0.15)  # those far out are at the bound
 
 
-@pytest.mark.parametrize("count", [3, 20, 40])
+@pytest.mark.parametrize("count", [1, 3, 20, 40])
 def test_first_examples_are_saved_and_pickled(count, tmp_path):
     X, y = holed(60)
     classifier = small().partial_fit(X[:count], y[:count], classes=[0, 1, 2])

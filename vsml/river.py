@@ -34,9 +34,9 @@ class RiverClassifier(base.Classifier):
     """A classifier for river that learns by a meta-learned learning algorithm: no learning rate.
 
     Inputs are treated as by `vsml.sklearn.VSMLClassifier`: standardised by running statistics, then
-    multiplied by a random matrix. No scaler is needed before it. What is known of features and of missing
-    values is in `vsml.online.features`. The first 32 examples are learned anew as more is known of features
-    (`vsml.online.first`).
+    weighed by their relevance and multiplied by a random matrix. No scaler is needed before it. What is known
+    of features and of missing values is in `vsml.online.features`. The first 256 examples are learned anew as
+    more is known of features (`vsml.online.first`).
 
     A class is known from its first label on. It gets an output of its own, whose synapses are fresh then.
     There are 2 outputs at first, and they double when there are too few. Compilation takes a second or so
@@ -126,6 +126,9 @@ class RiverClassifier(base.Classifier):
             return
         first.append((dict(x), np.int32(output), taught))
         if len(first) in MARKS:
+            examples, outputs, factors = zip(*first, strict=True)
+            counts = np.array([1.0 if factor is None else factor for factor in factors])
+            self._features.weigh(examples, np.array(outputs), counts)
             self._network.learn_anew((self._features.known(each), y, factor) for each, y, factor in first)
         if len(first) >= MARKS[-1]:
             self._first = None

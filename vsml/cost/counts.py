@@ -39,6 +39,13 @@ once more. A memory of K examples of d numbers adds, forward and where it is wri
     keys               4 K d bytes    of state
     ridge regression   2 K^2 d + K^3 / 3 + 4 K^2    forward, if slots are read by it: kernel, factor, solution
 
+Regression on F random features of inputs with d numbers, or of H tanh features of them, adds, forward alone,
+as it has no derivatives,
+
+    features           2 (d H + H F / 2), or d F        products; F cosines and sines, H tanh
+    learning           6 F^2, and 4 F C                 S^T phi, S f, S - k f^T; answers and weights
+    root               4 F^2 bytes                      of state, read twice and written once
+
 Left out: units' messages, the example, the loss and the logits (below one part in a hundred, but
 for layers with few units), and the meta-parameters, which stay on the chip.
 """
@@ -56,6 +63,7 @@ from vsml.learners import Ensemble, Learner, Vsml
 from vsml.meta.trials import params_shapes, state_bytes
 from vsml.networks.graph import GraphNetwork
 from vsml.networks.layered import Network
+from vsml.networks.regression import Regression
 from vsml.networks.wirings.base import HasExtent
 from vsml.types import target_shape
 
@@ -179,7 +187,26 @@ def vsml_cost(
         total += Cost(elementwise_flops=flops, moved_bytes=merges * merged, unfused_bytes=merges * merged)
     if learner.memory is not None:
         total += _memory_cost(learner, what, segments)
+    if learner.regression is not None:
+        total += _regression_cost(learner, learner.regression)
     return total
+
+
+def _regression_cost(
+    learner: Vsml,
+    regression: Regression,
+) -> Cost:
+    """Return what regression beside the network adds; see the top of this file."""
+    features, hidden, inputs = regression.features, regression.hidden, learner.inputs_size
+    seen = features * inputs if hidden is None else 2 * inputs * hidden + hidden * features
+    root = FLOAT_BYTES * features**2
+    return Cost(
+        matrix_flops=seen + 6 * features**2 + 4 * features * learner.outputs.size,
+        transcendentals=features + (hidden or 0),
+        state_bytes=root,
+        moved_bytes=3 * root,
+        unfused_bytes=3 * root,
+    )
 
 
 def _memory_cost(

@@ -22,7 +22,16 @@ _FREE = frozenset(
 )
 """Model settings that do not make another learning algorithm."""
 
-NETWORK = ("random_features", "views", "layers", "graph", "init_weights", "error_scale")
+NETWORK = (
+    "random_features",
+    "regression",
+    "restart",
+    "views",
+    "layers",
+    "graph",
+    "init_weights",
+    "error_scale",
+)
 """What of the network around the synapses may differ from their file, where it is asked for."""
 
 

@@ -1,5 +1,6 @@
 """Surprise: a learner that errs far more often than it did has met something new, and starts afresh."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -112,7 +113,8 @@ class Surprise:
             error = (answers[b].argmax() != y[b]).astype(jnp.float32)
             seen = state.answers + counts
             rate = jnp.maximum(config.slow, 1 / jnp.maximum(seen, 1))
-            state = state.replace(
+            state = dataclasses.replace(
+                state,
                 quick=state.quick + jnp.where(counts, config.quick * (error - state.quick), 0.0),
                 slow=state.slow + jnp.where(counts, rate * (error - state.slow), 0.0),
                 answers=seen,
@@ -126,4 +128,14 @@ class Surprise:
         starts = state.starts + 1
         key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), starts)
         nothing = jax.tree.map(jnp.zeros_like, state)
-        return nothing.replace(starts=starts, seed=state.seed), key
+        return dataclasses.replace(nothing, starts=starts, seed=state.seed), key
+
+    def with_new_outputs(
+        self,
+        state: SurpriseState,
+        kept: Array,
+        outputs: int,
+    ) -> SurpriseState:
+        """Return the state with so many outputs, of which the new ones have not been met."""
+        known = jnp.where(kept, state.classes, 0.0)
+        return dataclasses.replace(state, classes=jnp.zeros(outputs).at[: len(known)].set(known))

@@ -425,7 +425,7 @@ class Vsml(LearnerBase):
         state = self.with_network(network, batch_size)
         if self.memory is not None:
             state = dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
-        inputs = self._inputs
+        inputs = self.inputs_size
         if self.regression is not None:
             regression_key = jax.random.fold_in(key, _REGRESSION)
             regression = self.regression.init_state(regression_key, inputs, self.outputs.size)
@@ -527,7 +527,7 @@ class Vsml(LearnerBase):
         return self._randomly(state, self._described(x))
 
     @property
-    def _inputs(self) -> int:
+    def inputs_size(self) -> int:
         """Numbers of an input, described by image features if there are any."""
         image_features = self._image_features
         return math.prod(self.input_shape) if image_features is None else image_features.size
@@ -707,7 +707,14 @@ class Vsml(LearnerBase):
         network = dataclasses.replace(state.network, layers=(*before, merged))
         pending = jnp.where(kept[None, :, None], state.feedback, 0.0)
         feedback = fresh.feedback.at[:, : pending.shape[1]].set(pending)
-        return dataclasses.replace(state, network=network, feedback=feedback)
+        new = dataclasses.replace(state, network=network, feedback=feedback)
+        if self.regression is not None and state.regression is not None:
+            regression = self.regression.with_new_outputs(state.regression, kept, self.outputs.size)
+            new = dataclasses.replace(new, regression=regression)
+        if self.surprise is not None and state.surprise is not None:
+            surprise = self.surprise.with_new_outputs(state.surprise, kept, self.outputs.size)
+            new = dataclasses.replace(new, surprise=surprise)
+        return new
 
     def map_memory(
         self,
@@ -715,7 +722,8 @@ class Vsml(LearnerBase):
         change: Change,
     ) -> VsmlState:
         """Return the state with other states of synapses; units are those on the input side of each
-        layer, or on a graph its synapses. What slots of a memory hold goes with their synapses.
+        layer, or on a graph its synapses. What slots of a memory hold goes with their synapses. Of regression
+        units are random features; how sure their weights are stays.
         """
         axis = self.network.unit_axis
         first, *others = state.network.layers
@@ -728,7 +736,10 @@ class Vsml(LearnerBase):
             memory = dataclasses.replace(memory, keys=keys_BxdK.swapaxes(-1, -2))
         layers = (first, *(change(layer, axis) for layer in others))
         network = dataclasses.replace(state.network, layers=layers)
-        return dataclasses.replace(state, network=network, memory=memory)
+        regression = state.regression
+        if regression is not None:
+            regression = dataclasses.replace(regression, weights=change(regression.weights, 0))
+        return dataclasses.replace(state, network=network, memory=memory, regression=regression)
 
     def fixed(self, state: VsmlState) -> dict[str, State]:
         """Return the random features, which are drawn with the state and never change."""

@@ -238,8 +238,7 @@ class VsmlConfig(Section):
     )
     regression: RegressionConfig | None = Field(
         default=None,
-        description="ridge regression beside the network, whose answers are added to those of synapses; null: "
-        "none",
+        description="ridge regression beside the network, whose answers are added to its own; null: none",
     )
     restart: SurpriseConfig | None = Field(
         default=None,

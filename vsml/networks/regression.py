@@ -157,6 +157,23 @@ class Regression:
         examples = state.examples + counts.sum()
         return dataclasses.replace(state, root=root, weights=weights, examples=examples)
 
+    def with_new_outputs(
+        self,
+        state: RegressionState,
+        kept: Array,
+        outputs: int,
+    ) -> RegressionState:
+        """Return the state with so many outputs, as if the new ones' targets had been 0 so far.
+
+        Args:
+            state: with K outputs.
+            kept: which of them keep what they have learned, bool [K].
+            outputs: K or more.
+        """
+        known = jnp.where(kept[None, :], state.weights, 0.0)
+        weights = jnp.zeros((self.features, outputs)).at[:, : known.shape[1]].set(known)
+        return dataclasses.replace(state, weights=weights)
+
     def _first_root(self) -> Array:
         return jnp.eye(self.features) / math.sqrt(self.ridge)
 

@@ -36,8 +36,10 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
     send (measured by benchmarks/tables.py). Predicting never changes what has been learned, the statistics
     included.
 
-    The first 32 examples are kept. When 2, 4, 8, 16 and 32 have been seen, a fresh learner learns them anew,
-    standardised by what is known then (`vsml.online.first`); not with `scale="none"`.
+    The first 256 examples are kept. When 2, 4, 8, ... and 256 have been seen, a fresh learner learns them
+    anew, standardised by what is known then (`vsml.online.first`); not with `scale="none"`. With
+    `scale="feature"` features are weighed then, too, by how well they tell classes apart: those that are
+    noise count up to a third as much (`vsml.online.relevance`).
 
     A value that is missing, NaN, is 0 once standardised: at the mean. From the first one on, each feature has
     an indicator beside it (`vsml.online.missing`), with random rows of its own in the projection.
@@ -66,8 +68,9 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
         classes_: labels that are known, sorted, [C].
         n_features_in_: d.
         learned_: all that has been learned, and what the next step needs: the learner's `state`, its meta-
-            parameters `params`, the `projection`, the `statistics`, up to 31 `first` examples, and from the
-            first missing value on what is known of `missing` ones. Numpy arrays, replaced and never changed.
+            parameters `params`, the `projection`, the `statistics`, up to 255 `first` examples, the
+            `relevance` of features, and from the first missing value on what is known of `missing` ones.
+            Numpy arrays, replaced and never changed.
         model_: settings of the learner, as in a run's configuration.
     """
 

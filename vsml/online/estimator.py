@@ -18,6 +18,7 @@ from vsml.online import steps
 from vsml.online.first import FirstExamples
 from vsml.online.inputs import check_dense, is_checked, visits_of
 from vsml.online.missing import Indicators
+from vsml.online.relevance import relevance_of
 from vsml.online.saved import SavedEstimator
 from vsml.online.standardise import CLIP, RunningStatistics
 from vsml.pretrained import load_learner
@@ -191,9 +192,12 @@ class OnlineEstimator(SavedEstimator):
             learner, key = self._own_learner(), jax.random.key(self._seed)
             fresh = steps.start_again(learner, self.learned_["params"], key)
             indicators = self.learned_.get("missing")
+            standard = RunningStatistics(**self.learned_["statistics"]).known(first.x)
+            if self.scale_ == "feature":
+                relevance = relevance_of(standard, first.targets, first.taught)
+                self.learned_ = {**self.learned_, "relevance": relevance}
             entering = self._entering(
-                RunningStatistics(**self.learned_["statistics"]).known(first.x),
-                None if indicators is None else Indicators(**indicators).known(first.x),
+                standard, None if indicators is None else Indicators(**indicators).known(first.x)
             )
             kept = jax.tree.map(np.asarray, fresh)
             self._step_through(kept, entering, first.targets, first.factors())
@@ -277,8 +281,13 @@ class OnlineEstimator(SavedEstimator):
         standard: np.ndarray,
         indicators: np.ndarray | None,
     ) -> np.ndarray:
-        """Return standardised inputs [n, d], and indicators behind them, each with zeros up to the room."""
+        """Return standardised inputs [n, d], times their relevance, and indicators behind them.
+
+        Each part has zeros behind it, up to the room.
+        """
         room = steps.bucket(self.n_features_in_)
+        if "relevance" in self.learned_:
+            standard = standard * self.learned_["relevance"]
         parts = [standard] if indicators is None else [standard, indicators]
         count, features = standard.shape
         entering = np.zeros((count, len(parts), room), np.float32)

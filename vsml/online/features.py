@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from vsml.online import steps
 from vsml.online.missing import Indicators
+from vsml.online.relevance import relevance_of
 from vsml.online.standardise import RunningStatistics
 
 _BLOCK = 16
@@ -30,8 +31,9 @@ class FeatureTable:
     indicator (`Indicators`). One that is new takes the next slot. There is room for 16 at first, which
     doubles when it is full, up to `max_features`; those that come then are ignored, with one warning.
 
-    Standardised values z and indicators m enter by `(z R + m Q) / sqrt(d)`, with R and Q standard normal and
-    d the mean number of features that an example has had so far. The network's size stays as it is.
+    Standardised values z and indicators m enter by `((w z) R + m Q) / sqrt(d)`, with R and Q standard normal,
+    w the weights of features (`vsml.online.relevance`), 1 until they are weighed, and d the mean number of
+    features that an example has had so far. The network's size stays as it is.
 
     Attributes:
         units: input units of the network.
@@ -39,6 +41,9 @@ class FeatureTable:
         seed: of the random rows.
         slots: the slot of each feature, by its name.
     """
+
+    _relevance: np.ndarray | None = None
+    """Weights of the first features, float32; later ones weigh 1. None, as in older pickles: all do."""
 
     def __init__(
         self,
@@ -94,6 +99,23 @@ class FeatureTable:
         standard = self._statistics.known(row)
         missing = self._indicators.known(row)
         return self._projected(standard[0], missing[0], self._present / float(self._indicators.examples))
+
+    def weigh(
+        self,
+        examples: Sequence[Mapping[Hashable, Any]],
+        classes: np.ndarray,
+        counts: np.ndarray,
+    ) -> None:
+        """Weigh features anew, by how well they tell apart the classes of examples that were taken in.
+
+        Args:
+            examples: n of them.
+            classes: numbers of their classes, int [n].
+            counts: how much each example counts, above 0, [n].
+        """
+        room = len(self._indicators.absent)
+        rows = np.concatenate([self._row(_numbers(x), self.slots, room) for x in examples])
+        self._relevance = relevance_of(self._statistics.known(rows), classes, counts)
 
     def _with_slots(self, names: Iterable[Hashable]) -> tuple[dict[Hashable, int], int]:
         """Return slots with those of new features, and the room that they need."""
@@ -168,7 +190,10 @@ class FeatureTable:
         """Return what enters the network, float32 [units]."""
         known = len(self.slots)
         of_values, of_indicators = self._rows
-        entering: np.ndarray = standard[:known] @ of_values[:known]
+        values = standard[:known].copy()
+        if self._relevance is not None:
+            values[: len(self._relevance)] *= self._relevance[:known]
+        entering: np.ndarray = values @ of_values[:known]
         if missing[:known].any():
             entering = entering + missing[:known] @ of_indicators[:known]
         return entering / np.float32(math.sqrt(max(present, 1.0)))

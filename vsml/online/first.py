@@ -1,9 +1,10 @@
 """The first examples of a stream, which are learned anew when more is known of means and deviations.
 
 Two examples say little about the deviation of a feature. So what was learned from the first ones was of
-inputs that were standardised badly, and differently from those that come later. When 2, 4, 8, 16 and 32
-examples have been seen, a fresh learner takes the place of the old one, and learns them all again, in their
-order, by the statistics of now. After 32 they are forgotten.
+inputs that were standardised badly, and differently from those that come later. Nor is it known which
+features are relevant. When 2, 4, 8, ... and 256 examples have been seen, a fresh learner takes the place of
+the old one, and learns them all again, in their order, by the statistics and the weights of now. After 256
+they are forgotten.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-MARKS = (2, 4, 8, 16, 32)
+MARKS = (2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of examples after which all of them are learned anew; after the last one they are not kept."""
 
 

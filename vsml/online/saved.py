@@ -94,6 +94,7 @@ class SavedEstimator(BaseEstimator):
             "counts": "groups",
             "missing": "missing" in self.learned_,
             "first": len(self.learned_["first"]["x"]) if "first" in self.learned_ else None,
+            "relevance": "relevance" in self.learned_,
             "seed": self._seed,
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             **self._described(),
@@ -141,6 +142,8 @@ class SavedEstimator(BaseEstimator):
         if described.get("first") is not None:
             first = FirstExamples.none(estimator.n_features_in_, described["first"])
             template = {**template, "first": vars(first)}
+        if described.get("relevance"):
+            template = {**template, "relevance": np.zeros(estimator.n_features_in_, np.float32)}
         estimator.learned_ = checkpoint.from_bytes(data, str(path), template)[0]
         estimator._update_old()
         return estimator

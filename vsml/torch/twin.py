@@ -30,11 +30,18 @@ ONLY_ONE = {
     "product_dtype": "float32",
     "synapse.layer_norm": False,
     "synapse.init_weights": 0.0,
+    "image_features.kind": "none",
+    "graph": None,
+    "memory": None,
+    "regression": None,
+    "restart": None,
 }
 """Settings that the twin knows one value of."""
 
 
-_ELSEWHERE = frozenset([*ONLY_ONE, "layers", "random_features", "views", "synapse", "kernel"])
+_ELSEWHERE = frozenset(
+    [*ONLY_ONE, "layers", "random_features", "views", "synapse", "image_features", "kernel"]
+)
 """Settings of VSML that are looked at in another place, or that change no number."""
 
 Section = TypeVar("Section")
@@ -361,7 +368,9 @@ def _config(settings: Mapping[str, Any], name: str) -> TwinConfig:
     if kinds != ["dense"]:
         raise ValueError(f"{name}: got layers {kinds}, expected one dense layer; use vsml.load_learner")
     synapse = settings.get("synapse", {})
-    flat = {**settings, **{f"synapse.{key}": value for key, value in synapse.items()}}
+    flat = dict(settings)
+    for section in ("synapse", "image_features"):
+        flat |= {f"{section}.{key}": value for key, value in settings.get(section, {}).items()}
     for path, expected in ONLY_ONE.items():
         if (got := flat.get(path, expected)) != expected:
             raise ValueError(f"{name}: got {path} {got}, expected {expected}; use vsml.load_learner")
