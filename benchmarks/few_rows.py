@@ -9,6 +9,9 @@ draws. A contestant is NAME=SOURCE; SOURCE is what VSMLClassifier takes as its l
 behind it for each setting of its model that is another one, as in general:random_features.count=256.
 References are always there.
 
+--noise 50 adds so many columns of normal noise to all rows. --outliers 0.02 multiplies that share of the
+rows that are learned, at least one, by 10,000; the rows that are asked stay as they are.
+
 What is printed: the mean accuracy over tables in percent, with 95 % intervals over draws (a draw is one of
 each table), the difference to --against, and how many tables a contestant is ahead on. The worst table is
 that with the least share of --against's distance to the largest class, where it is 10 points or more.
@@ -23,6 +26,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +63,9 @@ _FAR = 0.1
 
 _LEAST_ASKED = 40
 
+_FAR_OUT = 1e4
+"""What the numbers of an outlier are multiplied by."""
+
 Fit = Callable[[np.ndarray, np.ndarray, KeelTable, int], Any]
 """`(x, y, table, seed) -> what predicts`."""
 
@@ -87,14 +94,50 @@ def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, table: KeelTable, seed: 
     return classifier.partial_fit(x, y, classes=np.arange(table.classes))
 
 
-def accuracy_of(fit: Fit, table: KeelTable, rows: int, asked: int, draw: int) -> float | None:
+@dataclass(frozen=True)
+class Draws:
+    """How rows are drawn from a table.
+
+    Attributes:
+        rows: that are learned.
+        asked: others that are asked, at most.
+        noise: columns of normal noise beside those of the table.
+        outliers: share of the rows that are learned that are far out, at least one; 0: none.
+    """
+
+    rows: int
+    asked: int
+    noise: int = 0
+    outliers: float = 0.0
+
+    def __str__(self) -> str:
+        """Return what answers are kept by."""
+        spoiled = f" | noise {self.noise} | outliers {self.outliers}" if self.noise or self.outliers else ""
+        return f"{self.rows} | {self.asked}{spoiled}"
+
+    def inputs(
+        self,
+        table: KeelTable,
+        draw: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return all inputs of a table, and the numbers of the rows that are learned and that are asked."""
+        order = np.random.default_rng(draw).permutation(len(table.y))
+        shown, others = order[: self.rows], order[self.rows : self.rows + self.asked]
+        spoiling = np.random.default_rng([draw, 1])
+        x = np.concatenate([table.x, spoiling.normal(size=(len(table.x), self.noise))], axis=1)
+        if self.outliers:
+            count = max(1, round(self.outliers * self.rows))
+            x[spoiling.choice(shown, count, replace=False)] *= _FAR_OUT
+        return x, shown, others
+
+
+def accuracy_of(fit: Fit, table: KeelTable, draws: Draws, draw: int) -> float | None:
     """Return the accuracy of a contestant on a draw; None where all its rows are of one class."""
-    order = np.random.default_rng(draw).permutation(len(table.y))
-    shown, others = order[:rows], order[rows : rows + asked]
+    x, shown, others = draws.inputs(table, draw)
     if len(np.unique(table.y[shown])) < 2:
         return None
-    model = fit(table.x[shown], table.y[shown], table, draw)
-    return float((model.predict(table.x[others]) == table.y[others]).mean())
+    model = fit(x[shown], table.y[shown], table, draw)
+    return float((model.predict(x[others]) == table.y[others]).mean())
 
 
 def fits_of(contestants: Sequence[str]) -> dict[str, Fit]:
@@ -180,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[30, 100], help="rows that are learned")
     parser.add_argument("--asked", type=int, default=300, help="other rows that are asked, at most")
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--noise", type=int, default=0, help="columns of noise beside those of the tables")
+    parser.add_argument("--outliers", type=float, default=0.0, help="share of the learned rows far out")
     parser.add_argument("--against", default="LogisticRegression")
     parser.add_argument("--out", type=Path, required=True, help="JSON file, kept from call to call")
     options = parser.parse_args(arguments)
@@ -189,17 +234,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--against: got {options.against}, expected one of {', '.join(fits)}")
     if options.draws < 2:
         parser.error(f"--draws: got {options.draws}, expected at least 2, which an interval needs")
+    if options.noise < 0:
+        parser.error(f"--noise: got {options.noise}, expected at least 0")
+    if not 0 <= options.outliers < 1:
+        parser.error(f"--outliers: got {options.outliers}, expected 0 to below 1")
     known: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for rows in options.rows:
+        draws = Draws(rows, options.asked, options.noise, options.outliers)
         tables = {name: read(name) for name in TABLES[options.tables]}
         tables = {name: each for name, each in tables.items() if len(each.y) >= rows + _LEAST_ASKED}
         scores: Scores = {who: {} for who in fits}
         for name, table in tables.items():
             for who, fit in fits.items():
-                key = f"{sources.get(who, who)} | {name} | {rows} | {options.asked}"
+                key = f"{sources.get(who, who)} | {name} | {draws}"
                 values = known.setdefault(key, [])
                 for draw in range(len(values), options.draws):
-                    values.append(accuracy_of(fit, table, rows, options.asked, draw))
+                    values.append(accuracy_of(fit, table, draws, draw))
                 scores[who][name] = values[: options.draws]
             write_json(options.out, known)
             means = {who: _mean_of(own[name]) for who, own in scores.items()}

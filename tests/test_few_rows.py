@@ -84,3 +84,16 @@ def test_the_worst_table_is_where_the_least_of_the_way_is_gone():
 def test_a_contestant_without_a_source_is_refused():
     with pytest.raises(ValueError, match="got 'general', expected NAME=SOURCE"):
         few_rows.fits_of(["general"])
+
+
+def test_noise_and_outliers_spoil_what_is_learned_alone():
+    table = keel.KeelTable("plain", np.ones((100, 2)), np.arange(100) % 2)
+    x, shown, others = few_rows.Draws(30, 50, noise=5, outliers=0.1).inputs(table, 3)
+    assert x.shape == (100, 7) and len(shown) == 30 and len(others) == 50
+    assert (x[:, 0] == 1e4).sum() == 3 and np.isin(np.flatnonzero(x[:, 0] == 1e4), shown).all()
+    assert np.abs(x[others, 2:]).max() < 6 and x[others, 2:].std() == pytest.approx(1, abs=0.2)
+    plain, same, _ = few_rows.Draws(30, 50).inputs(table, 3)
+    np.testing.assert_array_equal(plain, table.x)
+    np.testing.assert_array_equal(same, shown)
+    assert str(few_rows.Draws(30, 50)) == "30 | 50"
+    assert str(few_rows.Draws(30, 50, outliers=0.1)) == "30 | 50 | noise 0 | outliers 0.1"

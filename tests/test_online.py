@@ -363,9 +363,58 @@ def test_at_marks_all_is_as_if_means_and_deviations_had_been_known(count):
     assert jax.tree.all(jax.tree.map(np.array_equal, classifier.learned_["state"], known.learned_["state"]))
     assert "first" not in known.learned_
     assert ("first" in classifier.learned_) == (count < MARKS[-1])
-    if count > 2:
+    if count > 4:  # of 4 rows one may be put at the bound, which moves the mean
         np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(standard.std(0), 1, atol=0.15)  # those far out are at the bound
+
+
+# Relevance.
+
+
+def test_features_that_tell_classes_apart_count_more():
+    random = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    x = random.normal(size=(200, 12))
+    x[:, 0] += 2 * y
+    x[:, 1] = 0.0
+    weights = relevance_of(x, y, np.ones(200))
+    varies = np.arange(12) != 1
+    assert weights[1] == 1
+    assert np.square(weights[varies]).mean() == pytest.approx(1, rel=1e-5)
+    assert weights[0] > 2.5 * weights[2:].max()
+    # No feature is left out: none weighs less than a share of the largest one.
+    assert weights.min() > 0.29 * weights[0]
+    twice = relevance_of(np.concatenate([x, x[:50]]), np.concatenate([y, y[:50]]), np.ones(250))
+    counted = relevance_of(x, y, np.where(np.arange(200) < 50, 2.0, 1.0))
+    np.testing.assert_allclose(counted, twice, rtol=1e-6)
+
+
+def test_where_nothing_is_known_all_features_weigh_the_same():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(6, 3))
+    np.testing.assert_allclose(relevance_of(x, np.zeros(6, int), np.ones(6)), 1, rtol=1e-5)
+    np.testing.assert_allclose(relevance_of(x[:2], np.array([0, 1]), np.ones(2)), 1, rtol=1e-5)
+    np.testing.assert_allclose(relevance_of(np.zeros((4, 3)), np.arange(4) % 2, np.ones(4)), 1)
+
+
+def test_columns_of_noise_cost_less_than_without_weights(monkeypatch):
+    random = np.random.default_rng(1)
+    y = np.arange(260) % 2
+    X = random.normal(size=(260, 42))
+    X[:, :2] += 2.0 * y[:, None]
+    settings = {"learner": "general", "random_state": 0}
+    weighed = VSMLClassifier(**settings).partial_fit(X[:130], y[:130]).score(X[130:], y[130:])
+    with monkeypatch.context() as patched:
+        patched.setattr("vsml.online.estimator.relevance_of", lambda x, *_: np.ones(x.shape[1], np.float32))
+        plain = VSMLClassifier(**settings).partial_fit(X[:130], y[:130]).score(X[130:], y[130:])
+    assert weighed > plain + 0.03
+
+
+@pytest.mark.parametrize("scale", ["all", "none"])
+def test_inputs_of_one_kind_are_not_weighed(scale):
+    X, y = blobs()
+    classifier = VSMLClassifier(**SMALL, scale=scale).partial_fit(X, y)
+    assert "relevance" not in classifier.learned_
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 40])
