@@ -13,7 +13,7 @@ import pytest
 from pages import code_after, read_page
 
 import vsml
-from vsml.learners import vsml as original
+from vsml.learners import entering as original
 from vsml.learners.vsml import VsmlConfig
 from vsml.networks.cells import lstm
 from vsml.networks.kernels import reference
@@ -175,8 +175,8 @@ def test_settings_and_constants_are_those_of_the_jax_learner():
         section, _, name = path.rpartition(".")
         assert getattr(defaults.synapse if section else defaults, name) == value, path
     assert twin_synapse.GATE_OFFSET == lstm.GATE_OFFSET
-    assert (twin.BIAS_STD, twin.TANH_STD) == (original._BIAS_STD, original._TANH_STD)
-    assert (twin.RELU_MEAN, twin.RELU_STD) == (original._RELU_MEAN, original._RELU_STD)
+    assert (twin.BIAS_STD, twin.TANH_STD) == (original.BIAS_STD, original.TANH_STD)
+    assert (twin.RELU_MEAN, twin.RELU_STD) == (original.RELU_MEAN, original.RELU_STD)
 
 
 @needs_torch

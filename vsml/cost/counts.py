@@ -197,7 +197,7 @@ def _regression_cost(
     regression: Regression,
 ) -> Cost:
     """Return what regression beside the network adds; see the top of this file."""
-    features, hidden, inputs = regression.features, regression.hidden, learner.inputs_size
+    features, hidden, inputs = regression.features, regression.hidden, learner.entering.size
     seen = features * inputs if hidden is None else 2 * inputs * hidden + hidden * features
     root = FLOAT_BYTES * features**2
     return Cost(
@@ -219,7 +219,7 @@ def _memory_cost(
     Keys depend on no meta-parameters: they have no derivatives.
     """
     network = learner.network
-    keys = learner.keys_size * network.layers[0].fan_in
+    keys = math.prod(learner.entering.shape) * network.layers[0].fan_in
     size = FLOAT_BYTES * keys
     similarities = Cost(
         matrix_flops=2 * 2 * keys, state_bytes=size, moved_bytes=2 * size, unfused_bytes=2 * size
@@ -239,7 +239,7 @@ def _ridge_flops(learner: Vsml) -> float:
     if learner.memory is None or not learner.memory.has_ridge:
         return 0.0
     slots = learner.memory.slots
-    kernel = 2 * slots**2 * learner.keys_size
+    kernel = 2 * slots**2 * math.prod(learner.entering.shape)
     return kernel + slots**3 / 3 + 2 * 2 * slots**2
 
 

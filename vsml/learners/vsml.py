@@ -14,6 +14,7 @@ from flax import nnx, struct
 from vsml.learners import flat
 from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
+from vsml.learners.entering import Entering
 from vsml.learners.growing import FixedOutputsError
 from vsml.learners.memory import Change
 from vsml.learners.surprise import Surprise, SurpriseState
@@ -32,7 +33,6 @@ from vsml.losses import bound_answers, error_signal, known_targets, label_signal
 from vsml.networks.edges import Edges
 from vsml.networks.episodic import RIDGE, USEFULNESS, EpisodicMemory, MemoryState, Sharpnesses
 from vsml.networks.graph import GraphNetwork
-from vsml.networks.image_features import ImageFeatures
 from vsml.networks.kernels import chosen
 from vsml.networks.layered import Network, NetworkState
 from vsml.networks.modules import Functional
@@ -41,7 +41,7 @@ from vsml.networks.wirings import ConvConfig as ConvConfig  # they are imported 
 from vsml.networks.wirings import DenseConfig as DenseConfig
 from vsml.networks.wirings import LayerConfig as LayerConfig
 from vsml.networks.wirings import build_layer
-from vsml.networks.wirings.base import ImageShape, Layer, SynapseState, from_tiles, mean_message, to_tiles
+from vsml.networks.wirings.base import Layer, SynapseState, from_tiles, mean_message, to_tiles
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.networks.wirings.reading import ReadingLayer
 from vsml.networks.written import back_propagating, cells_of, decode, encode
@@ -66,17 +66,6 @@ _RESTART = 5
 
 _ROOM = 0.25
 """Share of the largest weight that can be held up to which fresh weights may deviate: nearly linear."""
-
-_BIAS_STD = 0.5
-_TANH_STD = 0.659  # of tanh(z + b), for standard normal z and b as drawn
-_RELU_MEAN, _RELU_STD = 0.446, 0.653  # of relu(z + b)
-
-
-def _image_shape(shape: tuple[int, ...]) -> ImageShape:
-    """Return (H, W, channels) of what a layer's units form."""
-    if len(shape) == 3:
-        return shape
-    return (*shape, 1) if len(shape) == 2 else (1, math.prod(shape), 1)
 
 
 def _reading(
@@ -284,7 +273,7 @@ class Vsml(LearnerBase):
         sizes: dict[str, Any],
     ) -> GraphNetwork:
         """Return the network on the graphs that are configured."""
-        inputs = math.prod(self._entering_shape())
+        inputs = math.prod(self.entering.shape)
         graphs = []
         for graph in config.draw(inputs, self.outputs.size):
             graphs.append(Edges.of(graph.num_nodes, graph.edges, graph.inputs, graph.outputs))
@@ -298,38 +287,10 @@ class Vsml(LearnerBase):
             **sizes,
         )
 
-    def _entering_shape(self) -> ImageShape:
-        """Return the shape of what enters the network, or the keys of its memory."""
-        features = self.config.random_features
-        image_features = self._image_features
-        shape = _image_shape(self.input_shape)
-        if image_features is not None:
-            shape = (1, image_features.size, 1)
-        if features.count is None:
-            return shape
-        kept = math.prod(shape) if features.keep_input else 0
-        return 1, features.count + kept, 1
-
     @functools.cached_property
-    def _image_features(self) -> ImageFeatures | None:
-        """Features that inputs are described by; None if there are none, or inputs are no images."""
-        config = self.config.image_features
-        if config.kind == "none" or len(self.input_shape) not in (2, 3):
-            return None
-        return ImageFeatures(
-            _image_shape(self.input_shape),
-            config.kind,
-            config.cell,
-            config.count,
-            config.stride,
-            config.window,
-            config.root,
-        )
-
-    @property
-    def keys_size(self) -> int:
-        """Numbers in what a memory keeps of an example, d."""
-        return math.prod(self._entering_shape())
+    def entering(self) -> Entering:
+        """From inputs to what enters the network, or to the keys of its memory."""
+        return Entering(self.input_shape, self.config.image_features, self.config.random_features)
 
     @functools.cached_property
     def memory(self) -> EpisodicMemory | None:
@@ -353,7 +314,7 @@ class Vsml(LearnerBase):
         """Return the layers, each of which reads what the one before feeds."""
         kernel = self.config.kernel
         memory = self.config.memory
-        shape = self._entering_shape() if memory is None else (1, memory.slots, 1)
+        shape = self.entering.shape if memory is None else (1, memory.slots, 1)
         layers: list[Layer] = []
         for config in self.config.layers:
             layer = build_layer(config, shape, self.outputs.size, kernel)
@@ -425,20 +386,16 @@ class Vsml(LearnerBase):
         state = self.with_network(network, batch_size)
         if self.memory is not None:
             state = dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
-        inputs = self.inputs_size
+        features = self.entering.draw(jax.random.fold_in(key, _FEATURES))
+        state = dataclasses.replace(state, features=features)
         if self.regression is not None:
             regression_key = jax.random.fold_in(key, _REGRESSION)
-            regression = self.regression.init_state(regression_key, inputs, self.outputs.size)
+            regression = self.regression.init_state(regression_key, self.entering.size, self.outputs.size)
             state = dataclasses.replace(state, regression=regression)
         if self.surprise is not None:
             surprise = self.surprise.init_state(jax.random.fold_in(key, _RESTART), self.outputs.size)
             state = dataclasses.replace(state, surprise=surprise)
-        count = self.config.random_features.count
-        if count is None:
-            return state
-        normal = jax.random.normal(jax.random.fold_in(key, _FEATURES), (inputs + 1, count))
-        scale = jnp.full((inputs + 1, 1), inputs**-0.5).at[-1].set(_BIAS_STD)
-        return dataclasses.replace(state, features=normal * scale)
+        return state
 
     def _fresh_memory(
         self,
@@ -447,7 +404,7 @@ class Vsml(LearnerBase):
         batch_size: int,
     ) -> MemoryState:
         """Return an empty memory for each element of the inner batch."""
-        fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), self.keys_size)
+        fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), math.prod(self.entering.shape))
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), fresh)
 
     def _holding_weights(
@@ -524,36 +481,7 @@ class Vsml(LearnerBase):
             Inputs, described by image features if there are any, random features of them, or both:
             [K, inputs], [K, F] or [K, inputs + F].
         """
-        return self._randomly(state, self._described(x))
-
-    @property
-    def inputs_size(self) -> int:
-        """Numbers of an input, described by image features if there are any."""
-        image_features = self._image_features
-        return math.prod(self.input_shape) if image_features is None else image_features.size
-
-    def _described(self, x: Array) -> Array:
-        """Return x [K, *input_shape], described by image features if there are any, [K, inputs]."""
-        if self._image_features is not None:
-            x = self._image_features(x.reshape(len(x), *self._image_features.shape))
-        return x.reshape(len(x), -1)
-
-    def _randomly(
-        self,
-        state: VsmlState,
-        x: Array,
-    ) -> Array:
-        """Return random features of described inputs [K, inputs]; see `features`."""
-        if state.features is None:
-            return x
-        z = x @ state.features[:-1]
-        shift = state.features[-1:]
-        settings = self.config.random_features
-        if settings.activation == "tanh":
-            z = jnp.tanh(z + shift) / _TANH_STD
-        elif settings.activation == "relu":
-            z = (jax.nn.relu(z + shift) - _RELU_MEAN) / _RELU_STD
-        return jnp.concatenate([x, z], axis=1) if settings.keep_input else z
+        return self.entering.through(state.features, self.entering.described(x))
 
     def step(
         self,
@@ -565,8 +493,8 @@ class Vsml(LearnerBase):
     ) -> tuple[VsmlState, Array]:
         """Answer the inputs x [B, *input_shape], then learn from their targets y; see `Learner.step`."""
         synapses = self.synapses.with_params(params)
-        described = self._described(x)
-        seen = self._randomly(state, described)
+        described = self.entering.described(x)
+        seen = self.entering.through(state.features, described)
         inputs = self._arriving(synapses, state.memory, seen)
         network, forward, answers = self._answer(
             synapses, self._merge_batch(state.network), state.feedback, inputs
@@ -659,8 +587,9 @@ class Vsml(LearnerBase):
         synapses = self.synapses.with_params(params)
         network = self._merge_batch(state.network)
         network, feedback = batch_elements((network, state.feedback), len(x))
-        described = self._described(x)
-        inputs = self._arriving(synapses, state.memory, self._randomly(state, described))
+        described = self.entering.described(x)
+        seen = self.entering.through(state.features, described)
+        inputs = self._arriving(synapses, state.memory, seen)
         answers = self._answer(synapses, network, feedback, inputs)[2]
         if self.regression is None or state.regression is None:
             return answers
