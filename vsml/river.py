@@ -61,7 +61,7 @@ class RiverClassifier(base.Classifier):
 
     def __init__(
         self,
-        learner: str = "general",
+        learner: str = "combined",
         units: int = 256,
         max_features: int = 1024,
         max_classes: int = 256,

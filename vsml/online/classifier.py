@@ -85,7 +85,7 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
 
     def __init__(
         self,
-        learner: str | os.PathLike[str] = "general",
+        learner: str | os.PathLike[str] = "combined",
         *,
         scale: Scale = "feature",
         units: int | None = None,
