@@ -22,6 +22,7 @@ from vsml.launching.schema import load_config
 from vsml.learners import make_learner
 from vsml.learners.growing import FixedOutputsError
 from vsml.online import steps
+from vsml.online.first import MARKS
 from vsml.online.network import OnlineNetwork
 from vsml.river import RiverClassifier, RiverRegressor
 from vsml.runs.checkpoint import export_params
@@ -268,11 +269,12 @@ def test_the_page_on_streams_does_what_it_says(capsys):
 
 
 def test_first_examples_are_learned_anew_by_what_is_known_of_features():
-    rows = [{"a": float(t % 5), "b": 3.0 * t, "c": float(t % 3) if t > 4 else None} for t in range(40)]
+    rows = [{"a": float(t % 5), "b": 3.0 * t, "c": float(t % 3) if t > 4 else None} for t in range(MARKS[-1])]
     model = RiverClassifier(units=16)
     for t, row in enumerate(rows[:16]):
         model.learn_one(row, t % 2)
-    known = OnlineNetwork("general", None, 16, Classes(2), 0)
+    known = OnlineNetwork("combined", None, 16, Classes(2), 0)
+    assert model._features._relevance is not None
     for t, row in enumerate(rows[:16]):
         known.learn(model._features.known(row), np.int32(t % 2))
     asked = model._features.apply(rows[20])
@@ -283,7 +285,7 @@ def test_first_examples_are_learned_anew_by_what_is_known_of_features():
         model.learn_one(row, t % 2)
         again.learn_one(row, t % 2)
     assert model.predict_proba_one(rows[3]) == again.predict_proba_one(rows[3])
-    assert model._first is None
+    assert model._first is None and len(rows) == 256
 
 
 def test_a_label_whose_example_was_refused_is_no_class(monkeypatch):
