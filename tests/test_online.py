@@ -410,6 +410,35 @@ def test_columns_of_noise_cost_less_than_without_weights(monkeypatch):
     assert weighed > plain + 0.03
 
 
+def test_values_that_are_missing_do_not_count_against_a_feature():
+    random = np.random.default_rng(0)
+    y = np.arange(240) % 2
+    x = random.normal(size=(240, 6))
+    x[:, 0] += 2 * y
+    absent = np.zeros(x.shape, bool)
+    absent[:, 0] = random.random(240) < 0.7
+    told = relevance_of(np.where(absent, 0.0, x), y, np.ones(240), absent)
+    there = ~absent[:, 0]
+    known = relevance_of(x[there], y[there], np.ones(there.sum()))
+    assert told[0] > 2.5 * told[1:].max()
+    assert told[0] == pytest.approx(known[0], rel=0.1)
+    never = np.zeros(x.shape, bool)
+    never[:, 5] = True
+    assert relevance_of(np.where(never, 0.0, x), y, np.ones(240), never)[5] == 1
+
+
+def test_estimators_from_before_relevance_go_on(tmp_path):
+    X, y = blobs(150)
+    classifier = small().partial_fit(X[:20], y[:20], classes=[0, 1, 2])
+    classifier.learned_ = {name: part for name, part in classifier.learned_.items() if name != "relevance"}
+    classifier.save(tmp_path / "old.safetensors")
+    for old in (VSMLClassifier.load(tmp_path / "old.safetensors"), pickle.loads(pickle.dumps(classifier))):
+        assert "relevance" not in old.learned_
+        old.partial_fit(X[20:], y[20:])
+        assert "relevance" in old.learned_
+        assert old.score(X, y) > 0.9
+
+
 @pytest.mark.parametrize("scale", ["all", "none"])
 def test_inputs_of_one_kind_are_not_weighed(scale):
     X, y = blobs()
@@ -417,9 +446,9 @@ def test_inputs_of_one_kind_are_not_weighed(scale):
     assert "relevance" not in classifier.learned_
 
 
-@pytest.mark.parametrize("count", [1, 3, 20, 40])
+@pytest.mark.parametrize("count", [1, 3, 20, 100])
 def test_first_examples_are_saved_and_pickled(count, tmp_path):
-    X, y = holed(60)
+    X, y = holed(140)
     classifier = small().partial_fit(X[:count], y[:count], classes=[0, 1, 2])
     classifier.save(tmp_path / "early.safetensors")
     again = [VSMLClassifier.load(tmp_path / "early.safetensors"), pickle.loads(pickle.dumps(classifier))]

@@ -310,21 +310,46 @@ def test_after_a_change_it_learns_as_a_fresh_learner():
     assert right["restarts"] > right["never"] + 0.1
 
 
-def test_a_fresh_start_keeps_random_features_and_draws_other_synapses():
-    learner, params = make(restart={})
+MEMORY = {"slots": 8, "ridge": {"width": 1}}
+
+
+@pytest.mark.parametrize("changes", [{}, {"memory": MEMORY}, {"regression": None}], ids=str)
+def test_a_fresh_start_keeps_random_features_and_draws_other_synapses(changes):
+    learner, params = make(restart={}, **changes)
     start = learner.init_state(params, random.key(1), 2)
     x, y = blobs(20, batch=2)
     used, _ = run(learner, params, start, x, y)
     fresh = learner._restarted(params, used)
     assert jax.tree.structure(fresh) == jax.tree.structure(used)
     np.testing.assert_array_equal(fresh.features, start.features)
-    np.testing.assert_array_equal(fresh.regression.directions, start.regression.directions)
-    np.testing.assert_array_equal(fresh.regression.root, start.regression.root)
-    assert not fresh.regression.weights.any()
+    if fresh.regression is not None:
+        np.testing.assert_array_equal(fresh.regression.directions, start.regression.directions)
+        np.testing.assert_array_equal(fresh.regression.root, start.regression.root)
+        assert not fresh.regression.weights.any()
+    if fresh.memory is not None:
+        assert (used.memory.written >= 0).any() and (fresh.memory.written < 0).all()
     assert not jnp.array_equal(fresh.network.layers[0].c, start.network.layers[0].c)
     again = learner._restarted(params, fresh)
     assert again.surprise.starts == 2
     assert not jnp.array_equal(again.network.layers[0].c, fresh.network.layers[0].c)
+
+
+def test_members_side_by_side_start_afresh_by_themselves():
+    learner, params = make(restart={"least": 30})
+    x, y = blobs(600, apart=1.5)
+    changed = jnp.concatenate([y[:450], (y[450:] + 1) % C])
+    key = random.key(1)
+
+    def live(y):
+        return continue_episode(
+            learner, params, learner.init_state(params, key), Episode(x, y, jnp.ones(y.shape))
+        )
+
+    states, answers = jax.jit(jax.vmap(live))(jnp.stack([y, changed]))
+    assert states.surprise.starts.tolist() == [0, 1]
+    for number, labels in enumerate((y, changed)):
+        _, alone = jax.jit(live)(labels)
+        np.testing.assert_allclose(answers[number], alone, atol=1e-3)
 
 
 def test_values_cannot_be_a_surprise():

@@ -299,6 +299,7 @@ def test_a_label_whose_example_was_refused_is_no_class(monkeypatch):
         patched.setattr(OnlineNetwork, "learn_anew", refuse)
         with pytest.raises(ValueError, match="not finite"):
             model.learn_one({"a": 2.0}, "q")
+    assert model._features._relevance is None  # weights that nothing was learned by are not kept
     model.learn_one({"a": 3.0}, "z")
     assert list(model.predict_proba_one({"a": 1.0})) == ["p", "z"]
     assert [int(output) for _, output, _ in model._first] == [0, 1]

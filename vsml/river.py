@@ -128,8 +128,8 @@ class RiverClassifier(base.Classifier):
         if len(first) in MARKS:
             examples, outputs, factors = zip(*first, strict=True)
             counts = np.array([1.0 if factor is None else factor for factor in factors])
-            self._features.weigh(examples, np.array(outputs), counts)
-            self._network.learn_anew((self._features.known(each), y, factor) for each, y, factor in first)
+            with self._features.weighed(examples, np.array(outputs), counts):
+                self._network.learn_anew((self._features.known(each), y, factor) for each, y, factor in first)
         if len(first) >= MARKS[-1]:
             self._first = None
 

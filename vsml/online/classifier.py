@@ -39,7 +39,7 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
     The first 256 examples are kept. When 2, 4, 8, ... and 256 have been seen, a fresh learner learns them
     anew, standardised by what is known then (`vsml.online.first`); not with `scale="none"`. With
     `scale="feature"` features are weighed then, too, by how well they tell classes apart: those that are
-    noise count up to a third as much (`vsml.online.relevance`).
+    noise count about a third as much, and more while few examples are known (`vsml.online.relevance`).
 
     A value that is missing, NaN, is 0 once standardised: at the mean. From the first one on, each feature has
     an indicator beside it (`vsml.online.missing`), with random rows of its own in the projection.

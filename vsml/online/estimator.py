@@ -194,7 +194,7 @@ class OnlineEstimator(SavedEstimator):
             indicators = self.learned_.get("missing")
             standard = RunningStatistics(**self.learned_["statistics"]).known(first.x)
             if self.scale_ == "feature":
-                relevance = relevance_of(standard, first.targets, first.taught)
+                relevance = relevance_of(standard, first.targets, first.taught, np.isnan(first.x))
                 self.learned_ = {**self.learned_, "relevance": relevance}
             entering = self._entering(
                 standard, None if indicators is None else Indicators(**indicators).known(first.x)

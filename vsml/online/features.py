@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -100,13 +101,16 @@ class FeatureTable:
         missing = self._indicators.known(row)
         return self._projected(standard[0], missing[0], self._present / float(self._indicators.examples))
 
-    def weigh(
+    @contextmanager
+    def weighed(
         self,
         examples: Sequence[Mapping[Hashable, Any]],
         classes: np.ndarray,
         counts: np.ndarray,
-    ) -> None:
+    ) -> Iterator[None]:
         """Weigh features anew, by how well they tell apart the classes of examples that were taken in.
+
+        Where what follows in the context fails, they weigh what they did before.
 
         Args:
             examples: n of them.
@@ -115,7 +119,13 @@ class FeatureTable:
         """
         room = len(self._indicators.absent)
         rows = np.concatenate([self._row(_numbers(x), self.slots, room) for x in examples])
-        self._relevance = relevance_of(self._statistics.known(rows), classes, counts)
+        before = self._relevance
+        self._relevance = relevance_of(self._statistics.known(rows), classes, counts, np.isnan(rows))
+        try:
+            yield
+        except BaseException:
+            self._relevance = before
+            raise
 
     def _with_slots(self, names: Iterable[Hashable]) -> tuple[dict[Hashable, int], int]:
         """Return slots with those of new features, and the room that they need."""

@@ -7,8 +7,9 @@ what chance alone makes of it in n examples of K classes, (K - 1) / (n - 1):
 
     r_j = max(0, (eta_j^2 - chance) / (1 - chance)),    w_j ~ sqrt(r_j + (0.1 + 1 / n) max r),
 
-scaled so that the mean of w^2 is 1. Where no feature alone tells anything, all weigh the same. None is left
-out: a feature may matter together with others, or later.
+scaled so that the mean of w^2 is 1. Of a feature with missing values n and K are of the values that are
+there. Examples that count twice are two, and those that count for little say little. Where no feature alone
+tells anything, all weigh the same. None is left out: a feature may matter together with others, or later.
 """
 
 import numpy as np
@@ -23,6 +24,7 @@ def relevance_of(
     x: np.ndarray,
     classes: np.ndarray,
     counts: np.ndarray,
+    missing: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the weights of features, float32 [d], the mean of whose squares is 1.
 
@@ -31,25 +33,31 @@ def relevance_of(
     Args:
         x: standardised inputs [n, d].
         classes: numbers of their classes, int [n].
-        counts: how much each example counts, above 0, [n].
+        counts: how many examples each is, above 0, [n].
+        missing: which values are missing and count for nothing, bool [n, d]; None: none.
     """
-    counts = np.asarray(counts, np.float64)
-    n = counts.sum()
+    present_nxd = np.ones(x.shape) if missing is None else 1.0 - missing
+    counts_nxd = np.asarray(counts, np.float64)[:, None] * present_nxd
+    size_d = np.maximum(counts_nxd.sum(0), _TINY)
+    centred_nxd = x - (counts_nxd * x).sum(0) / size_d
+    variance_d = (counts_nxd * np.square(centred_nxd)).sum(0) / size_d
+
     known, inverse = np.unique(classes, return_inverse=True)
-    of_class_KxN = (inverse == np.arange(len(known))[:, None]) * counts
-    size_K = of_class_KxN.sum(1)
-    centred = x - counts @ x / n
-    variance_d = counts @ np.square(centred) / n
-    means_Kxd = of_class_KxN @ centred / size_K[:, None]
-    between_d = size_K @ np.square(means_Kxd) / n
+    is_of_Kxn = (inverse == np.arange(len(known))[:, None]).astype(float)
+    of_class_Kxd = is_of_Kxn @ counts_nxd
+    sums_Kxd = is_of_Kxn @ (counts_nxd * centred_nxd)
+    between_d = (np.square(sums_Kxd) / np.maximum(of_class_Kxd, _TINY)).sum(0) / size_d
+
     varies_d = variance_d > _TINY
-    ratio_d = np.divide(between_d, variance_d, out=np.zeros_like(between_d), where=varies_d)
-    chance = (len(known) - 1) / max(n - 1, 1)
-    weights = np.ones(len(varies_d), np.float32)
-    if chance >= 1 or not varies_d.any():
-        return weights
-    relevance_d = np.maximum((ratio_d - chance) / (1 - chance), 0.0)
-    squares_d = relevance_d + (_FLOOR + 1 / n) * relevance_d.max() + _TINY
-    mean = squares_d[varies_d].mean()
-    weights[varies_d] = np.sqrt(squares_d[varies_d] / mean)
+    chance_d = ((of_class_Kxd > 0).sum(0) - 1) / np.maximum(size_d - 1, 1)
+    says_d = varies_d & (chance_d < 1)
+    relevance_d = np.zeros(x.shape[1])
+    ratio_d = between_d[says_d] / variance_d[says_d]
+    relevance_d[says_d] = np.maximum((ratio_d - chance_d[says_d]) / (1 - chance_d[says_d]), 0.0)
+
+    weights = np.ones(x.shape[1], np.float32)
+    if says_d.any():
+        n = float(np.sum(counts))
+        squares_d = relevance_d + (_FLOOR + 1 / n) * relevance_d.max() + _TINY
+        weights[varies_d] = np.sqrt(squares_d[varies_d] / squares_d[varies_d].mean())
     return weights
