@@ -507,7 +507,7 @@ def test_every_flat_setting_has_a_place_and_every_setting_of_version_0_1_a_flat_
         for key, value in config.items():
             yield from leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
 
-    newer = {"layers", "views", "graph", "memory", "image_features"}
+    newer = {"layers", "views", "graph", "memory", "regression", "restart", "image_features"}
     places = {path for path in leaves(VsmlConfig().model_dump()) if path[0] not in newer}
     assert set(PATHS.values()) == places
 

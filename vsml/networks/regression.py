@@ -60,7 +60,7 @@ class Gain(nnx.Module):
     """
 
     def __init__(self, gain: float):
-        self.log_gain = nnx.Param(jnp.array([math.log(gain), 0.0]))
+        self.log_gain = nnx.Param(jnp.array([math.log(gain), 0.0], jnp.float32))
 
     def after(self, examples: Array) -> Array:
         """Return the gain after so many examples, []."""
