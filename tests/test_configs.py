@@ -304,8 +304,10 @@ SMALLER = {
     ],
     "algorithms/general": ["data.filter_classes=null", "evaluation.datasets=[digits]"],  # one shape
     "algorithms/omniglot28": [
-        "data.few_shot={ways: 5, shots: 1, rotations: true, teach_queries: false}",
-        "evaluation.datasets=[{dataset: omniglot, few_shot: {ways: 5, shots: 1, teach_queries: false}}]",
+        "data.few_shot={ways: 5, shots: 1, teach_queries: false}",
+        "training.episode_length=6",
+        "evaluation.episode_length=6",
+        "evaluation.datasets=[omniglot]",
     ],
     "graphs": ["optimizer.learning_rate.warmup_steps=0"],
     "rules/small_tasks": ["evaluation.datasets=[a_plus_b]"],  # gates may be constant in so few examples
