@@ -77,7 +77,22 @@ def test_a_tanh_network_explains_more_of_a_tanh_network_than_a_linear_map_does()
     assert network > 0.85
 
 
-@pytest.mark.parametrize("name", ["linear_map", "tanh_network"])
+def test_noisy_functions_differ_in_noise_bend_and_inputs_that_matter():
+    drawn = [episode("noisy_functions", jax.random.key(seed)) for seed in range(12)]
+    shares = [explained(least_squares(x, y), y[TRAIN:]) for x, y in drawn]
+    assert max(shares) > 0.85 and min(shares) < 0.55
+    # Where a line explains little, it is for noise, or as the function is bent.
+    gains = [
+        explained(tanh_network(x, y), y[TRAIN:]) - share
+        for (x, y), share in zip(drawn[:4], shares, strict=False)
+    ]
+    assert max(gains) > 0.1
+    weights = np.stack([np.abs(np.linalg.lstsq(x, y, rcond=None)[0]) for x, y in drawn])
+    assert np.median(weights.max(1) / np.median(weights, axis=1)) > 4
+    assert np.std([y.std() for _, y in drawn]) < 0.1
+
+
+@pytest.mark.parametrize("name", ["linear_map", "tanh_network", "noisy_functions"])
 def test_every_episode_has_a_function_of_its_own_and_targets_of_about_unit_size(name):
     task = build_task(load(name, "train"), 200, 2)
     assert task.outputs == task.targets == Values(1) and task.chance is None

@@ -17,6 +17,7 @@ LICENCES: Mapping[str, str] = {
     "tables": DRAWN,
     "linear_map": DRAWN,
     "tanh_network": DRAWN,
+    "noisy_functions": DRAWN,
     "logic_and": DRAWN,
     "logic_or": DRAWN,
     "logic_xor": DRAWN,

@@ -20,6 +20,7 @@ from vsml.tasks.data.sets.fashion_mnist import FASHION_MNIST
 from vsml.tasks.data.sets.kmnist import KMNIST
 from vsml.tasks.data.sets.linear_map import LINEAR_MAP
 from vsml.tasks.data.sets.mnist import MNIST
+from vsml.tasks.data.sets.noisy_functions import NOISY_FUNCTIONS
 from vsml.tasks.data.sets.omniglot import OMNIGLOT
 from vsml.tasks.data.sets.random_labels import RANDOM
 from vsml.tasks.data.sets.small_tasks import A_PLUS_B, LOGIC_AND, LOGIC_OR, LOGIC_XOR
@@ -58,6 +59,7 @@ DATASETS: Registry[Origin] = Registry(
         "tables": TABLES,
         "linear_map": LINEAR_MAP,
         "tanh_network": TANH_NETWORK,
+        "noisy_functions": NOISY_FUNCTIONS,
         "logic_and": LOGIC_AND,
         "logic_or": LOGIC_OR,
         "logic_xor": LOGIC_XOR,
