@@ -39,12 +39,14 @@ once more. A memory of K examples of d numbers adds, forward and where it is wri
     keys               4 K d bytes    of state
     ridge regression   2 K^2 d + K^3 / 3 + 4 K^2    forward, if slots are read by it: kernel, factor, solution
 
-Regression on F random features of inputs with d numbers, or of H tanh features of them, adds, forward alone,
-as it has no derivatives,
+Regression on R random features of inputs with d numbers, or of H tanh features of them, F = R in all or
+R + d + 1 with a linear part, adds, forward alone, as it has no derivatives,
 
-    features           2 (d H + H F / 2), or d F        products; F cosines and sines, H tanh
+    features           2 (d H + H R / 2), or d R        products; R cosines and sines, H tanh
     learning           6 F^2, and 4 F C                 S^T phi, S f, S - k f^T; answers and weights
     root               4 F^2 bytes                      of state, read twice and written once
+
+and the last two for each ridge.
 
 Left out: units' messages, the example, the loss and the logits (below one part in a hundred, but
 for layers with few units), and the meta-parameters, which stay on the chip.
@@ -197,12 +199,15 @@ def _regression_cost(
     regression: Regression,
 ) -> Cost:
     """Return what regression beside the network adds; see the top of this file."""
-    features, hidden, inputs = regression.features, regression.hidden, learner.entering.size
-    seen = features * inputs if hidden is None else 2 * inputs * hidden + hidden * features
-    root = FLOAT_BYTES * features**2
+    random, hidden, inputs = regression.features, regression.hidden, learner.entering.size
+    seen = random * inputs if hidden is None else 2 * inputs * hidden + hidden * random
+    features = regression.total(inputs)
+    ridges = len(regression.ridges)
+    root = ridges * FLOAT_BYTES * features**2
+    learning = ridges * (6 * features**2 + 4 * features * learner.outputs.size)
     return Cost(
-        matrix_flops=seen + 6 * features**2 + 4 * features * learner.outputs.size,
-        transcendentals=features + (hidden or 0),
+        matrix_flops=seen + learning,
+        transcendentals=random + (hidden or 0),
         state_bytes=root,
         moved_bytes=3 * root,
         unfused_bytes=3 * root,

@@ -164,7 +164,7 @@ class LeastSquares(WrittenLearner):
     ) -> LeastSquaresState:
         """Return the state after one example: features [F], target [C] or [V]."""
         forgetting, F = self.config.forgetting, self.config.features
-        root, weights = observe(state.root, state.weights, feature, target, forgetting)
+        root, weights, *_ = observe(state.root, state.weights, feature, target, forgetting)
         if forgetting == 1:
             return dataclasses.replace(state, root=root, weights=weights)
         # As many coordinates as let each have its turn before its ridge has fallen by a factor of about e.
@@ -176,7 +176,8 @@ class LeastSquares(WrittenLearner):
             known: tuple[Array, Array],
         ) -> tuple[Array, Array]:
             unit = jax.nn.one_hot((state.refreshed + turn) % F, F) * math.sqrt(given_back)
-            return observe(*known, unit, jnp.zeros_like(target), 1.0)
+            root, weights, *_ = observe(*known, unit, jnp.zeros_like(target), 1.0)
+            return root, weights
 
         root, weights = jax.lax.fori_loop(0, turns, refresh, (root, weights))
         refreshed = (state.refreshed + turns) % F

@@ -667,7 +667,7 @@ class Vsml(LearnerBase):
         network = dataclasses.replace(state.network, layers=layers)
         regression = state.regression
         if regression is not None:
-            regression = dataclasses.replace(regression, weights=change(regression.weights, 0))
+            regression = dataclasses.replace(regression, weights=change(regression.weights, 1))
         return dataclasses.replace(state, network=network, memory=memory, regression=regression)
 
     def fixed(self, state: VsmlState) -> dict[str, State]:

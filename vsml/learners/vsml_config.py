@@ -151,6 +151,9 @@ class MemoryConfig(Section):
         return EpisodicMemory(self.slots, self.replacement, self.ridge is not None)
 
 
+Ridge = Annotated[Float, Field(gt=0)]
+
+
 class RegressionConfig(Section):
     """Ridge regression beside the network, on random features, over all examples so far."""
 
@@ -165,7 +168,15 @@ class RegressionConfig(Section):
     width: Annotated[Float, Field(gt=0)] = Field(
         default=1.0, description="how fast its kernel exp(-width (1 - cosine)) falls with the distance"
     )
-    ridge: Annotated[Float, Field(gt=0)] = Field(default=0.1, description="penalty of squared weights")
+    ridge: Ridge | Annotated[tuple[Ridge, ...], Field(min_length=1)] = Field(
+        default=0.1,
+        description="penalty of squared weights; of several, each is kept, and the answer is their mean, "
+        "weighed by how probable they make the targets so far",
+    )
+    linear: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None,
+        description="weight of the product of inputs in its kernel, for what is nearly linear; null: none",
+    )
     gain: Annotated[Float, Field(gt=0)] = Field(
         default=7.0,
         description="factor that makes its answers logits, where meta-training starts from; values have none",
@@ -173,7 +184,8 @@ class RegressionConfig(Section):
 
     def build(self) -> Regression:
         """Return the regression that is described."""
-        return Regression(self.features, self.hidden, self.width, self.ridge)
+        ridges = self.ridge if isinstance(self.ridge, tuple) else (self.ridge,)
+        return Regression(self.features, self.hidden, self.width, ridges, self.linear)
 
 
 class ImageFeaturesConfig(Section):

@@ -5,9 +5,10 @@ An input is centred and scaled to length 1, u = (x - mean x) / |x - mean x|, and
     phi(x) = [cos(B^T u), sin(B^T u)] / sqrt(F / 2),    B normal with variance `width`,
 
 whose products are in expectation the kernel exp(-width (1 - cos(x, x'))) (Rahimi & Recht, 2007). With a
-hidden layer, tanh(A^T x + b) takes the place of x. What is answered is W^T phi(x), W being the ridge
-regression of all targets so far on their features. It is kept up to date by recursive least squares: with
-P = S S^T the inverse of sum phi phi^T + ridge I, the forgetting factor l and the target t,
+hidden layer, tanh(A^T x + b) takes the place of x. With a linear part, sqrt(linear / d) (x, 1) of all d
+inputs is put beside, so that linear x.x' / d is added to the kernel. What is answered is W^T phi(x), W being
+the ridge regression of all targets so far on their features. It is kept up to date by recursive least
+squares: with P = S S^T the inverse of sum phi phi^T + ridge I, the forgetting factor l and the target t,
 
     f = S^T phi,   a = l + f^T f,   k = S f / a
     W <- W + k (t - W^T phi)^T
@@ -15,11 +16,20 @@ P = S S^T the inverse of sum phi phi^T + ridge I, the forgetting factor l and th
 
 As P is kept as a root, rounding cannot make it indefinite (Potter's update; Bierman, Factorization Methods
 for Discrete Sequential Estimation, 1977).
+
+Of several ridges each has its S and W, and the answer is their mean, weighed by how probable they make the
+targets so far (Bayesian model averaging; MacKay, Bayesian Interpolation, 1992). For N targets of V numbers
+with Gaussian noise of an unknown variance, each answered before it was learned, the evidence of a ridge is
+
+    log p = - (N V + c) / 2 log(c + sum |t - W^T phi|^2 / a) - V / 2 sum log a,
+
+where c = 0.1 stands for what is known of the variance before, a tenth of a target at variance 1.
 """
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +37,9 @@ from flax import nnx, struct
 
 from vsml.networks.episodic import key_of
 from vsml.types import Array
+
+_KNOWN_BEFORE = 0.1
+"""c, of the evidence."""
 
 _GAIN_SCALE = 5.0
 """log(1 + examples) is divided by it, so that gain and growth are learned at like rates."""
@@ -37,15 +50,17 @@ class RegressionState:
     """What is known of the examples so far.
 
     Attributes:
-        root: S [F, F].
-        weights: W [F, V].
+        root: S of each ridge [R, F, F], F being all features, those of the linear part last.
+        weights: W of each ridge [R, F, V].
+        evidence: sums of |t - W^T phi|^2 / a and of log a for each ridge, [R, 2]; None where there is one.
         examples: how many have been learned, float32 [].
         hidden: A above b [d + 1, H], which never changes; None without a hidden layer.
-        directions: B [d or H, F / 2], which never changes.
+        directions: B [d or H, features / 2], which never changes.
     """
 
     root: Array
     weights: Array
+    evidence: Array | None
     examples: Array
     hidden: Array | None
     directions: Array
@@ -73,16 +88,22 @@ class Regression:
     """Ridge regression on random features. The elements of an inner batch share it.
 
     Attributes:
-        features: F, an even number.
+        features: random ones, an even number.
         hidden: tanh features H that take the place of inputs; None: inputs are taken as they are.
         width: how fast the kernel falls with the distance 1 - cos(x, x').
-        ridge: penalty of squared weights.
+        ridges: penalties of squared weights, R of them.
+        linear: weight of the linear part; None: there is none.
     """
 
     features: int
     hidden: int | None
     width: float
-    ridge: float
+    ridges: tuple[float, ...]
+    linear: float | None = None
+
+    def total(self, size: int) -> int:
+        """Return F, the number of all features of inputs of a size."""
+        return self.features if self.linear is None else self.features + size + 1
 
     def init_state(
         self,
@@ -92,14 +113,16 @@ class Regression:
     ) -> RegressionState:
         """Return what is known of nothing, for inputs of a size, with fresh random features."""
         hidden_key, key = jax.random.split(key)
+        total = self.total(size)
         hidden = None
         if self.hidden is not None:
             scale = jnp.full((size + 1, 1), size**-0.5).at[-1].set(1.0)
             hidden = scale * jax.random.normal(hidden_key, (size + 1, self.hidden))
             size = self.hidden
         return RegressionState(
-            root=self._first_root(),
-            weights=jnp.zeros((self.features, outputs)),
+            root=self._first_root(total),
+            weights=jnp.zeros((len(self.ridges), total, outputs)),
+            evidence=jnp.zeros((len(self.ridges), 2)) if len(self.ridges) > 1 else None,
             examples=jnp.zeros(()),
             hidden=hidden,
             directions=math.sqrt(self.width) * jax.random.normal(key, (size, self.features // 2)),
@@ -109,8 +132,9 @@ class Regression:
         """Return what is known of nothing, with the same random features."""
         return dataclasses.replace(
             state,
-            root=self._first_root(),
+            root=self._first_root(state.root.shape[-1]),
             weights=jnp.zeros_like(state.weights),
+            evidence=jax.tree.map(jnp.zeros_like, state.evidence),
             examples=jnp.zeros_like(state.examples),
         )
 
@@ -120,10 +144,13 @@ class Regression:
         x: Array,
     ) -> Array:
         """Return the features [K, F] of inputs [K, d]."""
-        if state.hidden is not None:
-            x = jnp.tanh(x @ state.hidden[:-1] + state.hidden[-1:])
-        angles = jax.vmap(key_of)(x) @ state.directions
-        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1) / math.sqrt(self.features // 2)
+        seen = x if state.hidden is None else jnp.tanh(x @ state.hidden[:-1] + state.hidden[-1:])
+        angles = jax.vmap(key_of)(seen) @ state.directions
+        random = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1) / math.sqrt(self.features // 2)
+        if self.linear is None:
+            return random
+        with_one = jnp.pad(x, ((0, 0), (0, 1)), constant_values=1.0)
+        return jnp.concatenate([random, math.sqrt(self.linear / x.shape[1]) * with_one], axis=-1)
 
     def answer(
         self,
@@ -131,7 +158,16 @@ class Regression:
         features: Array,
     ) -> Array:
         """Return the answers [K, V] to features [K, F]."""
-        return features @ state.weights
+        return features @ jnp.tensordot(self.shares(state), state.weights, 1)
+
+    def shares(self, state: RegressionState) -> Array:
+        """Return how probable each ridge is by the targets so far, [R]."""
+        if state.evidence is None:
+            return jnp.ones(1)
+        outputs = state.weights.shape[-1]
+        misfit, volume = state.evidence.T
+        numbers = state.examples * outputs + _KNOWN_BEFORE
+        return jax.nn.softmax(-(numbers * jnp.log(_KNOWN_BEFORE + misfit) + outputs * volume) / 2)
 
     def learn(
         self,
@@ -148,14 +184,24 @@ class Regression:
             targets: [B, V].
             taught: how much each counts [B]; one with 0 leaves no trace. None: 1.
         """
-        root, weights = state.root, state.weights
         counts = jnp.ones(len(features)) if taught is None else taught
         for b in range(len(features)):
             # An example that counts n times is n examples: its square enters n times.
             scale = jnp.sqrt(counts[b])
-            root, weights = observe(root, weights, scale * features[b], scale * targets[b])
-        examples = state.examples + counts.sum()
-        return dataclasses.replace(state, root=root, weights=weights, examples=examples)
+            observed = jax.vmap(observe, (0, 0, None, None))(
+                state.root, state.weights, scale * features[b], scale * targets[b]
+            )
+            evidence = state.evidence
+            if evidence is not None:
+                evidence = evidence + jnp.stack([observed.misfit, jnp.log(observed.spread)], axis=1)
+            state = dataclasses.replace(
+                state,
+                root=observed.root,
+                weights=observed.weights,
+                evidence=evidence,
+                examples=state.examples + counts[b],
+            )
+        return state
 
     def with_new_outputs(
         self,
@@ -170,12 +216,29 @@ class Regression:
             kept: which of them keep what they have learned, bool [K].
             outputs: K or more.
         """
-        known = jnp.where(kept[None, :], state.weights, 0.0)
-        weights = jnp.zeros((self.features, outputs)).at[:, : known.shape[1]].set(known)
+        known = jnp.where(kept, state.weights, 0.0)
+        weights = jnp.pad(known, ((0, 0), (0, 0), (0, outputs - known.shape[-1])))
         return dataclasses.replace(state, weights=weights)
 
-    def _first_root(self) -> Array:
-        return jnp.eye(self.features) / math.sqrt(self.ridge)
+    def _first_root(self, total: int) -> Array:
+        scales = 1 / jnp.sqrt(jnp.array(self.ridges))
+        return scales[:, None, None] * jnp.eye(total)
+
+
+class Observation(NamedTuple):
+    """What is known after an observation, and what it says of how well it was expected.
+
+    Attributes:
+        root: S [F, F].
+        weights: W [F, V].
+        misfit: |t - W^T phi|^2 / a, with W from before, [].
+        spread: a, [].
+    """
+
+    root: Array
+    weights: Array
+    misfit: Array
+    spread: Array
 
 
 def observe(
@@ -184,7 +247,7 @@ def observe(
     feature: Array,
     target: Array,
     forgetting: float = 1.0,
-) -> tuple[Array, Array]:
+) -> Observation:
     """Return S [F, F] and W [F, V] after an observation; see the top of this file.
 
     Args:
@@ -197,7 +260,8 @@ def observe(
     f = feature @ root
     a = forgetting + f @ f
     gain = root @ f / a
-    weights = weights + jnp.outer(gain, target - feature @ weights)
+    error = target - feature @ weights
+    weights = weights + jnp.outer(gain, error)
     shrink = 1 + jnp.sqrt(forgetting / a)
     root = (root - jnp.outer(gain / shrink, f)) / math.sqrt(forgetting)
-    return root, weights
+    return Observation(root, weights, error @ error / a, a)
