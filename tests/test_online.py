@@ -14,6 +14,7 @@ from vsml.learners.growing import FixedOutputsError
 from vsml.online.first import MARKS
 from vsml.online.relevance import relevance_of
 from vsml.online.standardise import RunningStatistics
+from vsml.online.steps import start_again
 from vsml.sklearn import VSMLClassifier, VSMLRegressor
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -408,6 +409,51 @@ def test_columns_of_noise_cost_less_than_without_weights(monkeypatch):
         patched.setattr("vsml.online.estimator.relevance_of", lambda x, *_: np.ones(x.shape[1], np.float32))
         plain = VSMLClassifier(**settings).partial_fit(X[:130], y[:130]).score(X[130:], y[130:])
     assert weighed > plain + 0.03
+
+
+def test_features_that_go_with_values_count_more():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 12))
+    y = np.stack([x[:, 0] + random.normal(size=200), -x[:, 2] + random.normal(size=200)], axis=1)
+    weights = relevance_of(x, y, np.ones(200))
+    others = np.delete(np.arange(12), [0, 2])
+    assert weights[[0, 2]].min() > 2 * weights[others].max()
+    assert weights.min() > 0.29 * weights.max()
+    # It is the squared correlation, less what chance makes of it.
+    squared = np.array([[np.corrcoef(x[:, j], y[:, k])[0, 1] ** 2 for k in range(2)] for j in range(12)])
+    excess = np.maximum((squared.mean(1) - 1 / 199) / (1 - 1 / 199), 0)
+    expected = np.sqrt(excess + (0.1 + 1 / 200) * excess.max())
+    np.testing.assert_allclose(weights, expected / np.sqrt(np.square(expected).mean()), rtol=1e-5)
+    # Neither units nor signs of values matter, and missing ones count for nothing.
+    np.testing.assert_allclose(relevance_of(x, [3, -7] * y + 5, np.ones(200)), weights, rtol=1e-5)
+    absent = np.zeros(x.shape, bool)
+    absent[:, 0] = random.random(200) < 0.5
+    told = relevance_of(np.where(absent, 0.0, x), y, np.ones(200), absent)
+    known = relevance_of(x[~absent[:, 0]], y[~absent[:, 0]], np.ones((~absent[:, 0]).sum()))
+    assert told[0] > 2 * told[others].max() and told[0] == pytest.approx(known[0], rel=0.15)
+
+
+@pytest.mark.parametrize("count", [4, 32, MARKS[-1]])
+def test_at_marks_values_too_are_as_if_their_mean_had_been_known(count):
+    X, _ = blobs(MARKS[-1])
+    y = 100 + 7 * X[:, :2] @ np.array([[1.0, 0.5], [-1.0, 2.0]])
+    regressor = VSMLRegressor(units=8).partial_fit(X[:count], y[:count])
+    statistics, targets = (
+        RunningStatistics(**regressor.learned_[name]) for name in ("statistics", "targets")
+    )
+    standard = targets.known(y[:count])
+    weights = relevance_of(statistics.known(X[:count]), standard, np.ones(count))
+    known = VSMLRegressor(units=8, scale="none")
+    known.partial_fit(statistics.known(X[:count]) * weights, y[:count])
+    # The plain one was told values by what was known of them then, so it is stepped through again.
+    learner = known._own_learner()
+    key = jax.random.key(known._seed)
+    known.learned_["state"] = jax.tree.map(np.asarray, start_again(learner, known.learned_["params"], key))
+    known._step_through(
+        known.learned_["state"], known._entering(statistics.known(X[:count]) * weights, None), standard, None
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, regressor.learned_["state"], known.learned_["state"]))
+    assert ("first" in regressor.learned_) == (count < MARKS[-1])
 
 
 def test_values_that_are_missing_do_not_count_against_a_feature():

@@ -29,6 +29,9 @@ __all__ = ["RiverClassifier", "RiverRegressor"]
 Features = Mapping[Hashable, Any]
 """An example: values by the names of features."""
 
+First = list[tuple[Features, Any, np.float32 | None]]
+"""The first examples, with the targets that came with them and what they teach."""
+
 
 class RiverClassifier(base.Classifier):
     """A classifier for river that learns by a meta-learned learning algorithm: no learning rate.
@@ -56,8 +59,8 @@ class RiverClassifier(base.Classifier):
         seed: of the projection and of the first state.
     """
 
-    _first: list[tuple[Features, np.int32, np.float32 | None]] | None = None
-    """The first examples, with outputs and what they teach; None: none are kept, as in older pickles."""
+    _first: First | None = None
+    """The first examples; None: none are kept, as in older pickles."""
 
     def __init__(
         self,
@@ -126,10 +129,8 @@ class RiverClassifier(base.Classifier):
             return
         first.append((dict(x), np.int32(output), taught))
         if len(first) in MARKS:
-            examples, outputs, factors = zip(*first, strict=True)
-            counts = np.array([1.0 if factor is None else factor for factor in factors])
-            with self._features.weighed(examples, np.array(outputs), counts):
-                self._network.learn_anew((self._features.known(each), y, factor) for each, y, factor in first)
+            outputs = np.array([number for _, number, _ in first])
+            _learn_anew(self._network, self._features, first, outputs)
         if len(first) >= MARKS[-1]:
             self._first = None
 
@@ -156,16 +157,19 @@ class RiverClassifier(base.Classifier):
 class RiverRegressor(base.Regressor):
     """A regressor for river that learns online: the network of VSML, with a value as its answer.
 
-    Inputs are treated as by `RiverClassifier`, and the target is standardised by running statistics, too. It
-    learns by gradient descent, written into the synapses, as `vsml.sklearn.VSMLRegressor` does.
+    Inputs are treated as by `RiverClassifier`, and the target is standardised by running statistics, too. The
+    first 256 examples are learned anew as more is known of both. It learns as `vsml.sklearn.VSMLRegressor`.
 
     Args:
-        learner: None: gradient descent; or as of `RiverClassifier`, for values.
+        learner: name or file of a learning algorithm for values; None: gradient descent alone.
         units: as of `RiverClassifier`.
         max_features: likewise.
         model: likewise; for instance {"vsml": {"error_scale": 0.5}} halves the rate of learning.
         seed: likewise.
     """
+
+    _first: First | None = None
+    """As of `RiverClassifier`, with targets in their own units."""
 
     def __init__(
         self,
@@ -184,6 +188,7 @@ class RiverRegressor(base.Regressor):
         self._features = FeatureTable(units, max_features, seed)
         self._targets = RunningStatistics.nothing(1)
         self._network: OnlineNetwork | None = None
+        self._first = []
 
     def learn_one(self, x: Features, y: base.typing.RegTarget, w: float = 1.0) -> None:
         """Learn an example; `x` and `w` are as of `RiverClassifier`.
@@ -199,11 +204,31 @@ class RiverRegressor(base.Regressor):
             return
         if self._network is None:
             self._network = OnlineNetwork(self.learner, self.model, self.units, Values(1), self.seed)
-        for taught in visits:
-            targets, standard = self._targets.learn(np.array([[target]]), "y")
-            entering = self._features.learn(x)
-            self._targets = targets
-            self._network.learn(entering, standard[0], taught)
+        first = self._first
+        kept = 0 if first is None else len(first)
+        try:
+            for taught in visits:
+                targets, standard = self._targets.learn(np.array([[target]]), "y")
+                entering = self._features.learn(x)
+                self._targets = targets
+                self._network.learn(entering, standard[0], taught)
+                self._keep_first(x, target, taught)
+        except BaseException:
+            if first is not None:
+                del first[kept:]
+            raise
+
+    def _keep_first(self, x: Features, target: float, taught: np.float32 | None) -> None:
+        """Keep one of the first examples, and learn all of them anew if it is time (`vsml.online.first`)."""
+        first = self._first
+        if first is None or self._network is None:
+            return
+        first.append((dict(x), target, taught))
+        if len(first) in MARKS:
+            standard = self._targets.known(np.array([[value] for _, value, _ in first]))
+            _learn_anew(self._network, self._features, first, standard)
+        if len(first) >= MARKS[-1]:
+            self._first = None
 
     def predict_one(self, x: Features, **_: Any) -> float:
         """Return the prediction; nothing is learned. The first is 0."""
@@ -212,6 +237,21 @@ class RiverRegressor(base.Regressor):
         (answer,) = self._network.answer(self._features.apply(x)).tolist()
         (mean,), (deviation,) = self._targets.moments()
         return float(mean + deviation * answer)
+
+
+def _learn_anew(network: OnlineNetwork, features: FeatureTable, first: First, targets: np.ndarray) -> None:
+    """Weigh features by the first examples, and learn these from a fresh state, by what is known now.
+
+    Args:
+        network: what learns.
+        features: of the examples, which it has taken in.
+        first: the examples.
+        targets: what the network is told of them: numbers of outputs, int32 [n], or values, float32 [n, 1].
+    """
+    examples, _, factors = zip(*first, strict=True)
+    counts = np.array([1.0 if factor is None else factor for factor in factors])
+    with features.weighed(examples, targets, counts):
+        network.learn_anew(zip(map(features.known, examples), targets, factors, strict=True))
 
 
 def _check_positive(**numbers: int) -> None:

@@ -75,7 +75,6 @@ class VSMLClassifier(ClassifierMixin, OnlineEstimator):
     """
 
     _SAVED_AS = "classifier"
-    _LEARNS_ANEW = True
 
     classes_: np.ndarray
     _places: np.ndarray

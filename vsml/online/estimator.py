@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -55,9 +55,6 @@ GRADIENT_DESCENT: Mapping[str, Any] = {
 class OnlineEstimator(SavedEstimator):
     """What classifier and regressor share: standardised and projected inputs, and compiled steps."""
 
-    _LEARNS_ANEW: ClassVar[bool] = False
-    """Whether the first examples are learned anew when more is known of them (`vsml.online.first`)."""
-
     learner: str | os.PathLike[str] | None
     scale: Scale
     units: int | None
@@ -93,8 +90,8 @@ class OnlineEstimator(SavedEstimator):
         self._seed = seed
         self._built = (units, outputs, learner)
         self.learned_ = {**jax.tree.map(np.asarray, drawn), "statistics": statistics}
-        if self._LEARNS_ANEW and self.scale != "none":
-            self.learned_ = {**self.learned_, "first": vars(FirstExamples.none(features))}
+        if self.scale != "none":
+            self.learned_ = {**self.learned_, "first": vars(FirstExamples.none(features, outputs))}
 
     def _load(self, units: int, outputs: Outputs) -> tuple[Learner, Params, dict[str, Any]]:
         """Return the learner, its meta-parameters and its settings."""
@@ -144,7 +141,7 @@ class OnlineEstimator(SavedEstimator):
 
         Args:
             x: inputs; NaN where one is missing.
-            targets: numbers of classes, or standardised values.
+            targets: numbers of classes, or values in their own units, as are answers then.
             taught: factor on the feedback to each, 0 to 1; one with 0 is answered and leaves no trace.
                 None: 1.
 
@@ -180,6 +177,10 @@ class OnlineEstimator(SavedEstimator):
         standard = self._take_in(x, None if taught is None else taught > 0)
         return self._step_through(self.learned_["state"], standard, targets, taught)
 
+    def _known_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets that were met before, as the learner is told them now."""
+        return targets
+
     def _first_examples(self) -> FirstExamples | None:
         """Return the first examples, which are learned anew now and then; None where none are kept."""
         first = self.learned_.get("first")
@@ -193,14 +194,15 @@ class OnlineEstimator(SavedEstimator):
             fresh = steps.start_again(learner, self.learned_["params"], key)
             indicators = self.learned_.get("missing")
             standard = RunningStatistics(**self.learned_["statistics"]).known(first.x)
+            targets = self._known_targets(first.targets)
             if self.scale_ == "feature":
-                relevance = relevance_of(standard, first.targets, first.taught, np.isnan(first.x))
+                relevance = relevance_of(standard, targets, first.taught, np.isnan(first.x))
                 self.learned_ = {**self.learned_, "relevance": relevance}
             entering = self._entering(
                 standard, None if indicators is None else Indicators(**indicators).known(first.x)
             )
             kept = jax.tree.map(np.asarray, fresh)
-            self._step_through(kept, entering, first.targets, first.factors())
+            self._step_through(kept, entering, targets, first.factors())
         if first.is_over:
             self.learned_ = {name: known for name, known in self.learned_.items() if name != "first"}
 

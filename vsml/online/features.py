@@ -105,22 +105,22 @@ class FeatureTable:
     def weighed(
         self,
         examples: Sequence[Mapping[Hashable, Any]],
-        classes: np.ndarray,
+        targets: np.ndarray,
         counts: np.ndarray,
     ) -> Iterator[None]:
-        """Weigh features anew, by how well they tell apart the classes of examples that were taken in.
+        """Weigh features anew, by what they tell of the targets of examples that were taken in.
 
         Where what follows in the context fails, they weigh what they did before.
 
         Args:
             examples: n of them.
-            classes: numbers of their classes, int [n].
+            targets: numbers of their classes, int [n], or their values, float [n, D].
             counts: how much each example counts, above 0, [n].
         """
         room = len(self._indicators.absent)
         rows = np.concatenate([self._row(_numbers(x), self.slots, room) for x in examples])
         before = self._relevance
-        self._relevance = relevance_of(self._statistics.known(rows), classes, counts, np.isnan(rows))
+        self._relevance = relevance_of(self._statistics.known(rows), targets, counts, np.isnan(rows))
         try:
             yield
         except BaseException:

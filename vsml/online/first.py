@@ -1,16 +1,18 @@
 """The first examples of a stream, which are learned anew when more is known of means and deviations.
 
 Two examples say little about the deviation of a feature. So what was learned from the first ones was of
-inputs that were standardised badly, and differently from those that come later. Nor is it known which
-features are relevant. When 2, 4, 8, ... and 256 examples have been seen, a fresh learner takes the place of
-the old one, and learns them all again, in their order, by the statistics and the weights of now. After 256
-they are forgotten.
+inputs, and of values, that were standardised badly, and differently from those that come later. Nor is it
+known which features are relevant. When 2, 4, 8, ... and 256 examples have been seen, a fresh learner takes
+the place of the old one, and learns them all again, in their order, by the statistics and the weights of
+now. After 256 they are forgotten.
 """
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+
+from vsml.types import Outputs, Values
 
 MARKS = (2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of examples after which all of them are learned anew; after the last one they are not kept."""
@@ -22,7 +24,7 @@ class FirstExamples:
 
     Attributes:
         x: inputs float64 [t, d]; NaN where one is missing.
-        targets: numbers of classes, int32 [t].
+        targets: numbers of classes, int32 [t], or values as they were given, float64 [t, D].
         taught: factor on the feedback to each, above 0, float32 [t].
     """
 
@@ -31,9 +33,11 @@ class FirstExamples:
     taught: np.ndarray
 
     @classmethod
-    def none(cls, features: int, count: int = 0) -> Self:
+    def none(cls, features: int, outputs: Outputs, count: int = 0) -> Self:
         """Return none of them; or zeros in the place of some."""
-        return cls(np.zeros((count, features)), np.zeros(count, np.int32), np.zeros(count, np.float32))
+        is_values = isinstance(outputs, Values)
+        targets = np.zeros((count, outputs.size)) if is_values else np.zeros(count, np.int32)
+        return cls(np.zeros((count, features)), targets, np.zeros(count, np.float32))
 
     @property
     def is_due(self) -> bool:

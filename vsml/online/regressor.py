@@ -80,7 +80,7 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
             weights = check_weights(sample_weight, len(x))
             check_any_weight(weights)
             for _ in range(self.epochs):
-                self._learn_weighted(self._learn_targets, x, targets, weights)
+                self._learn_weighted(self._learn, x, targets, weights)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -106,7 +106,7 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
             first = not hasattr(self, "learned_")
             x, targets = self._check(X, y, first)
             weights = check_weights(sample_weight, len(x))
-            answers = self._learn_weighted(self._learn_targets, x, targets, weights)
+            answers = self._learn_weighted(self._learn, x, targets, weights)
             return self._in_shape_of_y(answers)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -145,21 +145,24 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
             )
         return x, targets
 
-    def _learn_targets(
+    def _learn_part(
         self,
         x: np.ndarray,
         targets: np.ndarray,
-        taught: np.ndarray | None = None,
+        taught: np.ndarray | None,
     ) -> np.ndarray:
-        """Learn x [n, d] and targets [n, D]; return the predictions [n, D] before each; see `_learn`."""
+        """Learn targets [n, D], standardised; return the predictions [n, D] before each, in their units."""
         before = RunningStatistics(**self.learned_["targets"])
         counted = None if taught is None else taught > 0
         statistics, standard = before.learn(targets, "y", counted)
         # Each answer is in units of what had been seen when it was given.
         means, deviations = before.moments_before(targets, counted)
-        answers = self._learn(x, standard, taught)
         self.learned_ = {**self.learned_, "targets": vars(statistics)}
+        answers = super()._learn_part(x, standard, taught)
         return means + deviations * answers
+
+    def _known_targets(self, targets: np.ndarray) -> np.ndarray:
+        return RunningStatistics(**self.learned_["targets"]).known(targets)
 
     def _in_shape_of_y(self, predictions: np.ndarray) -> np.ndarray:
         return predictions[:, 0] if self._one_column else predictions

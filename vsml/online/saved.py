@@ -140,7 +140,7 @@ class SavedEstimator(BaseEstimator):
         if described.get("missing"):
             template = estimator._with_missing(template)
         if described.get("first") is not None:
-            first = FirstExamples.none(estimator.n_features_in_, described["first"])
+            first = FirstExamples.none(estimator.n_features_in_, estimator._outputs(), described["first"])
             template = {**template, "first": vars(first)}
         if described.get("relevance"):
             template = {**template, "relevance": np.zeros(estimator.n_features_in_, np.float32)}
