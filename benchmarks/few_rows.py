@@ -42,6 +42,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.keel import CHOICES, FINAL, KeelTable, read
+from benchmarks.value_tables import ValueTable
 from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import Table, markdown
 from vsml.runs.progress import say
@@ -79,8 +80,8 @@ def fit_reference(name: str, x: np.ndarray, y: np.ndarray, table: KeelTable, see
         return model.fit(x, y)
 
 
-def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, table: KeelTable, seed: int) -> Any:
-    """Let VSMLClassifier learn row by row."""
+def settings_of(source: str) -> tuple[str, dict[str, Any] | None]:
+    """Return the learner of a source, and settings of its model that are other ones; None: there are none."""
     learner, *changes = source.split(":")
     model: dict[str, Any] = {}
     for change in changes:
@@ -90,7 +91,13 @@ def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, table: KeelTable, seed: 
         for name in sections:
             section = section.setdefault(name, {})
         section[last] = yaml.safe_load(value)
-    classifier = VSMLClassifier(learner, model={"vsml": model} if model else None, random_state=seed)
+    return learner, {"vsml": model} if model else None
+
+
+def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, table: KeelTable, seed: int) -> Any:
+    """Let VSMLClassifier learn row by row."""
+    learner, model = settings_of(source)
+    classifier = VSMLClassifier(learner, model=model, random_state=seed)
     return classifier.partial_fit(x, y, classes=np.arange(table.classes))
 
 
@@ -117,7 +124,7 @@ class Draws:
 
     def inputs(
         self,
-        table: KeelTable,
+        table: KeelTable | ValueTable,
         draw: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return all inputs of a table, and the numbers of the rows that are learned and that are asked."""

@@ -63,7 +63,7 @@ FINAL = [
 ]
 """Tables that nothing is chosen by."""
 
-_MISSING = ("?", "<null>", "")
+_MISSING = ("?", "<null>", "NA", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +119,12 @@ def read(name: str) -> KeelTable:
         raise ValueError(f"{path.name}: got rows of different length, expected as many values in each")
     columns = [[value.strip() for value in column] for column in zip(*rows, strict=True)]
     *inputs, labels = columns
-    x = np.concatenate([_numbers(column) for column in inputs], axis=1)
+    x = np.concatenate([numbers(column) for column in inputs], axis=1)
     _, y = np.unique(labels, return_inverse=True)
     return KeelTable(name, x, y)
 
 
-def _numbers(column: list[str]) -> np.ndarray:
+def numbers(column: list[str]) -> np.ndarray:
     """Return a column as numbers, float64 [n, 1]; one of names as [n, names], or [n, 1] if there are two."""
     missing = np.array([value in _MISSING for value in column])
     try:
