@@ -382,7 +382,7 @@ def test_a_fresh_start_keeps_random_features_and_draws_other_synapses(changes):
     start = learner.init_state(params, random.key(1), 2)
     x, y = blobs(20, batch=2)
     used, _ = run(learner, params, start, x, y)
-    fresh = learner._restarted(params, used)
+    fresh = learner._restarted(used)
     assert jax.tree.structure(fresh) == jax.tree.structure(used)
     np.testing.assert_array_equal(fresh.features, start.features)
     if fresh.regression is not None:
@@ -392,7 +392,7 @@ def test_a_fresh_start_keeps_random_features_and_draws_other_synapses(changes):
     if fresh.memory is not None:
         assert (used.memory.written >= 0).any() and (fresh.memory.written < 0).all()
     assert not jnp.array_equal(fresh.network.layers[0].c, start.network.layers[0].c)
-    again = learner._restarted(params, fresh)
+    again = learner._restarted(fresh)
     assert again.surprise.starts == 2
     assert not jnp.array_equal(again.network.layers[0].c, fresh.network.layers[0].c)
 

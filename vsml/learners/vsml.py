@@ -380,12 +380,7 @@ class Vsml(LearnerBase):
         batch_size: int = 1,
     ) -> VsmlState:
         """Draw a fresh state, the same for each element of the inner batch."""
-        network = self.network.init_state(key)
-        if self.config.synapse.init_weights:
-            network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
-        state = self.with_network(network, batch_size)
-        if self.memory is not None:
-            state = dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
+        state = self._fresh_synapses(key, batch_size)
         features = self.entering.draw(jax.random.fold_in(key, _FEATURES))
         state = dataclasses.replace(state, features=features)
         if self.regression is not None:
@@ -396,6 +391,20 @@ class Vsml(LearnerBase):
             surprise = self.surprise.init_state(jax.random.fold_in(key, _RESTART), self.outputs.size)
             state = dataclasses.replace(state, surprise=surprise)
         return state
+
+    def _fresh_synapses(
+        self,
+        key: Array,
+        batch_size: int,
+    ) -> VsmlState:
+        """Draw a fresh network and an empty memory, without what stands beside them and random features."""
+        network = self.network.init_state(key)
+        if self.config.synapse.init_weights:
+            network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
+        state = self.with_network(network, batch_size)
+        if self.memory is None:
+            return state
+        return dataclasses.replace(state, memory=self._fresh_memory(self.memory, key, batch_size))
 
     def _fresh_memory(
         self,
@@ -524,7 +533,7 @@ class Vsml(LearnerBase):
         new = dataclasses.replace(
             state, network=network, feedback=feedback, memory=memory, regression=regression
         )
-        return self._restarted_if_surprised(params, new, answers, y, taught), answers
+        return self._restarted_if_surprised(new, answers, y, taught), answers
 
     def _targets(
         self,
@@ -550,7 +559,6 @@ class Vsml(LearnerBase):
 
     def _restarted_if_surprised(
         self,
-        params: Params,
         state: VsmlState,
         answers: Array,
         y: Array,
@@ -561,17 +569,16 @@ class Vsml(LearnerBase):
             return state
         watched, surprised = self.surprise.after(state.surprise, answers, y, taught)
         state = dataclasses.replace(state, surprise=watched)
-        return jax.lax.cond(surprised, lambda: self._restarted(params, state), lambda: state)
+        return jax.lax.cond(surprised, self._restarted, lambda state: state, state)
 
-    def _restarted(
-        self,
-        params: Params,
-        state: VsmlState,
-    ) -> VsmlState:
-        """Return a fresh state with the random features of one that has been used."""
+    def _restarted(self, state: VsmlState) -> VsmlState:
+        """Return a fresh state with the random features of one that has been used.
+
+        These are not drawn anew: where lives run side by side, a fresh state is drawn at each step.
+        """
         assert self.surprise is not None and state.surprise is not None  # they ask for it
         surprise, key = self.surprise.restarted(state.surprise)
-        fresh = self.init_state(params, key, len(state.feedback))
+        fresh = self._fresh_synapses(key, len(state.feedback))
         regression = state.regression
         if self.regression is not None and regression is not None:
             regression = self.regression.restarted(regression)
