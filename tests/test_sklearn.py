@@ -335,11 +335,18 @@ def test_a_linear_map_is_learned_in_its_own_units():
 def test_several_targets_are_learned_side_by_side_as_each_alone():
     X, y = plane(40, outputs=2)
     # What a feature tells of either output decides how much it counts, but not with one scale for all.
-    both = VSMLRegressor(scale="all").fit(X, y)
+    both = VSMLRegressor(None, scale="all").fit(X, y)
     assert (both.n_outputs_, both.predict(X).shape) == (2, (40, 2))
     # A synapse learns from its own output's error only, where nothing but gradient descent is in it.
-    alone = np.stack([VSMLRegressor(scale="all").fit(X, y[:, k]).predict(X) for k in range(2)], axis=1)
+    alone = np.stack([VSMLRegressor(None, scale="all").fit(X, y[:, k]).predict(X) for k in range(2)], axis=1)
     np.testing.assert_allclose(both.predict(X), alone, rtol=1e-3)
+
+
+def test_values_learns_what_gradient_descent_learns_slowly():
+    X, y = plane(60)
+    X_new, y_new = plane(100, seed=1)
+    scores = [VSMLRegressor(learner).fit(X, y).score(X_new, y_new) for learner in ("values", None)]
+    assert scores[0] > 0.95 and scores[0] > scores[1] + 0.03
 
 
 def test_units_of_targets_do_not_matter():
@@ -369,11 +376,11 @@ def test_regression_streams_may_be_cut_anywhere_and_saved(outputs, tmp_path):
 def test_a_regressor_learns_by_any_algorithm_and_its_rate_may_be_changed(tiny):
     X, y = plane(20)
     assert np.isfinite(VSMLRegressor(tiny).fit(X, y).predict(X)).all()
-    slower = VSMLRegressor(model={"vsml": {"error_scale": 0.1}}).fit(X, y)
+    slower = VSMLRegressor(None, model={"vsml": {"error_scale": 0.1}}).fit(X, y)
     assert slower.model_["vsml"]["error_scale"] == 0.1
     assert (
         np.abs(slower.predict(X) - y.mean()).mean()
-        < np.abs(VSMLRegressor().fit(X, y).predict(X) - y.mean()).mean()
+        < np.abs(VSMLRegressor(None).fit(X, y).predict(X) - y.mean()).mean()
     )
 
 

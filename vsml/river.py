@@ -161,10 +161,10 @@ class RiverRegressor(base.Regressor):
     first 256 examples are learned anew as more is known of both. It learns as `vsml.sklearn.VSMLRegressor`.
 
     Args:
-        learner: name or file of a learning algorithm for values; None: gradient descent alone.
+        learner: as of `RiverClassifier`; None: as of `vsml.sklearn.VSMLRegressor`.
         units: as of `RiverClassifier`.
         max_features: likewise.
-        model: likewise; for instance {"vsml": {"error_scale": 0.5}} halves the rate of learning.
+        model: likewise.
         seed: likewise.
     """
 
@@ -173,7 +173,7 @@ class RiverRegressor(base.Regressor):
 
     def __init__(
         self,
-        learner: str | None = None,
+        learner: str | None = "values",
         units: int = 256,
         max_features: int = 1024,
         model: Mapping[str, Any] | None = None,

@@ -49,7 +49,7 @@ GRADIENT_DESCENT: Mapping[str, Any] = {
         },
     },
 }
-"""A network whose synapses do gradient descent and nothing else: what `VSMLRegressor` learns by."""
+"""A network whose synapses do gradient descent and nothing else: what `VSMLRegressor(None)` learns by."""
 
 
 class OnlineEstimator(SavedEstimator):

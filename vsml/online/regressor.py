@@ -18,17 +18,20 @@ from vsml.types import Outputs, Values
 class VSMLRegressor(RegressorMixin, OnlineEstimator):
     """A regressor that learns online: the network of VSML, with values as its answers.
 
-    Inputs are treated as by `VSMLClassifier`. Targets are standardised by running statistics, too, each
-    output by its own; predictions are in the units of the targets. The learning algorithms that come with
-    the library were meta-trained on classes. So by default the network learns by what meta-training may
-    start with: gradient descent, written into its synapses (`GRADIENT_DESCENT`). docs/using.md compares.
+    Inputs are treated as by `VSMLClassifier`, and features weighed by their correlation with the targets.
+    Targets are standardised by running statistics, too, each output by its own; predictions are in the units
+    of the targets. The first 256 examples are learned anew as more is known of both. By default it learns by
+    `values`: ridge regression on random features and on the inputs (docs/regression.md), beside synapses that
+    do gradient descent on what it leaves. The other learning algorithms that come with the library were
+    meta-trained on classes. docs/using.md compares.
 
     Args:
-        learner: None: gradient descent; or as of `VSMLClassifier`.
+        learner: as of `VSMLClassifier`; None: a network without regression, whose synapses do gradient
+            descent and nothing else (`GRADIENT_DESCENT`).
         scale: as of `VSMLClassifier`.
         units: likewise.
         epochs: likewise.
-        model: likewise; for instance {"vsml": {"error_scale": 0.5}} halves the rate of learning.
+        model: likewise; for instance {"vsml": {"regression": {"ridge": 1.0}}} has one ridge for all.
         random_state: likewise.
 
     Attributes:
@@ -45,7 +48,7 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
 
     def __init__(
         self,
-        learner: str | os.PathLike[str] | None = None,
+        learner: str | os.PathLike[str] | None = "values",
         *,
         scale: Scale = "feature",
         units: int | None = None,
