@@ -50,7 +50,7 @@ TIERS = {
     "golden cases": "golden rules_golden diagrams",
     "a second implementation": """
         rule_machines rule_lessons known_rules native native_positions kernels products fused cuda
-        antithetic backprop cost benchmarks few_rows torch
+        antithetic backprop cost benchmarks few_rows few_values torch
     """,
     "end to end": """
         configs sklearn online river cloning introspection distilling evaluate pretrained probes train figures
