@@ -16,6 +16,7 @@ from vsml.learners.base import LearnerBase, batch_elements, only_if
 from vsml.learners.ensemble import Ensemble
 from vsml.learners.entering import Entering
 from vsml.learners.growing import FixedOutputsError
+from vsml.learners.held_weights import held_weights, with_random_weights
 from vsml.learners.memory import Change
 from vsml.learners.surprise import Surprise, SurpriseState
 from vsml.learners.vsml_config import LAYER_TYPES as LAYER_TYPES  # settings are imported from here
@@ -41,10 +42,10 @@ from vsml.networks.wirings import ConvConfig as ConvConfig  # they are imported 
 from vsml.networks.wirings import DenseConfig as DenseConfig
 from vsml.networks.wirings import LayerConfig as LayerConfig
 from vsml.networks.wirings import build_layer
-from vsml.networks.wirings.base import Layer, SynapseState, from_tiles, mean_message, to_tiles
+from vsml.networks.wirings.base import Layer, from_tiles, mean_message, to_tiles
 from vsml.networks.wirings.dense import DenseLayer
 from vsml.networks.wirings.reading import ReadingLayer
-from vsml.networks.written import back_propagating, cells_of, decode, encode
+from vsml.networks.written import back_propagating
 from vsml.networks.written_memory import remembering
 from vsml.settings import deep_merge
 from vsml.types import Array, Classes, Outputs, Params, State
@@ -400,7 +401,8 @@ class Vsml(LearnerBase):
         """Draw a fresh network and an empty memory, without what stands beside them and random features."""
         network = self.network.init_state(key)
         if self.config.synapse.init_weights:
-            network = self._holding_weights(network, jax.random.fold_in(key, _WEIGHTS))
+            weights_key = jax.random.fold_in(key, _WEIGHTS)
+            network = with_random_weights(self.network, network, self.config.synapse, weights_key)
         state = self.with_network(network, batch_size)
         if self.memory is None:
             return state
@@ -416,59 +418,9 @@ class Vsml(LearnerBase):
         fresh = memory.init_state(jax.random.fold_in(key, _MEMORY), math.prod(self.entering.shape))
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch_size, *a.shape)), fresh)
 
-    def _holding_weights(
-        self,
-        network: NetworkState,
-        key: Array,
-    ) -> NetworkState:
-        """Return a fresh network state whose synapses hold random weights."""
-        settings = self.config.synapse
-        if isinstance(self.network, GraphNetwork):
-            return self._edges_holding_weights(self.network, network, key)
-
-        def holding(
-            number: int,
-            layer: Layer,
-            state: SynapseState,
-        ) -> SynapseState:
-            if isinstance(layer, ReadingLayer):
-                return state
-            tiles, _, *rest = state.c.shape
-            normal = jax.random.normal(jax.random.fold_in(key, number), (tiles, *rest))
-            w = settings.init_weights * layer.fan_in**0.5 * normal
-            cells = encode(w, jnp.zeros_like(w), settings.init_activation, settings.init_max_weight)
-            others = state.c[:, : settings.state_size - cells.shape[-1]]
-            c = jnp.concatenate([others, jnp.moveaxis(cells, -1, 1).astype(others.dtype)], axis=1)
-            return dataclasses.replace(state, c=c)
-
-        layers = enumerate(zip(self.network.layers, network.layers, strict=True))
-        held = tuple(holding(number, layer, state) for number, (layer, state) in layers)
-        return dataclasses.replace(network, layers=held)
-
-    def _edges_holding_weights(
-        self,
-        graph: GraphNetwork,
-        network: NetworkState,
-        key: Array,
-    ) -> NetworkState:
-        """Return a fresh state of a graph whose synapses hold random weights, each from its own number."""
-        settings = self.config.synapse
-        (state,) = network.layers
-        numbers = jnp.arange(len(state.c))
-        normal = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number)))(numbers)
-        w = settings.init_weights * jnp.sqrt(graph.fan_in_of_edges(network)) * normal
-        cells = encode(w, jnp.zeros_like(w), settings.init_activation, settings.init_max_weight)
-        others = state.c[:, : settings.state_size - cells.shape[-1]]
-        held = cells[:, :, None, None].astype(others.dtype)
-        c = jnp.concatenate([others, held], axis=1)
-        return dataclasses.replace(network, layers=(dataclasses.replace(state, c=c),))
-
     def weights(self, state: VsmlState) -> list[tuple[Array, Array]]:
         """Return what the cells of back-propagation hold: weights and biases [B, I, O] of each layer."""
-        settings = self.config.synapse
-        cells = cells_of(settings.init_activation)
-        held = [jax.vmap(from_tiles)(layer.c)[..., -cells:] for layer in state.network.layers]
-        return [decode(c, settings.init_activation, settings.init_max_weight) for c in held]
+        return held_weights(state.network, self.config.synapse)
 
     def with_network(
         self,
