@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from vsml.learners.growing import FixedOutputsError
+from vsml.online.estimator import _has_nan
 from vsml.online.first import MARKS
 from vsml.online.relevance import relevance_of
 from vsml.online.standardise import RunningStatistics
@@ -347,6 +348,20 @@ def test_a_value_that_is_not_finite_is_refused(value):
     regressor = VSMLRegressor(units=8).fit(X, y)
     with pytest.raises(ValueError, match="y contains"):
         regressor.partial_fit(X[:1], [value])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([1.0, 2.0], False),
+        ([1.0, np.nan], True),
+        ([np.inf, -np.inf], False),
+        ([3e38, 3e38], False),
+        ([3e38, 3e38, np.nan], True),
+    ],
+)
+def test_numbers_that_are_no_numbers_are_found_whatever_their_sum(numbers, expected):
+    assert _has_nan(np.array(numbers, np.float32)) is expected
 
 
 # The first examples, which are learned anew.

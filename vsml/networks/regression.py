@@ -188,9 +188,13 @@ class Regression:
         for b in range(len(features)):
             # An example that counts n times is n examples: its square enters n times.
             scale = jnp.sqrt(counts[b])
-            observed = jax.vmap(observe, (0, 0, None, None))(
-                state.root, state.weights, scale * features[b], scale * targets[b]
-            )
+            feature, target = scale * features[b], scale * targets[b]
+            # One ridge after the other: products of a batch take three times as long for an odd F.
+            each = [
+                observe(root, weights, feature, target)
+                for root, weights in zip(state.root, state.weights, strict=True)
+            ]
+            observed = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
             evidence = state.evidence
             if evidence is not None:
                 evidence = evidence + jnp.stack([observed.misfit, jnp.log(observed.spread)], axis=1)
