@@ -189,12 +189,7 @@ class Regression:
             # An example that counts n times is n examples: its square enters n times.
             scale = jnp.sqrt(counts[b])
             feature, target = scale * features[b], scale * targets[b]
-            # One ridge after the other: products of a batch take three times as long for an odd F.
-            each = [
-                observe(root, weights, feature, target)
-                for root, weights in zip(state.root, state.weights, strict=True)
-            ]
-            observed = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
+            observed = _observe_all(state.root, state.weights, feature, target)
             evidence = state.evidence
             if evidence is not None:
                 evidence = evidence + jnp.stack([observed.misfit, jnp.log(observed.spread)], axis=1)
@@ -243,6 +238,21 @@ class Observation(NamedTuple):
     weights: Array
     misfit: Array
     spread: Array
+
+
+def _observe_all(
+    roots: Array,
+    weights: Array,
+    feature: Array,
+    target: Array,
+) -> Observation:
+    """Return what is known after an observation for each ridge, leading axis R."""
+    if len(roots) == 1:
+        # Its S stays where it is.
+        return jax.vmap(observe, (0, 0, None, None))(roots, weights, feature, target)
+    # One after the other: products of a batch take three times as long for an odd F.
+    each = [observe(root, own, feature, target) for root, own in zip(roots, weights, strict=True)]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *each)
 
 
 def observe(
