@@ -12,7 +12,7 @@ References are always there.
 What is printed: the squared error on the rows that are asked over the variance of their targets, at most 2
 for a draw, as a mean over tables with 95 % intervals over draws; the difference to --against; on how many
 tables a contestant is ahead; and each table's own. --noise and --outliers are as of benchmarks/few_rows.py.
-Answers are kept in RESULT, a JSON file, by contestant with its source; a second call goes on from there.
+Errors are kept in RESULT, a JSON file, by contestant with its source; a second call goes on from there.
 
 `--tables choices` are for choices, `--tables final` for final numbers alone (benchmarks/value_tables.py).
 ISLP is installed by `pip install --no-deps ISLP`.
@@ -172,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         draws = Draws(rows, options.asked, options.noise, options.outliers)
         tables = {name: read(name) for name in TABLES[options.tables]}
         tables = {name: each for name, each in tables.items() if len(each.y) >= rows + _LEAST_ASKED}
+        if not tables:
+            parser.error(f"--rows: got {rows}, expected at most {_LEAST_ASKED} fewer than a table has")
         scores = measure(fits, sources, tables, draws, options.draws, options.out)
         print(f"\nAfter {rows} rows, {len(tables)} tables, {options.draws} draws\n")
         print(markdown(table_of(scores, options.against)))

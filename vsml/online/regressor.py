@@ -31,7 +31,7 @@ class VSMLRegressor(RegressorMixin, OnlineEstimator):
         scale: as of `VSMLClassifier`.
         units: likewise.
         epochs: likewise.
-        model: likewise; for instance {"vsml": {"regression": {"ridge": 1.0}}} has one ridge for all.
+        model: likewise; for instance {"vsml": {"regression": {"ridge": 1.0}}} has one ridge.
         random_state: likewise.
 
     Attributes:
