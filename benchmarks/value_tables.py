@@ -26,7 +26,7 @@ ISLP = {
     "Hitters": ("Salary", ()),
     "Wage": ("wage", ("logwage", "region")),
 }
-"""By table: the column that is predicted, and those left out, as they tell it, name the row or never change."""
+"""By table: the column that is predicted, and those left out: they tell it, name the row or never change."""
 
 MADE: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "diabetes": lambda: datasets.load_diabetes(return_X_y=True),
