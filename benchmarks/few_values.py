@@ -18,11 +18,8 @@ Errors are kept in RESULT, a JSON file, by contestant with its source; a second 
 ISLP is installed by `pip install --no-deps ISLP`.
 """
 
-import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,13 +32,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from benchmarks.few_rows import Draws, settings_of
+from benchmarks.draws import (
+    Draws,
+    Scores,
+    check,
+    draws_of,
+    measure,
+    parser_of,
+    settings_of,
+    sources_of,
+    with_enough_rows,
+)
 from benchmarks.value_tables import CHOICES, FINAL, ValueTable, read
 from vsml.reporting.intervals import half_width
 from vsml.reporting.tables import Table, markdown
-from vsml.runs.progress import say
 from vsml.sklearn import VSMLRegressor
-from vsml.system.files import write_json
 
 REFERENCES: dict[str, Callable[[], Any]] = {
     "RidgeCV": lambda: RidgeCV(np.logspace(-2, 3, 11)),
@@ -61,9 +66,6 @@ _MOST = 2.0
 Fit = Callable[[np.ndarray, np.ndarray, int], Any]
 """`(x, y, seed) -> what predicts`."""
 
-Scores = dict[str, dict[str, list[float]]]
-"""Error of each draw, by contestant and table."""
-
 
 def fit_reference(name: str, x: np.ndarray, y: np.ndarray, seed: int) -> Any:
     """Fit a reference to all rows; missing values are at the mean."""
@@ -79,16 +81,9 @@ def fit_vsml(source: str, x: np.ndarray, y: np.ndarray, seed: int) -> Any:
 
 
 def fits_of(contestants: Sequence[str]) -> dict[str, Fit]:
-    """Return how each contestant is fitted, by name, references last.
-
-    Raises:
-        ValueError: one is not NAME=SOURCE.
-    """
+    """Return how each contestant is fitted, by name, references last; see `sources_of`."""
     fits: dict[str, Fit] = {}
-    for contestant in contestants:
-        name, found, source = contestant.partition("=")
-        if not (name and found):
-            raise ValueError(f"--contestant: got {contestant!r}, expected NAME=SOURCE")
+    for name, source in sources_of(contestants).items():
         fits[name] = partial(fit_vsml, source)
     for name in REFERENCES:
         fits[name] = partial(fit_reference, name)
@@ -126,56 +121,17 @@ def table_of(scores: Scores, against: str) -> Table:
     return Table(("", "error", f"less {against}", "tables ahead", *scores[against]), lines)
 
 
-def measure(
-    fits: Mapping[str, Fit],
-    sources: Mapping[str, str],
-    tables: Mapping[str, ValueTable],
-    draws: Draws,
-    count: int,
-    out: Path,
-) -> Scores:
-    """Score all contestants on so many draws of each table, and keep what is new in a file."""
-    known: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
-    scores: Scores = {who: {} for who in fits}
-    for name, table in tables.items():
-        for who, fit in fits.items():
-            errors = known.setdefault(f"{sources.get(who, who)} | {name} | {draws}", [])
-            for draw in range(len(errors), count):
-                errors.append(error_of(fit, table, draws, draw))
-            scores[who][name] = errors[:count]
-        write_json(out, known)
-        means = {who: round(float(np.mean(own[name])), 3) for who, own in scores.items()}
-        say(f"{draws.rows} rows, {name}: {means}")
-    return scores
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--contestant", nargs="+", default=["values=values"], help="NAME=SOURCE")
-    parser.add_argument("--tables", choices=list(TABLES), default="choices")
-    parser.add_argument("--rows", type=int, nargs="+", default=[30, 100], help="rows that are learned")
-    parser.add_argument("--asked", type=int, default=300, help="other rows that are asked, at most")
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--noise", type=int, default=0, help="columns of noise beside those of the tables")
-    parser.add_argument("--outliers", type=float, default=0.0, help="share of the learned rows far out")
-    parser.add_argument("--against", default="RidgeCV")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file, kept from call to call")
+    parser = parser_of((__doc__ or "").split("\n")[0], "values=values", "RidgeCV", TABLES)
     options = parser.parse_args(arguments)
     fits = fits_of(options.contestant)
-    sources = {contestant.partition("=")[0]: contestant for contestant in options.contestant}
-    if options.against not in fits:
-        parser.error(f"--against: got {options.against}, expected one of {', '.join(fits)}")
-    if options.draws < 2:
-        parser.error(f"--draws: got {options.draws}, expected at least 2, which an interval needs")
-    for rows in options.rows:
-        draws = Draws(rows, options.asked, options.noise, options.outliers)
+    check(parser, options, fits)
+    for draws in draws_of(options):
         tables = {name: read(name) for name in TABLES[options.tables]}
-        tables = {name: each for name, each in tables.items() if len(each.y) >= rows + _LEAST_ASKED}
-        if not tables:
-            parser.error(f"--rows: got {rows}, expected at most {_LEAST_ASKED} fewer than a table has")
-        scores = measure(fits, sources, tables, draws, options.draws, options.out)
-        print(f"\nAfter {rows} rows, {len(tables)} tables, {options.draws} draws\n")
+        tables = with_enough_rows(parser, tables, draws, _LEAST_ASKED)
+        scores = measure(fits, error_of, tables, draws, options)
+        print(f"\nAfter {draws.rows} rows, {len(tables)} tables, {options.draws} draws\n")
         print(markdown(table_of(scores, options.against)))
 
 

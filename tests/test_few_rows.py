@@ -1,5 +1,7 @@
 """The benchmark of tables after a few rows, on tables that are made here."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -59,10 +61,10 @@ def test_all_learn_the_same_draws_and_go_on_from_the_file(tables, monkeypatch, t
     out = tmp_path / "rows.json"
     options = ["--rows", "20", "--asked", "50", "--out", str(out), "--contestant", f"small={small}"]
     few_rows.main([*options, "--draws", "2"])
-    first = few_rows.json.loads(out.read_text())
-    monkeypatch.setattr(few_rows.np.random, "default_rng", lambda seed: pytest.fail("drawn again"))
+    first = json.loads(out.read_text())
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: pytest.fail("drawn again"))
     few_rows.main([*options, "--draws", "2"])
-    assert few_rows.json.loads(out.read_text()) == first
+    assert json.loads(out.read_text()) == first
     assert all(len(values) == 2 and 0.8 <= min(values) <= 1 for values in first.values())
     printed = capsys.readouterr().out
     assert "After 20 rows, 2 tables, 2 draws" in printed and "| small |" in printed
