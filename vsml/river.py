@@ -8,7 +8,8 @@ Classes may be new at any time, features may come and go, and values may be miss
 """
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -108,18 +109,12 @@ class RiverClassifier(base.Classifier):
         output = self._outputs.get(y)
         if output is None:
             output = self._fresh_output(y, self._network)
-        first = self._first
-        kept = 0 if first is None else len(first)
-        try:
+        # If it fails, its label, where it is new, has no output yet.
+        with _as_before_on_error(self._first):
             for taught in visits:
                 entering = self._features.learn(x)
                 self._network.learn(entering, np.int32(output), taught)
                 self._keep_first(x, output, taught)
-        except BaseException:
-            if first is not None:
-                # Its label, if it is new, has no output yet.
-                del first[kept:]
-            raise
         self._outputs[y] = output
 
     def _keep_first(self, x: Features, output: int, taught: np.float32 | None) -> None:
@@ -204,19 +199,13 @@ class RiverRegressor(base.Regressor):
             return
         if self._network is None:
             self._network = OnlineNetwork(self.learner, self.model, self.units, Values(1), self.seed)
-        first = self._first
-        kept = 0 if first is None else len(first)
-        try:
+        with _as_before_on_error(self._first):
             for taught in visits:
                 targets, standard = self._targets.learn(np.array([[target]]), "y")
                 entering = self._features.learn(x)
                 self._targets = targets
                 self._network.learn(entering, standard[0], taught)
                 self._keep_first(x, target, taught)
-        except BaseException:
-            if first is not None:
-                del first[kept:]
-            raise
 
     def _keep_first(self, x: Features, target: float, taught: np.float32 | None) -> None:
         """Keep one of the first examples, and learn all of them anew if it is time (`vsml.online.first`)."""
@@ -237,6 +226,18 @@ class RiverRegressor(base.Regressor):
         (answer,) = self._network.answer(self._features.apply(x)).tolist()
         (mean,), (deviation,) = self._targets.moments()
         return float(mean + deviation * answer)
+
+
+@contextmanager
+def _as_before_on_error(first: First | None) -> Iterator[None]:
+    """Take back what is added to the first examples if what is done in this context fails."""
+    kept = 0 if first is None else len(first)
+    try:
+        yield
+    except BaseException:
+        if first is not None:
+            del first[kept:]
+        raise
 
 
 def _learn_anew(network: OnlineNetwork, features: FeatureTable, first: First, targets: np.ndarray) -> None:
